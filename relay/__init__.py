@@ -1,0 +1,1 @@
+"""relay: an actor runtime on trio, and the server that coordinates fleets of coding agents."""
