@@ -1,0 +1,25 @@
+"""An actor runtime on trio: typed messages, bounded mailboxes, supervision, families of on-demand actors.
+
+It imports trio and attrs, and nothing else of relay. Start at `open_system`, `Actor`, `Ask` and `Tell`.
+"""
+
+from ._actor import Actor as Actor, Context as Context, Step as Step
+from ._clock import virtual_wall as virtual_wall
+from ._errors import (
+    ActorError as ActorError,
+    ActorFailed as ActorFailed,
+    ActorStopped as ActorStopped,
+    DeadlineExpired as DeadlineExpired,
+    MailboxFull as MailboxFull,
+    NoReply as NoReply,
+    Refusal as Refusal,
+    RestartsExhausted as RestartsExhausted,
+    StopOverran as StopOverran,
+)
+from ._family import Family as Family
+from ._gate import Gate as Gate
+from ._messages import Ask as Ask, Tell as Tell
+from ._ref import Ref as Ref
+from ._reply import Reply as Reply
+from ._supervision import Restart as Restart, Supervision as Supervision
+from ._system import DeadLetter as DeadLetter, Fates as Fates, System as System, open_system as open_system

@@ -1,0 +1,120 @@
+"""What a user writes (`Actor`), and what its handlers are given (`Context`)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, Unpack, final
+
+from ._reply import Reply
+
+if TYPE_CHECKING:
+    from ._cell import Cell
+    from ._gate import Gate
+    from ._messages import Ask, Tell
+    from ._ref import Ref
+    from ._supervision import Supervision
+    from ._system import System
+
+__all__ = ["Actor", "Context", "Step"]
+
+P = TypeVar("P")
+Q = TypeVar("Q")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+Step = Coroutine[Any, Any, None] | None
+"""What a handler or hook returns: nothing, or a coroutine that the runtime runs to its end."""
+
+
+class Actor(Generic[P]):
+    """One actor's behaviour and state. It understands the messages of protocol `P`.
+
+    `handle` is plain or `async`. A plain handler is atomic: nothing else of the system runs inside it. While an
+    `async` handler runs, this actor is given no other message. A plain handler may also return a coroutine for
+    the few messages that have to wait.
+
+    An exception ends the incarnation: the asker gets `ActorFailed`, the supervisor decides about the next one. A
+    `Refusal` is an answer instead and changes nothing.
+    """
+
+    gate: Gate | None = None
+    """While this gate is closed the actor is given no message."""
+
+    def started(self, context: Context[P]) -> Step:
+        """Runs before the first message of every incarnation; failing fails the start."""
+
+    def handle(self, message: Any, context: Context[P]) -> Step:
+        """Handle one message. An `Ask` is answered by `context.reply`, or later through `context.defer`."""
+        raise NotImplementedError(f"{type(self).__name__}.handle")
+
+    def stopped(self, context: Context[P]) -> Step:
+        """Runs at the end of every incarnation, crashed ones too, after its children and tasks have ended."""
+
+
+@final
+class Context(Generic[P]):
+    """One incarnation's view of the world."""
+
+    __slots__ = ("_cell", "_message", "_slot", "self_ref", "system")
+
+    def __init__(self, cell: Cell, self_ref: Ref[P], system: System) -> None:
+        self._cell = cell
+        self._message: object = None
+        self._slot: Reply[Any] | None = None
+        self.self_ref = self_ref
+        self.system = system
+
+    def reply(self, message: Ask[P, R], value: R) -> None:
+        """Answer the ask that is being handled. Telling it twice, or to a gone caller, is harmless."""
+        assert message is self._message, f"{message!r} is not what is being handled"
+        if self._slot is not None:
+            self._slot.set(value)
+
+    def defer(self, message: Ask[P, R]) -> Reply[R]:
+        """Take over the duty to answer. If this incarnation ends first, the asker gets `ActorFailed`."""
+        slot: Reply[R] = self.detach(message)
+        self._cell.owe(slot)
+        return slot
+
+    def detach(self, message: Ask[P, R]) -> Reply[R]:
+        """As `defer`, for whoever completes the slot for certain, even after this incarnation has ended."""
+        assert message is self._message, f"{message!r} is not what is being handled"
+        slot, self._slot = self._slot, None
+        if slot is None:
+            slot = Reply()
+            slot.done = True
+        return slot
+
+    def set_timer(self, key: str, delay: float, message: Tell[P]) -> None:
+        """Put `message` into the own mailbox after `delay` seconds. Arming a key again replaces it."""
+        self._cell.set_timer(key, delay, message)
+
+    def cancel_timer(self, key: str) -> None:
+        """Disarm a timer; unknown keys are fine."""
+        self._cell.cancel_timer(key)
+
+    def start_soon(
+        self, function: Callable[[Unpack[Ts]], Awaitable[object]], *arguments: Unpack[Ts]
+    ) -> None:
+        """Run `function` beside the handlers until the incarnation ends. If it fails, the incarnation does."""
+        self._cell.start_background(partial(function, *arguments))
+
+    async def spawn(
+        self,
+        factory: Callable[[Unpack[Ts]], Actor[Q]],
+        *arguments: Unpack[Ts],
+        name: str | None = None,
+        supervision: Supervision | None = None,
+        capacity: int | None = None,
+    ) -> Ref[Q]:
+        """Start a child. It ends before this incarnation does."""
+        return await self.system.spawn_under(self._cell, factory, arguments, name, supervision, capacity)
+
+    def stop(self) -> None:
+        """End after this message. Does not wait. A permanent child is started again."""
+        self._cell.leave()
+
+    def fail(self, error: BaseException) -> None:
+        """End this incarnation as if its handler had raised `error`. For callbacks from outside a handler."""
+        self._cell.fail(error)

@@ -1,0 +1,45 @@
+"""The tasks an incarnation runs beside its handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+__all__ = ["Background"]
+
+
+class Background:
+    """A nursery that lives as long as one incarnation, made when the first task is wanted."""
+
+    def __init__(self, fail: Callable[[BaseException], None]) -> None:
+        self._fail = fail
+        self._scope = trio.CancelScope()
+        self._waiting: list[Callable[[], Awaitable[object]]] = []
+        self._nursery: trio.Nursery | None = None
+        self._closed = trio.Event()
+
+    def start(self, function: Callable[[], Awaitable[object]]) -> None:
+        if self._nursery is None:
+            self._waiting.append(function)
+        else:
+            self._nursery.start_soon(function)
+
+    async def run(self) -> None:
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    for function in self._waiting:
+                        nursery.start_soon(function)
+                    await trio.sleep_forever()
+        except* Exception as group:  # noqa: BLE001 - the supervisor is its owner
+            alone = len(group.exceptions) == 1
+            self._fail(group.exceptions[0] if alone else group)
+        finally:
+            self._closed.set()
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait for its end."""
+        self._scope.cancel()
+        await self._closed.wait()

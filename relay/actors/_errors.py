@@ -1,0 +1,55 @@
+"""What can go wrong between an actor and whoever talks to it.
+
+`ActorError` is the root. The subclasses tell apart what a caller can act on: the mailbox is full (slow down),
+the actor stopped (it is gone for good), it failed while handling the message (the outcome is unknown to the
+caller), it answered nothing (a defect), or nobody waited for the answer any more.
+`Refusal` is no failure: it is an answer that happens to be "no".
+"""
+
+__all__ = [
+    "ActorError",
+    "ActorFailed",
+    "ActorStopped",
+    "DeadlineExpired",
+    "MailboxFull",
+    "NoReply",
+    "Refusal",
+    "RestartsExhausted",
+    "StopOverran",
+]
+
+
+class ActorError(Exception):
+    """Root of all errors of the runtime."""
+
+
+class MailboxFull(ActorError):
+    """The mailbox holds as many messages as it may; the message was not accepted."""
+
+
+class ActorStopped(ActorError):
+    """The actor has stopped for good; the message was not, or will not be, handled."""
+
+
+class ActorFailed(ActorError):
+    """The actor crashed on this message, or while it held it; the cause is `__cause__`."""
+
+
+class NoReply(ActorError):
+    """The handler returned without answering an ask, and without deferring the answer."""
+
+
+class DeadlineExpired(ActorError):
+    """The deadline of the ask passed before the actor came to it; it was dropped unhandled."""
+
+
+class RestartsExhausted(ActorError):
+    """A supervised actor failed more often than its budget allows; the last failure is `__cause__`."""
+
+
+class StopOverran(ActorError):
+    """An actor did not stop within its budget and was cancelled."""
+
+
+class Refusal(Exception):
+    """Base class of answers that say no. Raising one answers the asker and leaves the actor as it is."""

@@ -1,0 +1,100 @@
+"""The address of an actor, and the three ways to talk to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+
+import trio
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection
+
+from ._errors import ActorStopped, MailboxFull
+from ._reply import Reply
+
+if TYPE_CHECKING:
+    from ._cell import Cell
+    from ._messages import Ask, Tell
+
+__all__ = ["Ref"]
+
+P_contra = TypeVar("P_contra", contravariant=True)
+R = TypeVar("R")
+
+
+@final
+class Ref(Generic[P_contra]):
+    """Stays valid over restarts, and for a family member over passivation.
+
+    Messages from one sender to one actor arrive in the order they were sent, and a message is in the mailbox when
+    the sending call returns, so what it causes comes after it.
+    """
+
+    __slots__ = ("_cell",)
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+
+    @property
+    def address(self) -> str:
+        """The path of names from the root, such as `agents/a1`."""
+        return self._cell.address
+
+    def tell(self, message: Tell[P_contra]) -> None:
+        """Put `message` into the mailbox. Never blocks; raises `MailboxFull` or `ActorStopped`."""
+        cell = self._cell
+        if cell.closed:
+            cell = self._renewed()
+        cell.put(message, None)
+
+    async def send(self, message: Tell[P_contra]) -> None:
+        """As `tell`, but waits for room instead of raising `MailboxFull`."""
+        await checkpoint()
+        while True:
+            try:
+                return self.tell(message)
+            except MailboxFull:
+                await self._cell.has_room()
+
+    @enable_ki_protection
+    async def ask(self, message: Ask[P_contra, R]) -> R:
+        """Put `message` into the mailbox and wait for the answer.
+
+        The surrounding cancel scope is the time limit. It travels along: a request nobody waits for any more is
+        dropped before it costs work. Raises what the actor refuses with, or an `ActorError`.
+        """
+        cell = self._cell
+        if cell.closed:
+            cell = self._renewed()
+        scheduler = cell.system.scheduler
+        reply: Reply[Any] = Reply(trio.current_effective_deadline())
+        if cell.occupied or not scheduler.inline:
+            cell.put(message, reply)
+            return await reply.wait()  # type: ignore[no-any-return]
+        # An idle actor may as well answer in the asker's task: that saves two switches of task.
+        await checkpoint_if_cancelled()
+        scheduler.answer(cell, message, reply)
+        if reply.done and not scheduler.breathe():
+            return reply.result()  # type: ignore[no-any-return]
+        if reply.done:
+            await checkpoint()
+        return await reply.wait()  # type: ignore[no-any-return]
+
+    def _renewed(self) -> Cell:
+        """The cell behind this address now: a passivated family member has a new one."""
+        cell = self._cell
+        if cell.family is None:
+            raise ActorStopped(f"{cell.address} has stopped")
+        self._cell = cell = cell.family.cell(cell.key)
+        return cell
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Ref)
+            and other._cell.system is self._cell.system  # noqa: SLF001 - its own kind
+            and other.address == self.address
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
+    def __repr__(self) -> str:
+        return f"<Ref {self._cell!r}>"

@@ -1,0 +1,74 @@
+"""The one-shot slot an answer travels through.
+
+A slot is completed exactly once: with a value, with an error, or by the asker going away. Whatever comes later
+is a no-op that returns False, so a late answer can hurt neither side. There is no event and no task behind it:
+an asker that has to wait parks itself.
+"""
+
+from math import inf
+from typing import Generic, TypeVar, cast, final
+
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+__all__ = ["Reply"]
+
+R = TypeVar("R")
+
+
+@final
+class Reply(Generic[R]):
+    """Where the answer to one ask goes. `deadline` is in seconds of trio's clock."""
+
+    __slots__ = ("_error", "_task", "_value", "abandoned", "deadline", "done")
+
+    def __init__(self, deadline: float = inf) -> None:
+        self.deadline = deadline
+        self.done = False
+        self.abandoned = False
+        self._value: R | None = None
+        self._error: BaseException | None = None
+        self._task: Task | None = None
+
+    def set(self, value: R) -> bool:
+        """Answer. False when there is already an answer, or nobody waits for one any more."""
+        if self.done:
+            return False
+        self._value = value
+        self._complete()
+        return True
+
+    def fail(self, error: BaseException) -> bool:
+        """Make the ask raise `error`. False as for `set`."""
+        if self.done:
+            return False
+        self._error = error
+        self._complete()
+        return True
+
+    def result(self) -> R:
+        """The answer of a completed slot."""
+        assert self.done
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None  # an exception that holds its own slot would be a reference cycle
+        return cast(R, self._value)
+
+    async def wait(self) -> R:
+        """Wait for the answer; being cancelled abandons the ask."""
+        if not self.done:
+            self._task = current_task()
+            await wait_task_rescheduled(self._abort)
+        return self.result()
+
+    def _complete(self) -> None:
+        self.done = True
+        task, self._task = self._task, None
+        if task is not None:
+            reschedule(task)
+
+    def _abort(self, _: RaiseCancelT) -> Abort:
+        self.done = self.abandoned = True
+        self._task = None
+        return Abort.SUCCEEDED

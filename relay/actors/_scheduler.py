@@ -1,0 +1,217 @@
+"""The run queue: which actor comes next, and for how long.
+
+Ready actors stand in a deque. One task takes them off it and calls their plain handlers directly, so a message
+costs a call and not a switch of task. Rules:
+
+1. An actor's turn is at most `TURN` messages; the task gives way to others every `SLICE` seconds.
+2. There are two queues. Whoever used up a turn goes to the bulk queue, which gets one turn in eight while fresh
+   actors wait, so a flooded actor cannot delay an idle one.
+3. A handler that returns a coroutine gets a task for it. The task goes on with the actor's next messages, so a
+   burst of them costs one task.
+4. `occupied` says that a cell is in a queue, in a task, or must not run now. Only an unoccupied cell is scheduled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Coroutine
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import (
+    Abort,
+    RaiseCancelT,
+    Task,
+    checkpoint,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
+
+from ._errors import NoReply, Refusal
+
+if TYPE_CHECKING:
+    from ._cell import Cell
+    from ._reply import Reply
+
+__all__ = ["Scheduler"]
+
+TURN = 32
+SLICE = 0.0005
+BULK_TURN = 8
+BREATH = 64
+
+
+class Scheduler:
+    """Runs the actors of one system."""
+
+    def __init__(self, *, inline: bool = True) -> None:
+        self.inline = inline
+        self.bursts = 0
+        self._ready: deque[Cell] = deque()
+        self._bulk: deque[Cell] = deque()
+        self._parked: Task | None = None
+        self._quiet: list[trio.Event] = []
+        self._answers = 0
+
+    def schedule(self, cell: Cell) -> None:
+        """Give `cell` a turn soon. It must not be in a queue or a task already."""
+        cell.occupied = True
+        self._ready.append(cell)
+        self._wake()
+
+    @enable_ki_protection
+    async def run(self, nursery: trio.Nursery) -> None:
+        """Run whatever is ready, for ever."""
+        ready, bulk = self._ready, self._bulk
+        fresh = 0
+        while True:
+            if not ready and not bulk:
+                await self._park()
+            stop = perf_counter() + SLICE
+            while True:
+                if ready and (fresh < BULK_TURN or not bulk):
+                    cell = ready.popleft()
+                    fresh += 1
+                elif bulk:
+                    cell = bulk.popleft()
+                    fresh = 0
+                else:
+                    break
+                coroutine = self.turn(cell)
+                if coroutine is not None:
+                    self.bursts += 1
+                    nursery.start_soon(self._burst, cell, coroutine, name=cell.address)
+                if perf_counter() > stop:
+                    break
+            await checkpoint()
+
+    def turn(self, cell: Cell, budget: int = TURN) -> Coroutine[Any, Any, None] | None:
+        """Hand `cell` its next messages, until the budget is used up or a handler has to wait.
+
+        Returns the coroutine of the handler that has to wait; the caller runs it.
+        """
+        if cell.signalled:
+            cell.obey()
+            return None
+        queue, context, handle = cell.queue, cell.context, cell.handler
+        assert context is not None
+        assert handle is not None
+        while queue and budget:
+            gate = cell.gate
+            if gate is not None and gate.closed:
+                cell.held = True
+                gate.hold(cell)
+                return None
+            message, reply = queue.popleft()
+            if cell.room is not None:
+                cell.make_room()
+            if reply is not None and cell.dropped(reply):
+                continue
+            budget -= 1
+            context._message = message  # noqa: SLF001 - the context is the scheduler's to fill
+            context._slot = reply  # noqa: SLF001
+            try:
+                coroutine = handle(message, context)
+            except Refusal as refusal:
+                cell.refuse(message, refusal)
+            except Exception as error:  # noqa: BLE001 - the supervisor is its owner
+                cell.crash(error)
+                return None
+            else:
+                if coroutine is not None:
+                    return coroutine
+                if reply is not None and context._slot is reply and not reply.done:  # noqa: SLF001
+                    reply.fail(NoReply(f"{cell.address} did not answer {message!r}"))
+            cell.handled += 1
+            if cell.signalled:
+                self._ready.append(cell)
+                return None
+        if queue:
+            self._bulk.append(cell)
+        else:
+            cell.rest()
+        return None
+
+    def answer(self, cell: Cell, message: object, reply: Reply[Any]) -> None:
+        """Let an idle `cell` handle `message` here and now."""
+        cell.occupied = True
+        cell.accept(message, reply)
+        coroutine = self.turn(cell, 1)
+        if coroutine is not None:
+            self.bursts += 1
+            cell.system.nursery.start_soon(self._burst, cell, coroutine, name=cell.address)
+        elif self._bulk or self._ready:
+            self._wake()
+
+    def breathe(self) -> bool:
+        """Whether it is time to let other tasks run: every so many answers given without a switch."""
+        self._answers = (self._answers + 1) % BREATH
+        return not self._answers
+
+    async def idle(self) -> None:
+        """Wait until no actor has anything to do: no message queued or being handled."""
+        await checkpoint()
+        while self._ready or self._bulk or self.bursts or self._parked is None:
+            event = trio.Event()
+            self._quiet.append(event)
+            await event.wait()
+            await checkpoint()
+
+    async def _burst(self, cell: Cell, first: Coroutine[Any, Any, None]) -> None:
+        coroutine: Coroutine[Any, Any, None] | None = first
+        try:
+            with cell.busy() as scope:
+                while coroutine is not None:
+                    if await self._finished(cell, coroutine):
+                        coroutine = self.turn(cell)
+                    else:
+                        return
+            if scope.cancelled_caught:
+                cell.interrupted()
+        except Exception as error:  # noqa: BLE001 - what was left of a group when the scope took its Cancelled
+            cell.crash(error)
+        finally:
+            cell.free()
+            self.bursts -= 1
+            self._announce_quiet()
+
+    async def _finished(self, cell: Cell, coroutine: Coroutine[Any, Any, None]) -> bool:
+        """Run one handler to its end. False when the incarnation ended with it."""
+        context = cell.context
+        assert context is not None
+        message, reply = context._message, context._slot  # noqa: SLF001
+        try:
+            await coroutine
+        except Refusal as refusal:
+            cell.refuse(message, refusal)
+        except Exception as error:  # noqa: BLE001 - the supervisor is its owner
+            cell.crash(error)
+            return False
+        else:
+            if reply is not None and context._slot is reply and not reply.done:  # noqa: SLF001
+                reply.fail(NoReply(f"{cell.address} did not answer {message!r}"))
+        cell.handled += 1
+        return True
+
+    async def _park(self) -> None:
+        self._parked = current_task()
+        self._announce_quiet()
+        await wait_task_rescheduled(self._abort)
+
+    def _abort(self, _: RaiseCancelT) -> Abort:
+        self._parked = None
+        return Abort.SUCCEEDED
+
+    def _wake(self) -> None:
+        task, self._parked = self._parked, None
+        if task is not None:
+            reschedule(task)
+
+    def _announce_quiet(self) -> None:
+        if self._quiet and not (self._ready or self._bulk or self.bursts):
+            waiting, self._quiet = self._quiet, []
+            for event in waiting:
+                event.set()

@@ -1,0 +1,255 @@
+"""The system: the block that owns every actor started in it.
+
+`async with open_system() as system:` is a service nursery. Leaving the block normally lets the actors finish what
+is queued (within `drain` seconds), then stops them in reverse order of their start. Leaving it by an exception
+stops them at once. Nothing outlives the block. The actors run shielded from cancellation of the block, so they
+are always stopped in order, within their budgets.
+
+A failure that no supervisor forgives cancels the block and is raised from it, in an `ExceptionGroup`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Hashable
+from contextlib import asynccontextmanager
+from functools import partial
+from math import inf
+from typing import Any, TypeVar, TypeVarTuple, Unpack, final
+
+import attrs
+import trio
+
+from ._actor import Actor
+from ._cell import Cell
+from ._clock import Source
+from ._errors import StopOverran
+from ._family import Family
+from ._ref import Ref
+from ._reply import Reply
+from ._scheduler import Scheduler
+from ._supervision import Supervision
+from ._timers import Timers
+
+__all__ = ["DeadLetter", "Fates", "System", "open_system"]
+
+CAPACITY = 1000
+REMEMBERED = 1000
+
+K = TypeVar("K", bound=Hashable)
+P = TypeVar("P")
+Ts = TypeVarTuple("Ts")
+
+
+@attrs.frozen
+class DeadLetter:
+    """A message that was accepted, or addressed, and never handled."""
+
+    message: object
+    address: str
+    reason: str
+
+
+@attrs.define
+class Fates:
+    """How many accepted messages met which fate."""
+
+    handled: int = 0
+    expired: int = 0
+    abandoned: int = 0
+    undelivered: int = 0
+
+
+@final
+class System:
+    """Made by `open_system`. Spawns actors and keeps time, ids and chance for them."""
+
+    def __init__(self, wall: Callable[[], float] | None, seed: int | None, *, inline: bool, drain: float) -> None:
+        self.scheduler = Scheduler(inline=inline)
+        self.timers = Timers()
+        self.fates = Fates()
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=REMEMBERED)
+        self.failures: deque[BaseException] = deque(maxlen=REMEMBERED)
+        self.on_failure: Callable[[BaseException], None] | None = None
+        self.nursery: trio.Nursery
+        self._source = Source(wall, seed)
+        self._drain = drain
+        self._body: trio.CancelScope | None = None
+        self._fatal: list[Exception] = []
+        self._roots: dict[str, Cell | Family[Any, Any]] = {}
+        self._served = 0
+        self.random = self._source.random
+        self.new_id = self._source.new_id
+
+    def now(self) -> float:
+        """Seconds on trio's clock: for durations and deadlines."""
+        return trio.current_time()
+
+    def wall(self) -> float:
+        """Seconds since 1970: for records, never for durations."""
+        return self._source.wall()
+
+    async def spawn(
+        self,
+        factory: Callable[[Unpack[Ts]], Actor[P]],
+        *arguments: Unpack[Ts],
+        name: str | None = None,
+        supervision: Supervision | None = None,
+        capacity: int | None = None,
+    ) -> Ref[P]:
+        """Start an actor. Returns once its `started` hook is done, and raises what the start raises."""
+        return await self.spawn_under(None, factory, arguments, name, supervision, capacity)
+
+    def family(
+        self,
+        factory: Callable[[K], Actor[P]],
+        *,
+        name: str | None = None,
+        idle: float = 60.0,
+        supervision: Supervision | None = None,
+        capacity: int | None = None,
+    ) -> Family[K, P]:
+        """Actors by key, started on demand and passivated after `idle` seconds without a message."""
+        name = self._free(name or str(getattr(factory, "__name__", "family")), self._roots)
+        family = Family(self, name, factory, idle, supervision or Supervision(), capacity or CAPACITY)
+        self._roots[name] = family
+        return family
+
+    async def stop(self, ref: Ref[Any]) -> None:
+        """Stop an actor. Returns once its children, its tasks and its `stopped` hook are done."""
+        cell = ref._cell  # noqa: SLF001 - the runtime's own
+        cell.stop()
+        await trio.lowlevel.checkpoint()
+        await cell.gone()
+
+    async def idle(self) -> None:
+        """Wait until no message is queued or being handled. Timers and background tasks do not count."""
+        await self.scheduler.idle()
+
+    # -- for the runtime's own parts
+
+    async def spawn_under(
+        self,
+        parent: Cell | None,
+        factory: Callable[..., Actor[P]],
+        arguments: tuple[Any, ...],
+        name: str | None,
+        supervision: Supervision | None,
+        capacity: int | None,
+    ) -> Ref[P]:
+        siblings: dict[str, Any] = self._roots
+        if parent is not None:
+            siblings = parent.children = parent.children if parent.children is not None else {}
+        name = self._free(name or str(getattr(factory, "__name__", "actor")), siblings)
+        made = partial(factory, *arguments)
+        cell = Cell(self, parent, name, made, supervision or Supervision(), capacity or CAPACITY)
+        siblings[name] = cell
+        report: Reply[None] = Reply(inf)
+        cell.start_report = report
+        cell.start()
+        await trio.lowlevel.checkpoint()
+        try:
+            await report.wait()
+        except BaseException:
+            cell.stop()
+            raise
+        return Ref(cell)
+
+    def forget(self, cell: Cell) -> None:
+        if cell.family is not None:
+            cell.family.forget(cell)
+        elif cell.parent is not None:
+            assert cell.parent.children is not None
+            del cell.parent.children[cell.name]
+        else:
+            del self._roots[cell.name]
+
+    def bury(self, message: object, address: str, reason: str) -> None:
+        self.fates.undelivered += 1
+        self.dead_letters.append(DeadLetter(message, address, reason))
+
+    def note(self, error: BaseException) -> None:
+        """Remember a failure that a supervisor dealt with."""
+        self.failures.append(error)
+        if self.on_failure is not None:
+            self.on_failure(error)
+
+    def fail(self, error: Exception) -> None:
+        """A failure nobody forgave: end the block."""
+        self._fatal.append(error)
+        if self._body is not None:
+            self._body.cancel()
+
+    def _free(self, name: str, siblings: dict[str, Any]) -> str:
+        if name not in siblings:
+            return name
+        self._served += 1
+        return f"{name}-{self._served}"
+
+    async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                self.nursery = nursery
+                nursery.start_soon(self.timers.run)
+                nursery.start_soon(self.scheduler.run, nursery)
+                task_status.started()
+
+    async def _shut(self, *, drain: bool) -> None:
+        with trio.CancelScope(shield=True):
+            if drain:
+                with trio.move_on_after(self._drain):
+                    await self.idle()
+            for name, root in reversed(list(self._roots.items())):
+                await self._stop_root(name, root)
+            self.nursery.cancel_scope.cancel()
+
+    async def _stop_root(self, name: str, root: Cell | Family[Any, Any]) -> None:
+        policy = root.policy
+        with trio.move_on_after(2 * policy.stop_budget + 1) as budget:
+            if isinstance(root, Cell):
+                root.stop()
+                await root.gone()
+            else:
+                await root.stop()
+        if budget.cancelled_caught:
+            self.note(StopOverran(f"{name} did not stop within {2 * policy.stop_budget + 1} s"))
+
+
+@asynccontextmanager
+async def open_system(
+    *,
+    wall: Callable[[], float] | None = None,
+    seed: int | None = None,
+    inline: bool = True,
+    drain: float = 5.0,
+) -> AsyncGenerator[System]:
+    """The block in which actors live.
+
+    `wall` gives the wall time in seconds (default: the machine's); `seed` fixes ids and jitter; `inline=False`
+    makes every ask go through the run queue; `drain` is how long (seconds) queued messages may still be handled
+    when the block is left.
+    """
+    system = System(wall, seed, inline=inline, drain=drain)
+    raised: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(system._serve)  # noqa: SLF001 - this is its constructor
+        system._body = nursery.cancel_scope  # noqa: SLF001
+        try:
+            yield system
+        except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery
+            if _cancelled(error):
+                raise
+            raised = error
+        finally:
+            await system._shut(drain=raised is None and not system._fatal)  # noqa: SLF001
+    if system._fatal:  # noqa: SLF001
+        raise ExceptionGroup("actors failed for good", system._fatal) from raised  # noqa: SLF001
+    if raised is not None:
+        raise raised
+
+
+def _cancelled(error: BaseException) -> bool:
+    """Whether trio's own `Cancelled`, which belongs to the scopes around us, is in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(trio.Cancelled) is not None
+    return isinstance(error, trio.Cancelled)
