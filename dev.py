@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Everything a developer runs, with nothing installed but Python 3.11+ and git.
+
+    python3 dev.py demo [--quick] [--repo PATH]   a fleet of agents does real work on a real repository, and proves it
+    python3 dev.py test [PYTEST ARGUMENTS]        the tests
+    python3 dev.py check                          format, lint, types, layers
+    python3 dev.py serve [ARGUMENTS]              the server
+    python3 dev.py bench [NAME] [--json FILE]     side-by-side measurements
+
+The first run takes uv from PATH or fetches it into .tools, then installs what uv.lock pins into .venv.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+UV = "0.13.8"
+CHECKS = (
+    ("ruff", "format", "--check"),
+    ("ruff", "check"),
+    ("mypy",),
+    ("lint-imports",),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command; returns the exit code of what it ran."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - this is where an older Python is told
+        print(
+            f"relay needs Python 3.11 or newer, and {sys.executable} is {sys.version.split()[0]}.",
+            file=sys.stderr,
+        )
+        return 2
+    match arguments:
+        case ["demo" | "serve" as verb, *rest]:
+            return run("relay", verb, *rest, tools=False, cwd=Path.cwd())
+        case ["test", *rest]:
+            return run("pytest", "-q", *rest)
+        case ["check"]:
+            return check()
+        case ["bench", *rest]:
+            return run("python", str(ROOT / "benchmarks"), *rest, cwd=Path.cwd())
+        case [] | ["-h" | "--help" | "help"]:
+            print(__doc__)
+            return 0
+        case _:
+            print(f"dev.py does not know `{' '.join(arguments)}`.\n\n{__doc__}", file=sys.stderr)
+            return 2
+
+
+def check() -> int:
+    """Runs every check, also after one has failed, so that one run shows all there is to mend."""
+    failed = []
+    for command in CHECKS:
+        print("==>", *command, flush=True)
+        if run(*command):
+            failed.append(" ".join(command))
+    print(f"check: failed: {', '.join(failed)}" if failed else "check: all passed", flush=True)
+    return 1 if failed else 0
+
+
+def run(*command: str, tools: bool = True, cwd: Path = ROOT) -> int:
+    """Runs a command in the project's environment, brought up to date first; `tools` False leaves out the development tools."""
+    groups = [] if tools else ["--no-default-groups"]
+    if not (ROOT / ".venv").exists():
+        print("Setting up .venv …", file=sys.stderr, flush=True)
+    uv = [find_uv(), "run", "--frozen", "--quiet", "--project", str(ROOT), *groups, "--"]
+    child = subprocess.Popen([*uv, *command], cwd=cwd, env=environment())
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    while True:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            continue  # the child got it too, and cleans up before it ends
+        return code if code >= 0 else 128 - code
+
+
+def environment() -> dict[str, str]:
+    """What uv needs to use this very Python, and the index and certificates that pip would use."""
+    environ = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "PYTHONHOME"}}
+    environ |= {"UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
+    for theirs, ours in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_CERT", "SSL_CERT_FILE")):
+        if theirs in environ:
+            environ.setdefault(ours, environ[theirs])
+    return environ
+
+
+def find_uv() -> str:
+    """The path of a uv of the pinned minor version; the one in .tools is installed when there is none."""
+    own = ROOT / ".tools" / f"uv-{UV}"
+    installed = own / "bin" / "uv"
+    for candidate in (shutil.which("uv"), str(installed)):
+        if candidate and is_pinned(candidate):
+            return candidate
+    print(f"Installing uv {UV} into {own} …", file=sys.stderr, flush=True)
+    shutil.rmtree(own, ignore_errors=True)
+    try:
+        import venv
+
+        venv.create(own, with_pip=True)
+        pip = [str(own / "bin" / "python"), "-m", "pip", "install"]
+    except (subprocess.CalledProcessError, ImportError, OSError):  # Debian without python3-venv
+        shutil.rmtree(own, ignore_errors=True)
+        pip = [sys.executable, "-m", "pip", "install", "--target", str(own)]
+    fetched = subprocess.run([*pip, "--quiet", "--disable-pip-version-check", f"uv=={UV}"], check=False)
+    if fetched.returncode or not is_pinned(str(installed)):
+        shutil.rmtree(own, ignore_errors=True)
+        raise SystemExit(
+            f"dev.py could not install uv {UV} with pip. Is the package index reachable, and is pip or python3-venv there?\n"
+            "Otherwise install uv yourself (https://docs.astral.sh/uv), put it on PATH, and run this command again."
+        )
+    return str(installed)
+
+
+def is_pinned(uv: str) -> bool:
+    """Whether this uv starts and has the pinned major and minor version."""
+    try:
+        said = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False).stdout.split()
+    except OSError:
+        return False
+    return len(said) > 1 and said[1].split(".")[:2] == UV.split(".")[:2]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
