@@ -1,0 +1,98 @@
+"""Who is calling: the token of a request, the principal it stands for, and the file the root token lives in.
+
+A token is always required, and it travels in a header, never in a URL. The root token is made at the first start
+and kept in `<home>/token`, which only its owner can read; `AGENT_RELAY_TOKEN` overrides it.
+"""
+
+import logging
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+__all__ = ["ROOT", "Authenticator", "Principal", "TokenUnusable", "load_token"]
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT = "AGENT_RELAY_TOKEN"
+SHORTEST = 8  # characters; only guards against an empty or cut-off file
+
+
+class TokenUnusable(Exception):
+    """The root token can be neither read nor made; the text says what to do."""
+
+
+@attrs.frozen
+class Principal:
+    """The authenticated caller. The scope `*` stands for all of them."""
+
+    subject: str
+    scopes: frozenset[str]
+
+    def may(self, scope: str) -> bool:
+        return scope in self.scopes or "*" in self.scopes
+
+
+ROOT = Principal("root", frozenset({"*"}))
+
+
+class Authenticator:
+    """Finds the principal of a request (AUTH-1): `X-Agent-Relay-Token`, else `Authorization: Bearer`."""
+
+    def __init__(self, principals: Mapping[str, Principal]) -> None:
+        self._principals = [(token.encode(), principal) for token, principal in principals.items()]
+
+    def principal(self, headers: Mapping[bytes, bytes]) -> Principal | None:
+        presented = headers.get(b"x-agent-relay-token") or _bearer(headers.get(b"authorization", b""))
+        found = None
+        for token, principal in self._principals:
+            if secrets.compare_digest(token, presented):
+                found = principal
+        return found
+
+
+def _bearer(value: bytes) -> bytes:
+    scheme, _, token = value.partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
+
+
+def load_token(home: Path, environment: Mapping[str, str] = os.environ) -> str:
+    """The root token: from the environment, else from `<home>/token`, which is made when it is missing."""
+    if given := environment.get(ENVIRONMENT, "").strip():
+        return given
+    path = home / "token"
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            _create(path, secrets.token_urlsafe(32))
+        _make_private(path)
+        token = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokenUnusable(f"cannot use the token file {path}: {error}; or set {ENVIRONMENT}") from error
+    if len(token) < SHORTEST:
+        raise TokenUnusable(f"the token in {path} is too short; delete the file to have a new one made")
+    return token
+
+
+def _create(path: Path, token: str) -> None:
+    """Writes the file whole under another name and links it, so that of two first starts one wins entirely."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(token + "\n")
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+def _make_private(path: Path) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        log.warning("%s was readable by others (mode %o); it is private now, consider replacing the token", path, mode)
+        path.chmod(0o600)

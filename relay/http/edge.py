@@ -1,0 +1,163 @@
+"""The application: answers the declared routes, and leaves everything else to Quart.
+
+A plain request costs one task (Hypercorn's) and one cancel scope. Declared routes are answered in Quart's public
+extension point for connections, before Quart makes a request context, a nursery and a second task for them
+(`benchmarks/http.py` measures what that saves). Quart serves what is not the API.
+
+Order of checks: route (404), token (401), body (400), scope (403) unless the route checks it later, then the handler.
+"""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import orjson
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
+from quart import Response
+from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
+from werkzeug.exceptions import HTTPException
+
+from relay import wire
+from relay.fleet import Fleet
+
+from .answers import Answer, Header, Stream, failure
+from .auth import Authenticator, Principal
+from .errors import CHALLENGE, Refused, answer_to
+from .routing import NO_QUERY, PUBLIC, Call, Query, Route, Table
+from .upstream import Upstream
+
+__all__ = ["Edge"]
+
+MOST_STREAMS = 2_000
+
+
+class Edge(QuartTrio):
+    """The Quart application of a server. `close_streams` ends the answers that have no end of their own."""
+
+    def __init__(
+        self, fleet: Fleet, table: Table, authenticator: Authenticator, upstream: Upstream, *, answer_within: float
+    ) -> None:
+        super().__init__("relay.http", static_folder=None)
+        self.asgi_http_class = _Connection
+        self.register_error_handler(HTTPException, _quart_failure)
+        self.table = table
+        self._fleet = fleet
+        self._authenticator = authenticator
+        self._upstream = upstream
+        self._answer_within = answer_within
+        self._streams: set[trio.CancelScope] = set()
+        self._closing = False
+
+    async def answer(
+        self, route: Route, path: dict[str, str], scope: HTTPScope, receive: ASGIReceiveCallable
+    ) -> Answer | Stream:
+        """What the route says to the request; failures are answers too. Gives up with 504 after a while."""
+        try:
+            with trio.CancelScope(deadline=trio.current_time() + self._answer_within) as limit:
+                call = await self._call(route, path, scope, receive)
+                return await route.handler(call)
+            assert limit.cancelled_caught
+            raise trio.TooSlowError
+        except Exception as error:
+            return answer_to(error)
+
+    async def _call(
+        self, route: Route, path: dict[str, str], scope: HTTPScope, receive: ASGIReceiveCallable
+    ) -> Call[Any]:
+        headers = dict(scope["headers"])
+        principal = self._principal(route, headers)
+        body = _body(route, cast(Any, await receive())["body"])
+        if route.scope != PUBLIC and not route.scope_checked_late and not principal.may(route.scope):
+            raise Refused(403, "forbidden")
+        text = scope["query_string"]
+        return Call(self._fleet, principal, body, path, Query(text) if text else NO_QUERY, headers, self._upstream)
+
+    def _principal(self, route: Route, headers: Mapping[bytes, bytes]) -> Principal:
+        found = self._authenticator.principal(headers)
+        if found is not None:
+            return found
+        if route.scope == PUBLIC:
+            return NOBODY
+        raise Refused(401, "a valid token is required, in X-Agent-Relay-Token or Authorization: Bearer", CHALLENGE)
+
+    async def stream(self, stream: Stream, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Sends until the stream ends, the client goes, or `close_streams` is called."""
+        if self._closing or len(self._streams) >= MOST_STREAMS:
+            await send_answer(failure(503, "too many streams", (b"retry-after", b"5")), send)
+            return
+        await _start(send, 200, (stream.content_type, *stream.headers))
+        async with trio.open_nursery() as nursery:
+            self._streams.add(nursery.cancel_scope)
+            nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
+            try:
+                await stream.run(lambda chunk: _chunk(send, chunk, more=True))
+            finally:
+                self._streams.discard(nursery.cancel_scope)
+            nursery.cancel_scope.cancel()
+        await _chunk(send, b"", more=False)
+
+    def close_streams(self) -> None:
+        self._closing = True
+        for scope in self._streams:
+            scope.cancel()
+
+
+NOBODY = Principal("nobody", frozenset())
+
+
+class _Connection(TrioASGIHTTPConnection):
+    """Answers a declared route itself, without what Quart would set up around it."""
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        edge = cast(Edge, self.app)
+        scope = self.scope
+        found = edge.table.find(scope["method"], scope["raw_path"])
+        if found is None:
+            await super().__call__(receive, send)
+            return
+        answer = await edge.answer(*found, scope, receive)
+        if isinstance(answer, Stream):
+            await edge.stream(answer, receive, send)
+        else:
+            await send_answer(answer, send)
+
+
+def _body(route: Route, raw: bytes) -> Any:
+    if route.body is None:
+        return None
+    if not raw.strip():
+        if route.empty_body:
+            return None
+        raise Refused(400, "a JSON object is required")
+    if route.empty_body and raw.strip() == b"null":
+        return None
+    return wire.decode(route.body, raw)
+
+
+async def send_answer(answer: Answer, send: ASGISendCallable) -> None:
+    length: Header = (b"content-length", b"%d" % len(answer.body))
+    await _start(send, answer.status, (answer.content_type, length, *answer.headers))
+    await _chunk(send, answer.body, more=False)
+
+
+async def _start(send: ASGISendCallable, status: int, headers: tuple[Header, ...]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers, "trailers": False})
+
+
+async def _chunk(send: ASGISendCallable, body: bytes, *, more: bool) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _cancel_when_gone(receive: ASGIReceiveCallable, scope: trio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _quart_failure(error: HTTPException) -> Response:
+    """Quart's own refusals, as JSON. A method that a path does not have counts as an unknown path (O-50)."""
+    status = error.code or 500
+    status = 404 if status == 405 else status
+    text = "no such route" if status == 404 else error.description or error.name
+    return Response(orjson.dumps({"error": text}), status, content_type="application/json")

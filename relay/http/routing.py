@@ -1,0 +1,210 @@
+"""The declaration of routes, and finding the one that a request is for.
+
+Rules: every route names the scope it needs, or `public`. Literal segments win over parameters (COM-9, RTE-1). A path
+is split first and decoded after, once (RTE-3), so that a parameter may hold an encoded slash. A method that a known
+path does not have is as unknown as the path (O-50).
+
+    route = Routes()
+
+    @route("PATCH", "/api/agents/:id/label", scope="agent:write", body=wire.SetLabel)
+    async def set_label(call: Call[wire.SetLabel]) -> Answer: ...
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeAlias, TypeVar, overload
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import attrs
+
+from relay import fleet
+
+from .answers import Answer, Stream
+from .auth import Principal
+from .errors import Refused
+from .upstream import Upstream
+
+__all__ = ["PUBLIC", "Call", "Handler", "Query", "Route", "Routes", "Table"]
+
+PUBLIC = "public"
+MOST_MEMBERS = 64  # of a query string
+
+B = TypeVar("B")
+
+
+class Query:
+    """The query string. Every accessor takes the bounds of its value and refuses what lies outside with 400."""
+
+    def __init__(self, text: bytes) -> None:
+        try:
+            pairs = parse_qsl(
+                text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_MEMBERS
+            )
+        except ValueError as error:
+            raise Refused(400, "the query string is not valid") from error
+        self._values = dict(pairs)
+
+    def text(self, name: str, *, longest: int = 240) -> str | None:
+        """The value without surrounding space; None when absent or empty."""
+        value = self._values.get(name, "").strip()
+        if len(value) > longest:
+            raise Refused(400, f"{name}: longer than {longest} characters")
+        return value or None
+
+    def integer(self, name: str, least: int, most: int) -> int | None:
+        value = self._values.get(name)
+        if value is None:
+            return None
+        # str.isdecimal alone accepts other scripts' digits, int() alone accepts "1_0" and " 1".
+        if value.isascii() and value.isdecimal() and len(value) < 20 and least <= int(value) <= most:
+            return int(value)
+        raise Refused(400, f"{name}: expected an integer from {least} to {most}")
+
+    def flag(self, name: str) -> bool:
+        value = self._values.get(name, "false").lower()
+        if value in ("1", "true", ""):
+            return True
+        if value in ("0", "false"):
+            return False
+        raise Refused(400, f"{name}: expected true or false")
+
+
+NO_QUERY = Query(b"")
+
+
+@attrs.define
+class Call(Generic[B]):
+    """One request on its way to a handler, already authenticated, its body already a `B`."""
+
+    fleet: fleet.Fleet
+    principal: Principal
+    body: B
+    path: Mapping[str, str]
+    query: Query
+    headers: Mapping[bytes, bytes]
+    upstream: Upstream
+
+    def need(self, scope: str) -> None:
+        """For routes whose scope check comes after an existence check (AUTH-5); raises 403."""
+        if not self.principal.may(scope):
+            raise Refused(403, "forbidden")
+
+    def number(self, name: str) -> int:
+        """A path parameter that is a positive integer (`msgid`); anything else is 400."""
+        value = self.path[name]
+        if value.isascii() and value.isdecimal() and len(value) < 19 and int(value) > 0:
+            return int(value)
+        raise Refused(400, f"{name}: expected a positive integer")
+
+
+Handler: TypeAlias = Callable[[Call[Any]], Awaitable[Answer | Stream]]
+Typed: TypeAlias = Callable[[Call[B]], Awaitable[Answer | Stream]]
+
+
+@attrs.frozen
+class Route:
+    """One declared route. `body` None means that a body is not looked at."""
+
+    method: str
+    path: str
+    scope: str
+    handler: Handler
+    body: type[Any] | None = None
+    empty_body: bool = False
+    scope_checked_late: bool = False
+    pattern: tuple[str | None, ...] = attrs.field(init=False)
+    names: tuple[str, ...] = attrs.field(init=False)
+
+    @pattern.default
+    def _pattern(self) -> tuple[str | None, ...]:
+        return tuple(None if part.startswith(":") else part for part in self.path[1:].split("/"))
+
+    @names.default
+    def _names(self) -> tuple[str, ...]:
+        return tuple(part[1:] for part in self.path[1:].split("/") if part.startswith(":"))
+
+    def match(self, parts: list[str]) -> dict[str, str] | None:
+        values = []
+        for wanted, part in zip(self.pattern, parts, strict=True):
+            if wanted is None and part:
+                values.append(part)
+            elif wanted != part:
+                return None
+        return dict(zip(self.names, values, strict=True))
+
+
+class Routes:
+    """The routes of one module; called as a decorator it adds one."""
+
+    def __init__(self) -> None:
+        self._routes: list[Route] = []
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes)
+
+    @overload
+    def __call__(
+        self, method: str, path: str, *, scope: str, late: bool = False
+    ) -> Callable[[Typed[None]], Typed[None]]: ...
+    @overload
+    def __call__(
+        self, method: str, path: str, *, scope: str, body: type[B], late: bool = False
+    ) -> Callable[[Typed[B]], Typed[B]]: ...
+    @overload
+    def __call__(
+        self, method: str, path: str, *, scope: str, optional: type[B], late: bool = False
+    ) -> Callable[[Typed[B | None]], Typed[B | None]]: ...
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: str,
+        body: type[Any] | None = None,
+        optional: type[Any] | None = None,
+        late: bool = False,
+    ) -> Callable[[Typed[Any]], Typed[Any]]:
+        """Declares a route. `optional` is a body that may be left out (BODY-3). `late` leaves the scope check to the
+        handler, which calls `call.need(...)` where its rule places it."""
+
+        def declare(handler: Typed[Any]) -> Typed[Any]:
+            self._routes.append(Route(method, path, scope, handler, body or optional, optional is not None, late))
+            return handler
+
+        return declare
+
+
+class Table:
+    """All routes, arranged for finding: by method and number of segments, literals before parameters."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._candidates: dict[tuple[str, int], list[Route]] = {}
+        self.routes = sorted(routes, key=lambda route: (route.path, route.method))
+        for route in self.routes:
+            self._candidates.setdefault((route.method, len(route.pattern)), []).append(route)
+        for found in self._candidates.values():
+            found.sort(key=lambda route: [part is None for part in route.pattern])
+            if len({route.pattern for route in found}) != len(found):
+                raise ValueError(f"two routes cannot be told apart among {[route.path for route in found]}")
+
+    def find(self, method: str, raw_path: bytes) -> tuple[Route, dict[str, str]] | None:
+        parts = _decoded(raw_path)
+        if parts is None:
+            return None
+        for route in self._candidates.get((method, len(parts)), ()):
+            values = route.match(parts)
+            if values is not None:
+                return route, values
+        return None
+
+
+def _decoded(raw_path: bytes) -> list[str] | None:
+    """The segments of a path, or None if it is not one that a route could have."""
+    if not raw_path.startswith(b"/"):
+        return None
+    try:
+        if b"%" not in raw_path:
+            return raw_path[1:].decode("ascii").split("/")
+        return [unquote_to_bytes(part).decode("utf-8") for part in raw_path[1:].split(b"/")]
+    except UnicodeDecodeError:
+        return None

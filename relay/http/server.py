@@ -1,0 +1,148 @@
+"""A whole server: the actor system, the store, the fleet, and the edge as a supervised child beside them.
+
+`serve` is a task for a nursery; `run` is a process: it turns SIGTERM and SIGINT into a graceful stop and makes sure,
+by a watchdog that needs no event loop, that the process ends. Everything acknowledged is on disk by then.
+"""
+
+import faulthandler
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import attrs
+import trio
+
+from relay.actors import open_system
+from relay.fleet import Fleet, open_fleet
+from relay.store import open_store
+
+from .api import table
+from .auth import ROOT, Authenticator, load_token
+from .edge import Edge
+from .guard import Guard, Hosts, Limits
+from .hosting import Hosting, keep_serving
+from .listening import base_url, listen
+from .upstream import open_upstream
+
+__all__ = ["Ready", "Settings", "run", "serve"]
+
+log = logging.getLogger(__name__)
+
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+STOP_WITHIN = 20.0  # seconds beyond the grace that fleet and store have to close before the process is ended
+
+
+@attrs.frozen
+class Settings:
+    """What a server is started with. Durations are seconds; `database` None keeps everything in memory."""
+
+    database: Path | None
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 4850
+    allowed_hosts: tuple[str, ...] = ()
+    limits: Limits = attrs.Factory(Limits)
+    answer_within: float = 30.0
+    hosting: Hosting = attrs.Factory(Hosting)
+
+
+@attrs.frozen
+class Ready:
+    """Where a started server is: `token` is the root token, `token_file` where the command line finds it."""
+
+    base_url: str
+    token: str
+    token_file: Path
+
+
+async def serve(
+    settings: Settings,
+    *,
+    stop: trio.Event | None = None,
+    task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serves until `stop` is set or the task is cancelled. Raises `CannotListen`, `TokenUnusable`, and what the store
+    raises when the database is held by another process."""
+    stop = stop or trio.Event()
+    token = load_token(settings.home)
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(settings.host, settings.port, stalled=settings.hosting.stalled))
+        system = await stack.enter_async_context(open_system())
+        store = await stack.enter_async_context(open_store(settings.database, system))
+        fleet = await stack.enter_async_context(open_fleet(system, store))
+        upstream = await stack.enter_async_context(open_upstream(token))
+        edge = Edge(fleet, table(), Authenticator({token: ROOT}), upstream, answer_within=settings.answer_within)
+        ready = Ready(base_url(listener), token, settings.home / "token")
+        await serve_edge(edge, listener, settings, stop, started=partial(task_status.started, ready))
+
+
+async def serve_edge(
+    edge: Edge, listener: socket.socket, settings: Settings, stop: trio.Event, *, started: Callable[[], None]
+) -> None:
+    """Serves the edge, guarded, on the socket until `stop`, then ends its streams and gives requests their grace."""
+    own = () if settings.host in EVERYWHERE else (settings.host,)
+    guard = Guard(edge, hosts=Hosts((*own, *settings.allowed_hosts)), limits=settings.limits)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_close_streams_at, stop, edge)
+        started()
+        await keep_serving(guard, listener, settings.hosting, stop)
+        nursery.cancel_scope.cancel()
+
+
+async def _close_streams_at(stop: trio.Event, edge: Edge) -> None:
+    await stop.wait()
+    edge.close_streams()
+
+
+def run(
+    *,
+    database: Path | None,
+    home: Path,
+    host: str = "127.0.0.1",
+    port: int = 4850,
+    allowed_hosts: tuple[str, ...] = (),
+    ready: Callable[[Ready], None] | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT. Calls `ready` once requests are answered; by default prints one line."""
+    settings = Settings(database=database, home=home, host=host, port=port, allowed_hosts=tuple(allowed_hosts))
+    try:
+        trio.run(_run, settings, ready or _announce)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _announce(ready: Ready) -> None:
+    print(f"relay is at {ready.base_url} (token in {ready.token_file})", flush=True)
+
+
+async def _run(settings: Settings, ready: Callable[[Ready], None]) -> None:
+    stop = trio.Event()
+    with trio.CancelScope() as scope, _stopping_on_signals(stop, scope, settings.hosting.grace + STOP_WITHIN):
+        async with trio.open_nursery() as nursery:
+            ready(await nursery.start(partial(serve, settings, stop=stop)))
+
+
+@contextmanager
+def _stopping_on_signals(stop: trio.Event, scope: trio.CancelScope, within: float) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stop`, a second one cancels. From the first on a watchdog counts that needs neither the
+    event loop nor the interpreter: after `within` seconds it shows every thread's stack and ends the process."""
+    token = trio.lowlevel.current_trio_token()
+
+    def asked_to_stop(signum: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            token.run_sync_soon(scope.cancel)
+            return
+        faulthandler.dump_traceback_later(within, exit=True)
+        token.run_sync_soon(stop.set)
+
+    before = {number: signal.signal(number, asked_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
