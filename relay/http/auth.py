@@ -94,5 +94,7 @@ def _create(path: Path, token: str) -> None:
 def _make_private(path: Path) -> None:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        log.warning("%s was readable by others (mode %o); it is private now, consider replacing the token", path, mode)
+        log.warning(
+            "%s was readable by others (mode %o); it is private now, consider replacing the token", path, mode
+        )
         path.chmod(0o600)

@@ -36,7 +36,13 @@ class Edge(QuartTrio):
     """The Quart application of a server. `close_streams` ends the answers that have no end of their own."""
 
     def __init__(
-        self, fleet: Fleet, table: Table, authenticator: Authenticator, upstream: Upstream, *, answer_within: float
+        self,
+        fleet: Fleet,
+        table: Table,
+        authenticator: Authenticator,
+        upstream: Upstream,
+        *,
+        answer_within: float,
     ) -> None:
         super().__init__("relay.http", static_folder=None)
         self.asgi_http_class = _Connection
@@ -71,7 +77,9 @@ class Edge(QuartTrio):
         if route.scope != PUBLIC and not route.scope_checked_late and not principal.may(route.scope):
             raise Refused(403, "forbidden")
         text = scope["query_string"]
-        return Call(self._fleet, principal, body, path, Query(text) if text else NO_QUERY, headers, self._upstream)
+        return Call(
+            self._fleet, principal, body, path, Query(text) if text else NO_QUERY, headers, self._upstream
+        )
 
     def _principal(self, route: Route, headers: Mapping[bytes, bytes]) -> Principal:
         found = self._authenticator.principal(headers)
@@ -79,7 +87,9 @@ class Edge(QuartTrio):
             return found
         if route.scope == PUBLIC:
             return NOBODY
-        raise Refused(401, "a valid token is required, in X-Agent-Relay-Token or Authorization: Bearer", CHALLENGE)
+        raise Refused(
+            401, "a valid token is required, in X-Agent-Relay-Token or Authorization: Bearer", CHALLENGE
+        )
 
     async def stream(self, stream: Stream, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Sends until the stream ends, the client goes, or `close_streams` is called."""

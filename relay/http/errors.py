@@ -51,4 +51,6 @@ def answer_to(error: Exception) -> Answer:
     if isinstance(error, LATE):
         return failure(504, "no answer in time; whether the request took effect is unknown")
     log.error("a request failed", exc_info=error)
-    return failure(500, "the request failed inside the server" if isinstance(error, ActorError) else "internal error")
+    return failure(
+        500, "the request failed inside the server" if isinstance(error, ActorError) else "internal error"
+    )

@@ -99,7 +99,9 @@ def _same_place(origin: bytes, host: bytes) -> bool:
 class Guard:
     """Wraps an ASGI application. `held` and `open` say what unfinished requests cost right now."""
 
-    def __init__(self, app: ASGIFramework, *, hosts: Hosts | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self, app: ASGIFramework, *, hosts: Hosts | None = None, limits: Limits | None = None
+    ) -> None:
         self._app = app
         self._hosts = hosts or Hosts()
         self._limits = limits or Limits()
@@ -200,7 +202,9 @@ class _Body:
             part, more = await self._part()
             if self.size + len(part) > self._guard.limits.body:
                 await self._discard(more)
-                raise Refusal(413, f"the request body is larger than {self._guard.limits.body} bytes", closes=True)
+                raise Refusal(
+                    413, f"the request body is larger than {self._guard.limits.body} bytes", closes=True
+                )
             self._guard.admit(len(part))
             self.size += len(part)
             parts.append(part)

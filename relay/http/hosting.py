@@ -38,7 +38,9 @@ class Hosting:
     lean: bool = True
 
 
-async def keep_serving(app: ASGIFramework, listener: socket.socket, hosting: Hosting, stop: trio.Event) -> None:
+async def keep_serving(
+    app: ASGIFramework, listener: socket.socket, hosting: Hosting, stop: trio.Event
+) -> None:
     """Serves until `stop`. When Hypercorn fails it is started again, with growing delays; raises when that is often."""
     await _supervise(partial(_serve, app, listener, hosting, stop))
 

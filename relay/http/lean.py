@@ -18,7 +18,7 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 
 __all__ = ["LeanConfig"]
 
-SWEEP = 1.0  # seconds between two looks at all connections
+SWEEP = 1.0  # seconds, at most, between two looks at all connections
 SWEEP_STOPPING = 0.05
 
 
@@ -34,8 +34,9 @@ class LeanConfig(Config):
 
     async def sweep(self, stop: trio.Event) -> None:
         """Closes what is idle or stalled; after `stop` every idle connection at once. Runs until cancelled."""
+        pause = min(SWEEP, self.keep_alive_timeout / 2, self.stalled / 2)
         while not stop.is_set():
-            with trio.move_on_after(SWEEP):
+            with trio.move_on_after(pause):
                 await stop.wait()
             await self._close(self.keep_alive_timeout, self.stalled)
         with trio.move_on_after(self.graceful_timeout):
@@ -142,4 +143,4 @@ def _connection(app: Any, config: Config, *rest: Any) -> TCPServer:
     return kind(app, config, *rest)
 
 
-hypercorn.trio.run.TCPServer = _connection  # type: ignore[assignment, misc]  # a factory where it calls a class
+setattr(hypercorn.trio.run, "TCPServer", _connection)  # noqa: B010 - a factory where Hypercorn calls its class

@@ -168,7 +168,9 @@ class Routes:
         handler, which calls `call.need(...)` where its rule places it."""
 
         def declare(handler: Typed[Any]) -> Typed[Any]:
-            self._routes.append(Route(method, path, scope, handler, body or optional, optional is not None, late))
+            self._routes.append(
+                Route(method, path, scope, handler, body or optional, optional is not None, late)
+            )
             return handler
 
         return declare

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from relay.actors import open_system
-from relay.fleet import Fleet, open_fleet
+from relay.fleet import open_fleet
 from relay.store import open_store
 
 from .api import table
@@ -68,7 +68,7 @@ async def serve(
 ) -> None:
     """Serves until `stop` is set or the task is cancelled. Raises `CannotListen`, `TokenUnusable`, and what the store
     raises when the database is held by another process."""
-    stop = stop or trio.Event()
+    stop = trio.Event() if stop is None else stop
     token = load_token(settings.home)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port, stalled=settings.hosting.stalled))
@@ -76,7 +76,9 @@ async def serve(
         store = await stack.enter_async_context(open_store(settings.database, system))
         fleet = await stack.enter_async_context(open_fleet(system, store))
         upstream = await stack.enter_async_context(open_upstream(token))
-        edge = Edge(fleet, table(), Authenticator({token: ROOT}), upstream, answer_within=settings.answer_within)
+        edge = Edge(
+            fleet, table(), Authenticator({token: ROOT}), upstream, answer_within=settings.answer_within
+        )
         ready = Ready(base_url(listener), token, settings.home / "token")
         await serve_edge(edge, listener, settings, stop, started=partial(task_status.started, ready))
 
@@ -109,7 +111,9 @@ def run(
     ready: Callable[[Ready], None] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT. Calls `ready` once requests are answered; by default prints one line."""
-    settings = Settings(database=database, home=home, host=host, port=port, allowed_hosts=tuple(allowed_hosts))
+    settings = Settings(
+        database=database, home=home, host=host, port=port, allowed_hosts=tuple(allowed_hosts)
+    )
     try:
         trio.run(_run, settings, ready or _announce)
     finally:

@@ -3,7 +3,6 @@
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-
 from typing import Any
 
 import attrs
@@ -56,7 +55,9 @@ class Connection:
         with trio.fail_after(10):
             head = await self.until(b"\r\n\r\n")
             status, *lines = head.decode("latin1").split("\r\n")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+            headers = {
+                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+            }
             size = int(headers.get("content-length", "0"))
             while len(self._buffer) < size:
                 await self._more()
@@ -102,10 +103,12 @@ async def connect(port: int) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def serving(app: ASGIFramework, *, stop: trio.Event | None = None, **hosting: Any) -> AsyncIterator[int]:
+async def serving(
+    app: ASGIFramework, *, stop: trio.Event | None = None, **hosting: Any
+) -> AsyncIterator[int]:
     """An ASGI application on a port of this machine, through everything relay puts below applications."""
     chosen = Hosting(**{"grace": 0.2, **hosting})
-    stop = stop or trio.Event()
+    stop = trio.Event() if stop is None else stop
     ended = trio.Event()
 
     async def keep(listener: socket.socket) -> None:
@@ -126,5 +129,3 @@ async def eventually(condition: Callable[[], bool], *, within: float = 10.0) -> 
     with trio.fail_after(within):
         while not condition():
             await trio.sleep(0.005)
-
-
