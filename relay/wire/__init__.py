@@ -1,0 +1,62 @@
+"""The HTTP contract as classes, and the way between them and JSON.
+
+Records are what relay keeps and answers; the other classes are what it accepts. Limits and vocabularies of the
+specification stand in the fields and nowhere else.
+"""
+
+from ._fields import Instant as Instant
+from ._json import Invalid as Invalid, decode as decode, encode as encode, to_json as to_json
+from .activity import Activity as Activity, NewActivity as NewActivity
+from .agents import (
+    Agent as Agent,
+    Heartbeat as Heartbeat,
+    RegisterAgent as RegisterAgent,
+    SetLabel as SetLabel,
+    SetReady as SetReady,
+    SetStatus as SetStatus,
+    SetTags as SetTags,
+)
+from .commands import Command as Command, NewCommand as NewCommand, PatchCommand as PatchCommand
+from .health import Counts as Counts, Health as Health
+from .messages import (
+    Claim as Claim,
+    ClaimMessage as ClaimMessage,
+    Cursor as Cursor,
+    Delivery as Delivery,
+    MarkRead as MarkRead,
+    Message as Message,
+    SendMessage as SendMessage,
+)
+from .orchestrators import (
+    ExitedAgent as ExitedAgent,
+    ManagedAgent as ManagedAgent,
+    Orchestrator as Orchestrator,
+    OrchestratorAction as OrchestratorAction,
+    OrchestratorHeartbeat as OrchestratorHeartbeat,
+    RegisterOrchestrator as RegisterOrchestrator,
+    Roster as Roster,
+    SpawnAgent as SpawnAgent,
+)
+from .vocabulary import (
+    ActivityKind as ActivityKind,
+    AgentKind as AgentKind,
+    AgentStatus as AgentStatus,
+    ApprovalMode as ApprovalMode,
+    CommandStatus as CommandStatus,
+    DeliveryStatus as DeliveryStatus,
+    Effort as Effort,
+    MessageKind as MessageKind,
+    OrchestratorStatus as OrchestratorStatus,
+    Provider as Provider,
+    Strategy as Strategy,
+    WorkspaceMode as WorkspaceMode,
+    WorkspaceStatus as WorkspaceStatus,
+    WorkspaceVerb as WorkspaceVerb,
+)
+from .workspaces import (
+    MergeLease as MergeLease,
+    Workspace as Workspace,
+    WorkspaceAction as WorkspaceAction,
+    WorkspaceOutcome as WorkspaceOutcome,
+    WorkspaceReport as WorkspaceReport,
+)

@@ -1,0 +1,256 @@
+"""The field kinds of the contract: how a member of a JSON body is read, and what it may hold.
+
+Each kind is a reader, given to attrs as metadata and to cattrs as the structuring hook of the field. Rules of the
+specification: text is trimmed, and empty or null counts as absent (1.4, O-02); numbers are never null, never text
+(O-02); lengths count UTF-16 units (VAL-1); lists of texts are trimmed, without empties and repeats (O-03).
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, NewType, TypeVar
+
+import attrs
+import orjson
+
+__all__ = [
+    "ABSENT",
+    "SAFE",
+    "Instant",
+    "boolean",
+    "choice",
+    "choices",
+    "instant",
+    "integer",
+    "item",
+    "items",
+    "length",
+    "mapping",
+    "text",
+    "texts",
+]
+
+Instant = NewType("Instant", float)
+"""Seconds since 1970; milliseconds on the wire."""
+
+E = TypeVar("E", bound=StrEnum)
+Reader = Callable[[Any], Any]
+
+SAFE = 9_007_199_254_740_991
+JSON_LIMIT = 65_536
+ABSENT: Any = object()
+"""What a reader returns for a value that counts as absent: the field's default stands."""
+
+
+def length(value: str) -> int:
+    """The length of a text in UTF-16 units."""
+    return len(value) + sum(character > "\uffff" for character in value)
+
+
+def _field(read: Reader, *, required: bool, default: Any, **metadata: bool) -> Any:
+    metadata_ = {"read": read, **metadata}
+    if required:
+        return attrs.field(metadata=metadata_)
+    if isinstance(default, list | dict):
+        return attrs.field(factory=type(default), metadata=metadata_)
+    return attrs.field(default=default, metadata=metadata_)
+
+
+def text(most: int, *, required: bool = False, default: str | None = None) -> Any:
+    """A text of at most `most` characters."""
+
+    def read(value: Any) -> Any:
+        if value is None:
+            return ABSENT
+        if not isinstance(value, str):
+            raise ValueError("expected a text")
+        value = value.strip()
+        if length(value) > most:
+            raise ValueError(f"longer than {most} characters")
+        return value or ABSENT
+
+    return _field(read, required=required, default=default)
+
+
+def texts(*, required: bool = False, default: Any = ABSENT) -> Any:
+    """A list of at most 100 texts of at most 240 characters each."""
+
+    def read(value: Any) -> list[str]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ValueError("expected a list of texts")
+        trimmed = dict.fromkeys(item.strip() for item in value)
+        trimmed.pop("", None)
+        if len(trimmed) > 100:
+            raise ValueError("more than 100 elements")
+        if any(length(item) > 240 for item in trimmed):
+            raise ValueError("an element is longer than 240 characters")
+        return list(trimmed)
+
+    return _field(read, required=required, default=[] if default is ABSENT else default)
+
+
+def integer(least: int, most: int = SAFE, *, required: bool = False, default: int | None = None) -> Any:
+    """An integer within bounds. Null is refused."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"expected an integer from {least} to {most}")
+        return value
+
+    return _field(read, required=required, default=default)
+
+
+def boolean(*, required: bool = False, default: bool | None = None) -> Any:
+    """true or false, and nothing that resembles them."""
+
+    def read(value: Any) -> Any:
+        if value is None and not required:
+            return ABSENT
+        if not isinstance(value, bool):
+            raise ValueError("expected true or false")
+        return value
+
+    return _field(read, required=required, default=default)
+
+
+def choice(kind: type[E], *, required: bool = False, default: E | None = None) -> Any:
+    """One of an enumeration's values."""
+
+    def read(value: Any) -> Any:
+        if value is None and not required:
+            return ABSENT
+        return _member(kind, value)
+
+    return _field(read, required=required, default=default)
+
+
+def choices(kind: type[E], default: Callable[[], list[E]]) -> Any:
+    """A list of values of an enumeration."""
+
+    def read(value: Any) -> list[E]:
+        if not isinstance(value, list):
+            raise ValueError(f"expected a list of {_names(kind)}")
+        return list(dict.fromkeys(_member(kind, item) for item in value))
+
+    return attrs.field(factory=default, metadata={"read": read})
+
+
+def mapping(*, limit: int = JSON_LIMIT, required: bool = False, default: Any = ABSENT) -> Any:
+    """An object whose compact JSON text has at most `limit` characters."""
+
+    def read(value: Any) -> Any:
+        if value is None and not required:
+            return ABSENT
+        if not isinstance(value, dict):
+            raise ValueError("expected an object")
+        if length(orjson.dumps(value).decode()) > limit:
+            raise ValueError(f"its JSON text is longer than {limit} characters")
+        return value
+
+    return _field(read, required=required, default={} if default is ABSENT else default)
+
+
+def item(kind: type[Any], read_item: Callable[[Any, type[Any]], Any], *, required: bool = False) -> Any:
+    """An object of one kind."""
+
+    def read(value: Any) -> Any:
+        if value is None and not required:
+            return ABSENT
+        return read_item(value, kind)
+
+    return _field(read, required=required, default=None)
+
+
+def items(
+    kind: type[Any],
+    read_item: Callable[[Any, type[Any]], Any],
+    *,
+    most: int = 1_000,
+    required: bool = False,
+    default: Any = ABSENT,
+) -> Any:
+    """A list of objects of one kind."""
+
+    def read(value: Any) -> Any:
+        if value is None and not required:
+            return ABSENT
+        if not isinstance(value, list) or len(value) > most:
+            raise ValueError(f"expected a list of at most {most} objects")
+        return [read_item(each, kind) for each in value]
+
+    return _field(read, required=required, default=[] if default is ABSENT else default)
+
+
+def instant(*, required: bool = False) -> Any:
+    """A point in time: milliseconds on the wire, seconds here."""
+
+    def read(value: Any) -> Any:
+        if value is None and not required:
+            return ABSENT
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError("expected milliseconds since 1970")
+        return Instant(value / 1000)
+
+    return _field(read, required=required, default=None, instant=True)
+
+
+def _member(kind: type[E], value: Any) -> E:
+    if isinstance(value, str):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise ValueError(f"expected one of {_names(kind)}")
+
+
+def _names(kind: type[StrEnum]) -> str:
+    return ", ".join(member.value for member in kind)
+
+
+def nullable_text(most: int) -> Any:
+    """A text that must be given, and may be null."""
+
+    def read(value: Any) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or length(value.strip()) > most:
+            raise ValueError(f"expected null or a text of at most {most} characters")
+        return value.strip() or None
+
+    return attrs.field(metadata={"read": read, "null": True})
+
+
+def not_false() -> Any:
+    """True unless it is exactly `false` (11.1 of agents-workspaces)."""
+    return attrs.field(default=True, metadata={"read": lambda value: value is not False})
+
+
+def anything() -> Any:
+    """A value that whoever uses it looks at."""
+    return attrs.field(default=None, metadata={"read": lambda value: value})
+
+
+def one_of(*words: str) -> Any:
+    """One of a few words."""
+
+    def read(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"expected one of {', '.join(words)}")
+        return str(value)
+
+    return attrs.field(metadata={"read": read})
+
+
+def environment() -> Any:
+    """Environment variables: an object of texts."""
+
+    def read(value: Any) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise ValueError("expected an object of texts")
+        for name, each in value.items():
+            if not isinstance(each, str):
+                raise ValueError(f"the value of {name} is not a text")
+        return value
+
+    return attrs.field(default=None, metadata={"read": read})

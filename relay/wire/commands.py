@@ -1,0 +1,50 @@
+"""Commands (messaging-control 13, agents-workspaces 7)."""
+
+from typing import Any
+
+import attrs
+
+from . import _fields as f
+from .vocabulary import CommandStatus
+
+__all__ = ["Command", "NewCommand", "PatchCommand"]
+
+
+@attrs.frozen(kw_only=True)
+class Command:
+    """The record of a command (13.1)."""
+
+    id: str = f.text(240, required=True)
+    type: str = f.text(120, required=True)
+    source: str = f.text(240, required=True)
+    target: str = f.text(240, required=True)
+    params: dict[str, Any] = f.mapping(limit=10 * f.JSON_LIMIT)
+    status: CommandStatus = f.choice(CommandStatus, default=CommandStatus.PENDING)
+    correlation_id: str | None = f.text(240)
+    ttl_ms: int | None = f.integer(1)
+    expires_at: f.Instant | None = f.instant()
+    result: dict[str, Any] | None = f.mapping(default=None, limit=10 * f.JSON_LIMIT)
+    error: str | None = f.text(4_000)
+    created_at: f.Instant | None = f.instant()
+    updated_at: f.Instant | None = f.instant()
+
+
+@attrs.frozen(kw_only=True)
+class NewCommand:
+    """`POST /api/commands`."""
+
+    type: str = f.text(120, required=True)
+    source: str = f.text(240, required=True)
+    target: str = f.text(240, required=True)
+    params: dict[str, Any] = f.mapping()
+    correlation_id: str | None = f.text(240)
+    ttl_ms: int | None = f.integer(1)
+
+
+@attrs.frozen(kw_only=True)
+class PatchCommand:
+    """`PATCH /api/commands/:id`. All members are optional (CMD-7)."""
+
+    status: CommandStatus | None = f.choice(CommandStatus)
+    result: dict[str, Any] | None = f.mapping(default=None)
+    error: str | None = f.text(4_000)

@@ -1,0 +1,31 @@
+"""Health (messaging-control 19.1)."""
+
+import attrs
+
+from . import _fields as f
+from ._json import nested
+
+__all__ = ["Counts", "Health"]
+
+
+@attrs.frozen(kw_only=True)
+class Counts:
+    """How much of what there is."""
+
+    agents: int = f.integer(0, default=0)
+    orchestrators: int = f.integer(0, default=0)
+    messages: int = f.integer(0, default=0)
+    queued_messages: int = f.integer(0, default=0)
+    workspaces: int = f.integer(0, default=0)
+    pending_commands: int = f.integer(0, default=0)
+    sse_connections: int = f.integer(0, default=0)
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """`GET /api/health` (O-56)."""
+
+    status: str = f.text(80, required=True)
+    version: str = f.text(80, required=True)
+    uptime_ms: int = f.integer(0, default=0)
+    counts: Counts = f.item(Counts, nested, required=True)

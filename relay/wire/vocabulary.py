@@ -1,0 +1,142 @@
+"""The enumerations of the contract (messaging-control 1.6, agents-workspaces 1)."""
+
+from enum import StrEnum
+
+__all__ = [
+    "ActivityKind",
+    "AgentKind",
+    "AgentStatus",
+    "ApprovalMode",
+    "CommandStatus",
+    "DeliveryStatus",
+    "Effort",
+    "MessageKind",
+    "OrchestratorStatus",
+    "Provider",
+    "Strategy",
+    "WorkspaceMode",
+    "WorkspaceStatus",
+    "WorkspaceVerb",
+]
+
+
+class AgentStatus(StrEnum):
+    ONLINE = "online"
+    IDLE = "idle"
+    BUSY = "busy"
+    STALE = "stale"
+    OFFLINE = "offline"
+
+
+class AgentKind(StrEnum):
+    PROVIDER = "provider"
+    CHANNEL = "channel"
+    ORCHESTRATOR = "orchestrator"
+    SYSTEM = "system"
+    USER = "user"
+
+
+class OrchestratorStatus(StrEnum):
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+class Provider(StrEnum):
+    """`command` is any program that speaks the runner's line protocol."""
+
+    CLAUDE = "claude"
+    CODEX = "codex"
+    COMMAND = "command"
+
+
+class ApprovalMode(StrEnum):
+    OPEN = "open"
+    GUARDED = "guarded"
+    READ_ONLY = "read-only"
+
+
+class Effort(StrEnum):
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    XHIGH = "xhigh"
+    MAX = "max"
+
+
+class MessageKind(StrEnum):
+    CHAT = "chat"
+    CHANNEL_EVENT = "channel.event"
+    TASK = "task"
+    PAIR = "pair"
+    CONTROL = "control"
+    SYSTEM = "system"
+    SESSION = "session"
+
+
+class DeliveryStatus(StrEnum):
+    QUEUED = "queued"
+    AVAILABLE = "available"
+    EXPIRED = "expired"
+
+
+class ActivityKind(StrEnum):
+    MESSAGE = "message"
+    REPLY = "reply"
+    QUESTION = "question"
+    OPERATOR = "operator"
+    PAIR = "pair"
+    TASK = "task"
+    STATE = "state"
+
+
+class CommandStatus(StrEnum):
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    REJECTED = "rejected"
+    CANCELED = "canceled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing follows it (CMD-10)."""
+        return self not in (CommandStatus.PENDING, CommandStatus.ACCEPTED, CommandStatus.RUNNING)
+
+
+class WorkspaceMode(StrEnum):
+    ISOLATED = "isolated"
+    SHARED = "shared"
+    INHERIT = "inherit"
+
+
+class WorkspaceStatus(StrEnum):
+    ACTIVE = "active"
+    READY = "ready"
+    CONFLICT = "conflict"
+    REVIEW_REQUESTED = "review_requested"
+    MERGE_PLANNED = "merge_planned"
+    MERGED = "merged"
+    ABANDONED = "abandoned"
+    CLEANUP_REQUESTED = "cleanup_requested"
+    CLEANED = "cleaned"
+
+
+class WorkspaceVerb(StrEnum):
+    """What can be done to a workspace (`POST /api/workspaces/:id/actions`)."""
+
+    STATUS = "status"
+    READY = "ready"
+    CONFLICT_FOUND = "conflict-found"
+    REQUEST_REVIEW = "request-review"
+    MERGE_PLAN = "merge-plan"
+    MERGE = "merge"
+    ABANDON = "abandon"
+    CLEANUP = "cleanup"
+
+
+class Strategy(StrEnum):
+    AUTO = "auto"
+    PR = "pr"
+    REBASE_FF = "rebase-ff"
