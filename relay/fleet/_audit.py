@@ -1,0 +1,66 @@
+"""Audit records: what the server itself writes into the activity (spec section 21).
+
+They belong to the decision they tell of, so they are there exactly when it is. The client id is the identity of a
+record: the same one written twice is one record (ACT-2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from relay import wire
+from relay.store import Event, Write
+
+from ._moment import Moment
+
+__all__ = ["audit", "record_activity"]
+
+
+def audit(
+    moment: Moment,
+    client_id: str,
+    title: str,
+    *,
+    kind: wire.ActivityKind = wire.ActivityKind.STATE,
+    body: str | None = None,
+    meta: str | None = None,
+    icon: str | None = None,
+    view: str | None = None,
+    agent_id: str | None = None,
+    message_id: int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> tuple[Write, Event]:
+    """The row of one audit record, and its `activity.created`."""
+    record = wire.Activity(
+        id=moment.next_id("activity"),
+        client_id=client_id,
+        kind=kind,
+        title=title,
+        body=body,
+        meta=meta,
+        icon=icon,
+        view=view,
+        agent_id=agent_id,
+        message_id=message_id,
+        metadata=dict(metadata) if metadata is not None else None,
+        created_at=moment.at,
+    )
+    return record_activity(record, moment)
+
+
+def record_activity(record: wire.Activity, moment: Moment) -> tuple[Write, Event]:
+    write = Write(
+        "insert or ignore into activity (id, client_id, kind, agent_id, message_id, record, created_at)"
+        " values (?, ?, ?, ?, ?, ?, ?)",
+        (
+            record.id,
+            record.client_id,
+            record.kind,
+            record.agent_id,
+            record.message_id,
+            wire.encode(record).decode(),
+            moment.ms,
+        ),
+    )
+    return write, Event("activity.created", "server", str(record.id), wire.to_json(record))

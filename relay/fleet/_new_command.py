@@ -1,0 +1,56 @@
+"""A new command: what any actor inserts in its own decision. From then on the command's own actor owns the row."""
+
+from __future__ import annotations
+
+from relay import wire
+from relay.store import Event, Write
+
+from ._moment import Moment
+
+__all__ = ["COLUMNS", "command_event", "new_command"]
+
+COLUMNS = "id, seq, type, source, target, status, correlation_id, created_at, expires_at, record"
+
+
+def new_command(
+    moment: Moment, asked: wire.NewCommand, *, id: str | None = None  # noqa: A002 - as everywhere
+) -> tuple[wire.Command, tuple[Write, ...], tuple[Event, ...]]:
+    """The command, pending, with its row and its `command.requested` (CMD-1).
+
+    If it has a life time, the decision must also tell `fleet.commands[command.id]` to `Adopt` it.
+    """
+    ttl_ms = asked.ttl_ms
+    command = wire.Command(
+        id=id or moment.new_id("cmd"),
+        type=asked.type,
+        source=asked.source,
+        target=asked.target,
+        status=wire.CommandStatus.PENDING,
+        params=asked.params or {},
+        correlation_id=asked.correlation_id,
+        ttl_ms=ttl_ms,
+        expires_at=moment.at + ttl_ms / 1000 if ttl_ms is not None else None,
+        created_at=moment.at,
+        updated_at=moment.at,
+    )
+    row = (
+        command.id,
+        moment.next_id("commands"),
+        command.type,
+        command.source,
+        command.target,
+        command.status,
+        command.correlation_id,
+        moment.ms,
+        moment.ms + ttl_ms if ttl_ms is not None else None,
+        wire.encode(command).decode(),
+    )
+    write = Write(f"insert into commands ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    return command, (write,), (command_event(command),)
+
+
+def command_event(command: wire.Command) -> Event:
+    """`command.requested` while it is pending, else `command.<status>` (CMD-2, CMD-3)."""
+    pending = command.status is wire.CommandStatus.PENDING
+    name = "requested" if pending else command.status.value
+    return Event(f"command.{name}", command.source, command.id, {"command": wire.to_json(command)})
