@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import attrs
 import orjson
 from cattrs import Converter
-from cattrs.errors import AttributeValidationNote, ClassValidationError
+from cattrs.errors import ClassValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
 from ._fields import ABSENT
@@ -92,7 +92,7 @@ def _problems(error: BaseException, path: str = "") -> Iterator[str]:
         return
     noted, others = error.group_exceptions()
     for each, note in noted:
-        name = _json_name(note.name) if isinstance(note, AttributeValidationNote) else str(note.name)
+        name = _json_name(note.name)
         yield from _problems(each, f"{path}.{name}" if path else name)
     for other in others:
         yield from _problems(other, path or "body")

@@ -1,0 +1,77 @@
+"""The event log: one gapless sequence of what happened, and cursors on it.
+
+Listeners are cursors, not queues: a slow one costs nothing but its own delay. The newest events stay in memory,
+bounded in number and bytes; older ones are read from the table, as far back as it is kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+import trio
+
+from ._types import LoggedEvent
+
+__all__ = ["EventLog"]
+
+TAIL_EVENTS = 10_000
+TAIL_BYTES = 16 * 1024 * 1024
+
+Rows = Callable[..., list[tuple[Any, ...]]]
+
+
+class EventLog:
+    """Reads are by id: whoever has seen `cursor` asks for what comes after it."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._tail: deque[LoggedEvent] = deque()
+        self._bytes = 0
+        self._readers = trio.lowlevel.ParkingLot()
+        ((oldest, newest),) = rows("select min(id), max(id) from events")
+        self.last_id: int = newest or 0
+        self.oldest_id: int = oldest or self.last_id + 1
+
+    async def read_after(self, cursor: int, limit: int = 1_000) -> list[LoggedEvent]:
+        """Up to `limit` events newer than `cursor`; waits until there is one.
+
+        Events older than `oldest_id` are gone: a reader whose cursor is below `oldest_id - 1` has missed some.
+        """
+        await trio.lowlevel.checkpoint()
+        while self.last_id <= cursor:
+            await self._readers.park()
+        return self.since(cursor, limit)
+
+    def since(self, cursor: int, limit: int = 1_000) -> list[LoggedEvent]:
+        """Up to `limit` events newer than `cursor`, without waiting."""
+        tail = self._tail
+        if tail and tail[0].id <= cursor + 1:
+            start = max(0, cursor + 1 - tail[0].id)
+            return list(islice(tail, start, start + limit))
+        query = "select id, at, type, source, subject, data from events where id > ? order by id limit ?"
+        return [_logged(row) for row in self._rows(query, cursor, limit)]
+
+    def append(self, events: Sequence[LoggedEvent]) -> None:
+        """The store has committed these."""
+        for event in events:
+            self._tail.append(event)
+            self._bytes += len(event.data)
+        while len(self._tail) > TAIL_EVENTS or self._bytes > TAIL_BYTES:
+            self._bytes -= len(self._tail.popleft().data)
+        if events:
+            self.last_id = events[-1].id
+
+    def wake(self) -> None:
+        """Let the readers look."""
+        self._readers.unpark_all()
+
+    def pruned(self, oldest_id: int) -> None:
+        self.oldest_id = oldest_id
+
+
+def _logged(row: tuple[Any, ...]) -> LoggedEvent:
+    number, at, kind, source, subject, data = row
+    return LoggedEvent(number, at, kind, source, subject, data.encode())

@@ -1,0 +1,31 @@
+"""The schema moves forward, one numbered script at a time, each in a transaction of its own."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import apsw
+
+from ._types import NewerDatabase
+
+__all__ = ["migrate"]
+
+
+def migrate(connection: apsw.Connection) -> None:
+    """Bring the schema up to date. Raises `NewerDatabase` when it is ahead of this program."""
+    scripts = sorted(
+        (int(script.name[:4]), script.read_text())
+        for script in (files(__package__) / "migrations").iterdir()
+        if script.name.endswith(".sql")
+    )
+    version = connection.pragma("user_version")
+    assert isinstance(version, int)
+    if version > scripts[-1][0]:
+        raise NewerDatabase(
+            f"the database has schema {version}, and this relay knows up to {scripts[-1][0]}: use a newer relay"
+        )
+    for number, script in scripts:
+        if number > version:
+            with connection:
+                connection.execute(script).fetchall()
+                connection.execute(f"pragma user_version = {number}").fetchall()

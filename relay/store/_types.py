@@ -1,0 +1,119 @@
+"""What is staged, what comes back, and what every engine promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+
+if TYPE_CHECKING:
+    from relay.actors import Gate
+
+    from ._log import EventLog
+
+__all__ = [
+    "Conflict",
+    "Done",
+    "Event",
+    "Locked",
+    "LoggedEvent",
+    "NewerDatabase",
+    "Owner",
+    "Store",
+    "StoreError",
+    "StoreFailed",
+    "Superseded",
+    "Write",
+]
+
+Done = Callable[[BaseException | None], None]
+
+
+class StoreError(Exception):
+    """Root of the store's errors."""
+
+
+class Conflict(StoreError):
+    """A fence was lost: a write changed another number of rows than it must. Nothing of its part happened."""
+
+
+class Superseded(StoreError):
+    """An earlier part of the same owner failed, so this one was decided on a state that never became true."""
+
+
+class StoreFailed(StoreError):
+    """The transaction could not be committed; nothing of it happened."""
+
+
+class Locked(StoreError):
+    """Another process owns the database."""
+
+
+class NewerDatabase(StoreError):
+    """The database was written by a newer relay."""
+
+
+@attrs.frozen
+class Write:
+    """One statement. `rows`, if given, is a fence: the statement must change exactly so many rows."""
+
+    sql: str
+    params: tuple[Any, ...] = ()
+    rows: int | None = None
+
+
+@attrs.frozen
+class Event:
+    """Something that happened, to be told to whoever listens. `subject` is the id of what it happened to."""
+
+    type: str
+    source: str
+    subject: str | None
+    data: Mapping[str, Any]
+
+
+@attrs.frozen
+class LoggedEvent:
+    """An event with its place in the log. `at` is in epoch milliseconds, `data` is JSON text."""
+
+    id: int
+    at: int
+    type: str
+    source: str
+    subject: str | None
+    data: bytes
+
+
+@attrs.define(eq=False)
+class Owner:
+    """Whoever stages: one incarnation of an actor. After a failure nothing more is taken from it."""
+
+    failed: BaseException | None = None
+
+
+class Store(Protocol):
+    """Durable state. Staging order is commit order; reading sees what is committed."""
+
+    gate: Gate
+    """Closed while so much is staged that whoever stages must wait."""
+
+    events: EventLog
+
+    def stage(self, writes: Sequence[Write], events: Sequence[Event], owner: Owner, done: Done) -> None:
+        """Take one part in. Its writes and events become durable together, or none of them does.
+
+        Never blocks. `done` is called in staging order: with None once the part is durable, else with the error.
+        """
+
+    def rows(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
+        """The rows of a short query."""
+
+    def row(self, sql: str, *params: Any) -> tuple[Any, ...] | None:
+        """The first row of a short query."""
+
+    def next_id(self, sequence: str) -> int:
+        """The next number of `sequence`; greater than all before, also over restarts. Gaps are allowed."""
+
+    def check(self) -> list[str]:
+        """What is wrong with the database; empty when nothing is."""
