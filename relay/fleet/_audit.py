@@ -16,6 +16,8 @@ from ._moment import Moment
 
 __all__ = ["audit", "record_activity"]
 
+LONGEST = 2 * 240  # bytes of UTF-16: what the record's texts may hold
+
 
 def audit(
     moment: Moment,
@@ -34,9 +36,9 @@ def audit(
     """The row of one audit record, and its `activity.created`."""
     record = wire.Activity(
         id=moment.next_id("activity"),
-        client_id=client_id,
+        client_id=_units(client_id)[-LONGEST:].decode("utf-16-le", "ignore"),  # its end is what makes it unique
         kind=kind,
-        title=title,
+        title=_units(title)[:LONGEST].decode("utf-16-le", "ignore"),
         body=body,
         meta=meta,
         icon=icon,
@@ -64,3 +66,7 @@ def record_activity(record: wire.Activity, moment: Moment) -> tuple[Write, Event
         ),
     )
     return write, Event("activity.created", "server", str(record.id), wire.to_json(record))
+
+
+def _units(text: str) -> bytes:
+    return text.encode("utf-16-le", "replace")
