@@ -1,0 +1,12 @@
+"""A typed client of relay's HTTP API, on trio."""
+
+from ._client import Client as Client, open_client as open_client
+from ._errors import (
+    Overloaded as Overloaded,
+    Refused as Refused,
+    RelayError as RelayError,
+    Unauthorized as Unauthorized,
+    Unreachable as Unreachable,
+)
+from ._events import StreamedEvent as StreamedEvent
+from ._transport import DEFAULT_URL as DEFAULT_URL, home as home, token_file as token_file

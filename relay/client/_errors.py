@@ -1,0 +1,32 @@
+"""What a call to relay can end in besides an answer."""
+
+__all__ = ["Overloaded", "Refused", "RelayError", "Unauthorized", "Unreachable"]
+
+
+class RelayError(Exception):
+    """Root of the client's errors."""
+
+
+class Unreachable(RelayError):
+    """No answer came. A change that was asked for may or may not have happened."""
+
+
+class Refused(RelayError):
+    """Relay said no. `status` is the HTTP status, `error` its words."""
+
+    def __init__(self, status: int, error: str) -> None:
+        super().__init__(f"{error} ({status})")
+        self.status = status
+        self.error = error
+
+
+class Unauthorized(Refused):
+    """The token is missing or wrong (401), or may not do this (403)."""
+
+
+class Overloaded(Refused):
+    """Relay has too much to do (429, 503, 504). `retry_after` is in seconds."""
+
+    def __init__(self, status: int, error: str, retry_after: float) -> None:
+        super().__init__(status, error)
+        self.retry_after = retry_after
