@@ -57,15 +57,13 @@ async def _connected(
             if not answer.is_success:
                 raise failure(answer.status_code, await answer.aread(), answer.headers.get("retry-after"))
             fields: dict[str, str] = {}
-            async with aclosing(answer.aiter_lines()) as lines:
-                async for line in lines:
-                    if line:
-                        name, _, value = line.partition(":")
-                        fields[name] = value.removeprefix(" ")
-                    elif "data" in fields:
-                        yield StreamedEvent(
-                            int(fields.get("id") or 0), fields.get("event", "message"), json.loads(fields["data"])
-                        )
-                        fields = {}
+            async for line in answer.aiter_lines():
+                if line:
+                    name, _, value = line.partition(":")
+                    fields[name] = value.removeprefix(" ")
+                elif "data" in fields:
+                    number, kind = int(fields.get("id") or 0), fields.get("event", "message")
+                    yield StreamedEvent(number, kind, json.loads(fields["data"]))
+                    fields = {}
     except httpx2.TransportError as error:
         raise Unreachable(str(error) or type(error).__name__) from error

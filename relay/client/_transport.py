@@ -80,7 +80,7 @@ class Transport:
         try:
             answer = await self.http.request(method, path, content=content, params=params, headers=headers)
         except httpx2.TransportError as error:
-            raise Unreachable(f"{self.url} did not answer: {error or type(error).__name__}") from error
+            raise Unreachable(f"{self.url} did not answer: {str(error) or type(error).__name__}") from error
         if answer.is_success:
             return json.loads(answer.content) if answer.content else None
         raise failure(answer.status_code, answer.content, answer.headers.get("retry-after"))
