@@ -7,9 +7,7 @@ One actor per id owns the agent's row: its card, its status, its session.
 2. Registration, status and heartbeat are contact. Without contact an agent goes stale, then offline, by `LIVENESS`;
    the next contact restores the status it had. `user` and `system` are always there, and the identity of an
    orchestrator follows its host (O-10).
-3. Silence is measured on the server's own clock, from when this actor was started, and anew when the server itself
-   was held up: nobody expires because the server was away.
-4. A heartbeat that changes nothing is not stored, but for `lastSeen` now and then.
+3. A heartbeat that changes nothing is not stored, but for `lastSeen` now and then.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ from relay.store import Decision, Event, Store, Write
 
 from ._actor import FleetActor
 from ._audit import audit
+from ._contact import Contact
 from ._errors import Conflict, NotFound
 from ._moment import Moment
 
@@ -55,8 +54,6 @@ LIVE = frozenset({ONLINE, IDLE, BUSY})
 
 STALE_AFTER = 90.0  # seconds without contact
 OFFLINE_AFTER = 180.0
-HELD_UP = 10.0  # seconds a timer may be late before silence is not blamed on the agents
-SEEN_EVERY = 30.0  # seconds between two writes of nothing but lastSeen
 
 LIVENESS: Mapping[wire.AgentStatus, Mapping[str, wire.AgentStatus]] = {
     ONLINE: {"quiet": STALE, "lost": OFFLINE},
@@ -155,51 +152,43 @@ class Agent(FleetActor[AgentProtocol]):
         super().__init__(fleet)
         self.id = key
         self.card = find_agent(self.store, key)
-        self._contact = self._written = fleet.system.now()
-        self._due: float | None = None
+        self._contact = Contact(fleet.system, (STALE_AFTER, OFFLINE_AFTER))
 
     def started(self, context: Context[AgentProtocol]) -> None:
-        if self.card is not None and self.card.kind is wire.AgentKind.ORCHESTRATOR and not self._host_is_online():
-            context.self_ref.tell(Follow(OFFLINE))
+        if self.card is not None and self.card.kind is wire.AgentKind.ORCHESTRATOR:
+            context.self_ref.tell(Silence())
         self._watch(context)
 
     def handle(self, message: Any, context: Context[AgentProtocol]) -> None:
         if isinstance(message, Silence):
-            self._look(context)
+            self._look(message, context)
             return
         card, decision = decide(self.card, message, self.moment())
         if isinstance(message, Register | SetStatus | Heartbeat):
-            self._contact = context.system.now()
-        if decision.events or card is None:
-            self._written = context.system.now()
-        elif card is not self.card and context.system.now() - self._written >= SEEN_EVERY:
-            self._written = context.system.now()
+            self._contact.heard()
+        if card is not None and card is not self.card and not decision.writes and self._contact.storable:
             decision = attrs.evolve(decision, writes=(_row(card),))
+        if decision.writes:
+            self._contact.stored()
         self.card = card
         self.settle(message, decision, context)
         self._watch(context)
 
-    def _look(self, context: Context[AgentProtocol]) -> None:
-        now = context.system.now()
-        if self._due is not None and now - self._due > HELD_UP:
-            self._contact = now
-        self._due = None
-        if self.card is not None and _watched(self.card):
-            self.card, decision = silent(self.card, now - self._contact, self.moment())
-            self.settle(Silence(), decision, context)
+    def _look(self, tick: Silence, context: Context[AgentProtocol]) -> None:
+        quiet = self._contact.silence()
+        if self.card is None:
+            return
+        if _watched(self.card):
+            self.card, decision = silent(self.card, quiet, self.moment())
+            self.settle(tick, decision, context)
+        elif self.card.kind is wire.AgentKind.ORCHESTRATOR and not self._host_is_online():
+            self.card, decision = decide(self.card, Follow(OFFLINE), self.moment())
+            self.settle(tick, decision, context)
         self._watch(context)
 
     def _watch(self, context: Context[AgentProtocol]) -> None:
-        """Keep one timer armed while there is somebody to lose. Contact does not move it: it is cheap that way."""
-        if self.card is None or not _watched(self.card):
-            context.cancel_timer("silence")
-            self._due = None
-        elif self._due is None:
-            now = context.system.now()
-            quiet = now - self._contact
-            left = (STALE_AFTER if quiet < STALE_AFTER else OFFLINE_AFTER) - quiet
-            self._due = now + left
-            context.set_timer("silence", left, Silence())
+        watched = self.card is not None and _watched(self.card)
+        self._contact.watch(context, Silence() if watched else None)
 
     def _host_is_online(self) -> bool:
         row = self.store.row("select 1 from orchestrators where agent_id = ? and status = 'online'", self.id)

@@ -1,0 +1,62 @@
+"""Contact: how long somebody has not been heard of.
+
+Measured on the server's own clock, from when the actor that watches was started, and anew when the server itself
+was held up (stopped, suspended, overloaded): nobody is lost because the server was away. Being heard moves no timer:
+an armed timer finds out by itself that it came too early, so a heartbeat costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from relay.actors import Context, System, Tell
+
+__all__ = ["Contact"]
+
+P = TypeVar("P")
+
+HELD_UP = 10.0  # seconds a timer may be late before silence is blamed on the server
+STORED_EVERY = 30.0  # seconds between two writes of nothing but the time of the last contact
+
+
+class Contact:
+    """The contact of one agent or host. `limits` are the lengths of silence (seconds) that mean something."""
+
+    def __init__(self, system: System, limits: Sequence[float]) -> None:
+        self._system = system
+        self._limits = limits
+        self._last = self._stored = system.now()
+        self._due: float | None = None
+
+    def heard(self) -> None:
+        self._last = self._system.now()
+
+    def stored(self) -> None:
+        self._stored = self._system.now()
+
+    @property
+    def storable(self) -> bool:
+        """Whether the time of the last contact in the store has become too old."""
+        return self._system.now() - self._stored >= STORED_EVERY
+
+    def silence(self) -> float:
+        """How many seconds there was none; to be asked when the timer rings."""
+        now = self._system.now()
+        if self._due is not None and now - self._due > HELD_UP:
+            self._last = now
+        self._due = None
+        return now - self._last
+
+    def watch(self, context: Context[P], tick: Tell[P] | None) -> None:
+        """Have `tick` sent when the next limit is reached; None ends the watch."""
+        if tick is None:
+            context.cancel_timer("silence")
+            self._due = None
+        elif self._due is None:
+            now = self._system.now()
+            quiet = now - self._last
+            left = next((limit for limit in self._limits if limit > quiet), self._limits[-1]) - quiet
+            self._due = now + left
+            context.set_timer("silence", left, tick)
+

@@ -1,0 +1,398 @@
+"""Orchestrators: the host daemons that start and stop agents.
+
+One actor per id owns the host's row: what it is, whether it is there, which agents it runs.
+
+1. Registration and heartbeat are contact. After 90 s without any the host is offline; the next one brings it back.
+   The host takes part under an identity of its own, an agent of kind `orchestrator` that follows it.
+2. The roster replaces the list of managed agents. What it says of workspaces and ended sessions goes to their owners
+   before the roster is stored, so a roster that is sent again after a crash does no harm.
+3. Spawns and actions are commands to the identity. A spawn needs the host to be there; an action waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from relay import wire
+from relay.actors import Ask, Context, Step, Tell
+from relay.store import Decision, Event, Store, Write
+
+from . import agents
+from ._actor import FleetActor
+from ._audit import audit
+from ._contact import Contact
+from ._errors import Conflict, Invalid, NotFound
+from ._moment import Moment
+from ._new_command import new_command
+from ._paths import contains
+from .workspaces import Report
+
+if TYPE_CHECKING:
+    from ._fleet import Fleet
+
+__all__ = [
+    "Act",
+    "Dispatched",
+    "Heartbeat",
+    "Orchestrator",
+    "OrchestratorProtocol",
+    "Register",
+    "Registered",
+    "Remove",
+    "ReportRoster",
+    "Spawn",
+    "find_orchestrator",
+    "get_orchestrator",
+    "list_orchestrators",
+    "spawn_anywhere",
+]
+
+ONLINE, OFFLINE = wire.OrchestratorStatus.ONLINE, wire.OrchestratorStatus.OFFLINE
+
+OFFLINE_AFTER = 90.0  # seconds without contact (O-10)
+NEIGHBOURS_WITHIN = 20.0  # seconds that other actors have to do their part
+
+ICONS = {"restart": "ti-refresh", "shutdown": "ti-power"}
+
+
+class OrchestratorProtocol:
+    """What the actor of one host understands."""
+
+
+@attrs.frozen
+class Registered:
+    orchestrator: wire.Orchestrator
+    new: bool
+
+
+@attrs.frozen
+class Dispatched:
+    """A command was made for the host."""
+
+    orchestrator_id: str
+    command: wire.Command
+
+
+@attrs.frozen
+class Register(Ask[OrchestratorProtocol, Registered]):
+    """Insert or refresh the host (ORC-1 to ORC-3)."""
+
+    card: wire.RegisterOrchestrator
+
+
+@attrs.frozen
+class Heartbeat(Ask[OrchestratorProtocol, wire.Orchestrator]):
+    beat: wire.OrchestratorHeartbeat
+
+
+@attrs.frozen
+class ReportRoster(Ask[OrchestratorProtocol, wire.Orchestrator]):
+    """The host's agents as they are now (ORC-10 to ORC-12)."""
+
+    roster: wire.Roster
+
+
+@attrs.frozen
+class Spawn(Ask[OrchestratorProtocol, Dispatched]):
+    """Have the host start an agent; `anywhere` when the host was chosen by the server (3.9)."""
+
+    request: wire.SpawnAgent
+    anywhere: bool = False
+
+
+@attrs.frozen
+class Act(Ask[OrchestratorProtocol, Dispatched]):
+    """Have the host restart or shut down agents (14.5)."""
+
+    action: wire.OrchestratorAction
+
+
+@attrs.frozen
+class Remove(Ask[OrchestratorProtocol, None]):
+    """Forget the host and its identity (ORC-8)."""
+
+
+@attrs.frozen
+class Silence(Tell[OrchestratorProtocol]):
+    """It is time to look how long there has been no contact."""
+
+
+class Orchestrator(FleetActor[OrchestratorProtocol]):
+    """The actor of one host."""
+
+    def __init__(self, fleet: Fleet, key: str) -> None:
+        super().__init__(fleet)
+        self.record = find_orchestrator(self.store, key)
+        self._contact = Contact(fleet.system, (OFFLINE_AFTER,))
+
+    def started(self, context: Context[OrchestratorProtocol]) -> None:
+        self._watch(context)
+
+    def handle(self, message: Any, context: Context[OrchestratorProtocol]) -> Step:
+        match message:
+            case Register():
+                return self._register(message, context)
+            case Heartbeat():
+                self._beat(message, context)
+            case ReportRoster():
+                return self._report(message, context)
+            case Spawn():
+                self.settle(message, spawn(self._known(), message, self.moment()), context)
+            case Act():
+                self.settle(message, act(self._known(), message.action, self.moment()), context)
+            case Remove():
+                return self._remove(message, context)
+            case Silence():
+                self._look(message, context)
+        return None
+
+    def _known(self) -> wire.Orchestrator:
+        if self.record is None:
+            raise NotFound("no such orchestrator")
+        return self.record
+
+    async def _register(self, message: Register, context: Context[OrchestratorProtocol]) -> None:
+        record, decision = register(self.record, message.card, self.moment())
+        await self.commit(decision, context)
+        self.record = record
+        self._contact.heard()
+        self._watch(context)
+        with trio.fail_after(NEIGHBOURS_WITHIN):
+            await self.fleet.agents[record.agent_id].ask(agents.Register(_identity(record)))
+        context.reply(message, decision.reply)
+
+    def _beat(self, message: Heartbeat, context: Context[OrchestratorProtocol]) -> None:
+        before = self._known()
+        after = attrs.evolve(before, **_given(message.beat), status=ONLINE, last_seen=self.moment().at)
+        self._contact.heard()
+        back = before.status is OFFLINE
+        decision: Decision[wire.Orchestrator] = Decision(reply=after)
+        if back:
+            told = (self.fleet.agents[after.agent_id], agents.Follow(wire.AgentStatus.ONLINE))
+            decision = Decision(reply=after, writes=(_row(after),), events=(_status_event(after),), tells=(told,))
+        elif self._contact.storable or attrs.evolve(after, last_seen=before.last_seen) != before:
+            decision = Decision(reply=after, writes=(_row(after),))
+        if decision.writes:
+            self._contact.stored()
+        self.record = after
+        self.settle(message, decision, context)
+        self._watch(context)
+
+    async def _report(self, message: ReportRoster, context: Context[OrchestratorProtocol]) -> None:
+        before = self._known()
+        roster = message.roster
+        live = {entry.agent_id for entry in roster.agents}
+        self._contact.heard()
+        with trio.fail_after(NEIGHBOURS_WITHIN):
+            for entry in _news(before.managed_agents, roster.agents):
+                assert entry.workspace is not None
+                report = Report(entry.workspace, agent_id=entry.agent_id, orchestrator_id=before.id)
+                await self.fleet.workspaces[entry.workspace.id].ask(report)
+            for gone in roster.exited_agents:
+                exited = agents.Exited(gone, succeeded=gone.agent_id in live)
+                await self.fleet.agents[gone.agent_id].ask(exited)
+        after = attrs.evolve(before, managed_agents=roster.agents, last_seen=self.moment().at)
+        await self.commit(Decision(reply=None, writes=(_row(after),), events=(_status_event(after),)), context)
+        self.record = after
+        context.reply(message, after)
+
+    async def _remove(self, message: Remove, context: Context[OrchestratorProtocol]) -> None:
+        record = self._known()
+        write = Write("delete from orchestrators where id = ?", (record.id,), 1)
+        event = Event("orchestrator.removed", "server", record.id, {"id": record.id})
+        await self.commit(Decision(reply=None, writes=(write,), events=(event,)), context)
+        self.record = None
+        self._watch(context)
+        with trio.fail_after(NEIGHBOURS_WITHIN):
+            try:
+                await self.fleet.agents[record.agent_id].ask(agents.Remove())
+            except NotFound:
+                pass
+        context.reply(message, None)
+
+    def _look(self, tick: Silence, context: Context[OrchestratorProtocol]) -> None:
+        if self._contact.silence() >= OFFLINE_AFTER and self.record is not None and self.record.status is ONLINE:
+            self.record = attrs.evolve(self.record, status=OFFLINE)
+            told = (self.fleet.agents[self.record.agent_id], agents.Follow(wire.AgentStatus.OFFLINE))
+            writes, events = (_row(self.record),), (_status_event(self.record),)
+            self.settle(tick, Decision(reply=None, writes=writes, events=events, tells=(told,)), context)
+        self._watch(context)
+
+    def _watch(self, context: Context[OrchestratorProtocol]) -> None:
+        watched = self.record is not None and self.record.status is ONLINE
+        self._contact.watch(context, Silence() if watched else None)
+
+
+def register(
+    before: wire.Orchestrator | None, card: wire.RegisterOrchestrator, moment: Moment
+) -> tuple[wire.Orchestrator, Decision[Registered]]:
+    """The host as it describes itself; what the server knows of it stays."""
+    record = wire.Orchestrator(
+        **attrs.asdict(card, recurse=False),
+        agent_id=f"orchestrator-{card.id}",
+        managed_agents=before.managed_agents if before else [],
+        last_seen=moment.at,
+        created_at=before.created_at if before else moment.at,
+    )
+    if record.api_url is None and isinstance(record.meta.get("apiUrl"), str):
+        record = attrs.evolve(record, api_url=record.meta["apiUrl"])
+    note, told = audit(
+        moment,
+        f"server-orchestrator-register-{card.id}-{moment.ms}",
+        f"host {card.id} registered",
+        body=card.base_dir,
+        meta=card.id,
+        icon="ti-server",
+        view="orchestrators",
+    )
+    reply = Registered(record, new=before is None)
+    return record, Decision(reply=reply, writes=(_row(record), note), events=(_status_event(record), told))
+
+
+def spawn(host: wire.Orchestrator, message: Spawn, moment: Moment) -> Decision[Dispatched]:
+    """An `agent.spawn` for the host, if it is there, has the provider, and owns the directory (14.4)."""
+    request = message.request
+    if host.status is not ONLINE:
+        raise Conflict(f"host {host.id} is offline")
+    if request.provider not in host.providers:
+        raise Invalid(f"host {host.id} does not have the provider {request.provider}")
+    cwd = request.cwd or host.base_dir
+    if not contains(host.base_dir, cwd):
+        raise Invalid(f"cwd {cwd} is outside the base directory {host.base_dir} of host {host.id}")
+    spawn_request = request.spawn_request_id or moment.new_id("sp")
+    params = {
+        "action": "spawn",
+        **wire.to_json(attrs.evolve(request, cwd=cwd, spawn_request_id=spawn_request)),
+        "permissionMode": request.approval_mode.value,
+        "orchestratorId": host.id,
+        "requestedBy": "dashboard",
+        "requestedAt": moment.ms,
+    }
+    asked = wire.NewCommand(
+        type="agent.spawn", source="system", target=host.agent_id, params=params, correlation_id=spawn_request
+    )
+    command, writes, events = new_command(moment, asked)
+    client_id = f"server-orchestrator-spawn-{host.id}-{command.id}"
+    if message.anywhere:
+        client_id = f"server-agent-spawn-{request.provider.value}-{moment.ms}"
+    note, told = audit(
+        moment,
+        client_id,
+        f"an agent of {request.provider.value} was asked for on host {host.id}",
+        body=cwd,
+        meta=host.id,
+        icon="ti-plus",
+        view="agents" if message.anywhere else "orchestrators",
+        metadata={
+            "orchestratorId": host.id,
+            "provider": request.provider.value,
+            "approvalMode": request.approval_mode.value,
+            "label": request.label,
+            "commandId": command.id,
+        },
+    )
+    return Decision(reply=Dispatched(host.id, command), writes=(*writes, note), events=(*events, told))
+
+
+def act(host: wire.Orchestrator, action: wire.OrchestratorAction, moment: Moment) -> Decision[Dispatched]:
+    """An `agent.restart` or `agent.shutdown` for one agent, or for all of the host's."""
+    asked = wire.NewCommand(
+        type=f"agent.{action.action}",
+        source="system",
+        target=action.agent_id or host.agent_id,
+        correlation_id=action.spawn_request_id,
+        params={
+            **wire.to_json(action),
+            "requestedBy": "dashboard",
+            "requestedAt": moment.ms,
+            "orchestratorId": host.id,
+        },
+    )
+    command, writes, events = new_command(moment, asked)
+    note, told = audit(
+        moment,
+        f"server-orchestrator-action-{host.id}-{action.action}-{command.id}",
+        f"{action.action} of {action.agent_id or 'all agents'} was asked of host {host.id}",
+        body=action.agent_id or "all",
+        meta=host.id,
+        icon=ICONS[action.action],
+        view="orchestrators",
+        metadata={
+            "orchestratorId": host.id,
+            "action": action.action,
+            "agentId": action.agent_id,
+            "commandId": command.id,
+        },
+    )
+    return Decision(reply=Dispatched(host.id, command), writes=(*writes, note), events=(*events, told))
+
+
+def _news(before: list[wire.ManagedAgent], after: list[wire.ManagedAgent]) -> Iterator[wire.ManagedAgent]:
+    """The entries whose workspace the host has not reported before."""
+    known = {(entry.agent_id, entry.workspace.id) for entry in before if entry.workspace}
+    for entry in after:
+        if entry.workspace and (entry.agent_id, entry.workspace.id) not in known:
+            yield entry
+
+
+def _identity(record: wire.Orchestrator) -> wire.RegisterAgent:
+    return wire.RegisterAgent(
+        id=record.agent_id,
+        kind=wire.AgentKind.ORCHESTRATOR,
+        status=wire.AgentStatus.ONLINE,
+        ready=True,
+        machine=record.hostname,
+        meta={"kind": "orchestrator", "orchestratorId": record.id},
+    )
+
+
+def _given(body: object) -> dict[str, Any]:
+    return attrs.asdict(body, recurse=False, filter=lambda _, value: value is not None)  # type: ignore[call-overload]
+
+
+def _status_event(record: wire.Orchestrator) -> Event:
+    return Event("orchestrator.status", "server", record.id, wire.to_json(record))
+
+
+def _row(record: wire.Orchestrator) -> Write:
+    seen = round((record.last_seen or 0.0) * 1000)
+    return Write(
+        "insert into orchestrators (id, agent_id, status, record, updated_at) values (?, ?, ?, ?, ?)"
+        " on conflict (id) do update set agent_id = excluded.agent_id, status = excluded.status,"
+        " record = excluded.record, updated_at = excluded.updated_at",
+        (record.id, record.agent_id, record.status, wire.encode(record).decode(), seen),
+    )
+
+
+async def spawn_anywhere(fleet: Fleet, request: wire.SpawnAgent) -> Dispatched:
+    """Spawn on the first fitting host, by id (AGT-43, O-12). Raises `Invalid` when there is none (AGT-47)."""
+    for host in list_orchestrators(fleet.store, status=ONLINE):
+        if request.provider in host.providers:
+            try:
+                return await fleet.orchestrators[host.id].ask(Spawn(request, anywhere=True))
+            except (Conflict, NotFound) as refusal:
+                raise Invalid(str(refusal)) from None
+    raise Invalid(f"no host that is online has the provider {request.provider.value}")
+
+
+def find_orchestrator(store: Store, key: str) -> wire.Orchestrator | None:
+    row = store.row("select record from orchestrators where id = ?", key)
+    return wire.decode(wire.Orchestrator, row[0]) if row else None
+
+
+def get_orchestrator(store: Store, key: str) -> wire.Orchestrator:
+    """The host; raises `NotFound`."""
+    record = find_orchestrator(store, key)
+    if record is None:
+        raise NotFound("no such orchestrator")
+    return record
+
+
+def list_orchestrators(store: Store, *, status: wire.OrchestratorStatus | None = None) -> list[wire.Orchestrator]:
+    """Hosts in the order of their ids."""
+    sql = "select record from orchestrators where (?1 is null or status = ?1) order by id"
+    return [wire.decode(wire.Orchestrator, record) for (record,) in store.rows(sql, status)]
