@@ -1,0 +1,192 @@
+"""The merge lease: at most one merge at a time per repository.
+
+One actor per repository owns its lease. The rules:
+
+1. A lease is bound to a command from the start: whoever wants to merge draws the command's id first. A lease whose
+   command was never written ends when its owner starts again.
+2. Every grant carries a fencing token that is greater than all before it, for ever: the last one is kept in `fences`
+   when the lease is gone. Whoever acts on a lease shows the token to what it acts on.
+3. A lease is freed only by its own command or its own token (W-I7); anything else is a no-op, not an error.
+4. Expiry is a comparison wherever the lease is looked at, not only a timer (W-I48). Remaining time is measured on the
+   server's own clock, and never more than the whole term, whatever the wall clock says.
+
+    free    acquire -> held
+    held    acquire -> refused    release of its command or token -> free    term over -> free
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from relay import wire
+from relay.actors import Ask, Context, Tell
+from relay.store import Decision, Store, Write
+
+from ._actor import FleetActor
+from ._errors import Conflict
+
+if TYPE_CHECKING:
+    from ._fleet import Fleet
+    from ._moment import Moment
+
+__all__ = ["TERM", "Acquire", "MergeLease", "MergeProtocol", "Release", "ReleaseToken", "list_leases", "still_held"]
+
+TERM = 2_700.0
+"""Seconds a lease lasts: 45 minutes, more than a host's own budget for a merge (P1)."""
+
+
+class MergeProtocol:
+    """What the actor of one repository's merge lease understands."""
+
+
+@attrs.frozen
+class Acquire(Ask[MergeProtocol, wire.MergeLease]):
+    """Take the lease. Refused with `Conflict` while somebody has it, also to the same workspace (P3)."""
+
+    workspace_id: str
+    holder: str
+    command_id: str
+
+
+@attrs.frozen
+class Release(Ask[MergeProtocol, bool]):
+    """The command has ended. The answer says whether it held the lease."""
+
+    command_id: str
+
+
+@attrs.frozen
+class ReleaseToken(Ask[MergeProtocol, bool]):
+    """The merge came to nothing before it was dispatched."""
+
+    token: int
+
+
+@attrs.frozen
+class Expire(Tell[MergeProtocol]):
+    """The term of the lease with this token is over."""
+
+    token: int
+
+
+class MergeLease(FleetActor[MergeProtocol]):
+    """The actor of one repository's lease; its key is the repository's normalised root."""
+
+    def __init__(self, fleet: Fleet, key: str) -> None:
+        super().__init__(fleet)
+        self.repo = key
+        row = self.store.row("select token from fences where name = ?", _fence(key))
+        self.token: int = row[0] if row else 0
+        self.lease = find_lease(self.store, key)
+        self._until = 0.0
+
+    def started(self, context: Context[MergeProtocol]) -> None:
+        if self.lease is None:
+            return
+        if self.store.row("select 1 from commands where id = ?", self.lease.command_id) is None:
+            context.self_ref.tell(Expire(self.lease.token))  # dispatch broke off between lease and command
+        left = min(TERM, max(0.0, self.lease.expires_at - context.system.wall()))
+        self._arm(left, context)
+
+    def handle(self, message: Any, context: Context[MergeProtocol]) -> None:
+        held = self.lease
+        if held is not None and context.system.now() >= self._until:
+            held = None
+        match message:
+            case Acquire():
+                if held is not None:
+                    raise Conflict(f"{self.repo} is busy: workspace {held.workspace_id} is being merged")
+                self._grant(message, context)
+            case Release(command_id):
+                self._free(message, self.lease is not None and self.lease.command_id == command_id, context)
+            case ReleaseToken(token) | Expire(token):
+                self._free(message, self.lease is not None and self.lease.token == token, context)
+
+    def _grant(self, asked: Acquire, context: Context[MergeProtocol]) -> None:
+        self.lease, decision = grant(self.repo, self.token + 1, asked, self.moment())
+        self.token = self.lease.token
+        self._arm(TERM, context)
+        self.settle(asked, decision, context)
+
+    def _free(self, message: Release | ReleaseToken | Expire, matches: bool, context: Context[MergeProtocol]) -> None:
+        if not matches:
+            self.settle(message, Decision(reply=False), context)
+            return
+        assert self.lease is not None
+        decision = free(self.repo, self.lease.token)
+        self.lease = None
+        context.cancel_timer("term")
+        self.settle(message, decision, context)
+
+    def _arm(self, seconds: float, context: Context[MergeProtocol]) -> None:
+        assert self.lease is not None
+        self._until = context.system.now() + seconds
+        context.set_timer("term", seconds, Expire(self.lease.token))
+
+
+def grant(
+    repo: str, token: int, asked: Acquire, moment: Moment
+) -> tuple[wire.MergeLease, Decision[wire.MergeLease]]:
+    """A new lease in place of none, or of an expired one."""
+    lease = wire.MergeLease(
+        repo_root=repo,
+        token=token,
+        workspace_id=asked.workspace_id,
+        holder=asked.holder,
+        command_id=asked.command_id,
+        acquired_at=wire.Instant(moment.at),
+        expires_at=wire.Instant(moment.at + TERM),
+    )
+    until = moment.ms + round(TERM * 1000)
+    row = (repo, token, lease.workspace_id, lease.holder, lease.command_id, moment.ms, until)
+    writes = (
+        Write(f"insert or replace into merge_leases ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?)", row),
+        Write("insert or replace into fences (name, token) values (?, ?)", (_fence(repo), token)),
+    )
+    return lease, Decision(reply=lease, writes=writes)
+
+
+def free(repo: str, token: int) -> Decision[bool]:
+    """The repository has no lease any more."""
+    return Decision(
+        reply=True, writes=(Write("delete from merge_leases where repo_root = ? and token = ?", (repo, token)),)
+    )
+
+
+def still_held(lease: wire.MergeLease) -> Write:
+    """A fence for other decisions: it holds only while the repository's lease is this very one (W-I8)."""
+    sql = "update merge_leases set token = token where repo_root = ? and token = ?"
+    return Write(sql, (lease.repo_root, lease.token), 1)
+
+
+COLUMNS = "repo_root, token, workspace_id, holder, command_id, acquired_at, expires_at"
+
+
+def _fence(repo: str) -> str:
+    return f"merge:{repo}"
+
+
+def _lease(row: tuple[Any, ...]) -> wire.MergeLease:
+    repo, token, workspace_id, holder, command_id, acquired, expires = row
+    return wire.MergeLease(
+        repo_root=repo,
+        token=token,
+        workspace_id=workspace_id,
+        holder=holder,
+        command_id=command_id,
+        acquired_at=wire.Instant(acquired / 1000),
+        expires_at=wire.Instant(expires / 1000),
+    )
+
+
+def find_lease(store: Store, repo: str) -> wire.MergeLease | None:
+    row = store.row(f"select {COLUMNS} from merge_leases where repo_root = ?", repo)
+    return _lease(row) if row else None
+
+
+def list_leases(store: Store, now: float) -> list[wire.MergeLease]:
+    """The leases that have not expired at `now` (epoch seconds)."""
+    sql = f"select {COLUMNS} from merge_leases where expires_at > ? order by repo_root"
+    return [_lease(row) for row in store.rows(sql, round(now * 1000))]
