@@ -1,0 +1,63 @@
+"""Sets the stage, lets the play run, and judges it."""
+
+import signal
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import trio
+
+import relay
+
+from . import plan, proofs
+from .play import Play
+from .stage import Git, opened
+from .timeline import Timeline
+
+__all__ = ["direct"]
+
+
+async def direct(repo: Path | None, quick: bool, keep: bool, as_json: bool) -> bool:
+    """Runs the demo; returns whether everything is proven. SIGTERM ends it as Ctrl-C does."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_end_on_sigterm)
+        proven = await _demo(repo or own_checkout(), quick, keep, as_json)
+        nursery.cancel_scope.cancel()
+    return proven
+
+
+async def _demo(source: Path | None, quick: bool, keep: bool, as_json: bool) -> bool:
+    timeline = Timeline(as_json=as_json)
+    todo = plan.make(quick=quick)
+    timeline.say(
+        "demo", f"{len(todo.team)} agents on a clone of {source}" if source else f"{len(todo.team)} agents"
+    )
+    with opened(source, keep=keep) as stage:
+        play = Play(stage, todo, timeline)
+        await play.run()
+        await trio.to_thread.run_sync(stage.stop)
+        with closing(
+            proofs.Evidence(stage.git, stage.base, stage.database, stage.journals, todo)
+        ) as evidence:
+            evidence.seen, evidence.acknowledged = play.seen, play.acknowledged
+            evidence.original = Git(source) if source else None
+            proven = timeline.conclude(proofs.examine(evidence))
+        if keep:
+            timeline.say("demo", f"kept {stage.root}")
+        return proven
+
+
+def own_checkout() -> Path | None:
+    """The checkout that this relay runs from, if it does run from one."""
+    root = Path(relay.__file__).parent.parent
+    try:
+        top = Git(root)("rev-parse", "--show-toplevel")
+    except (subprocess.SubprocessError, OSError):
+        return None
+    return root if Path(top) == root.resolve() else None
+
+
+async def _end_on_sigterm() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            raise SystemExit(128 + signal.SIGTERM)

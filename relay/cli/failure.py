@@ -1,0 +1,34 @@
+"""What a person is told when a command cannot do its work: what, why, and what to do next."""
+
+import json
+from typing import IO, Any
+
+import click
+
+__all__ = ["Failure"]
+
+
+class Failure(click.ClickException):
+    """Ends the command with exit code 1. `why` is the cause, `then` the next command or step; `refused` tells a server
+    that said no from one that was not reached."""
+
+    exit_code = 1
+
+    def __init__(
+        self, what: str, *, why: str | None = None, then: str | None = None, refused: bool = False
+    ) -> None:
+        super().__init__(what)
+        self.why = why
+        self.then = then
+        self.refused = refused
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        context = click.get_current_context(silent=True)
+        if context is not None and context.params.get("as_json"):
+            told = {"error": self.message, "why": self.why, "next": self.then}
+            click.echo(json.dumps({name: text for name, text in told.items() if text}), err=True, file=file)
+            return
+        click.echo(f"relay: {self.message}", err=True, file=file)
+        for name, text in (("why", self.why), ("next", self.then)):
+            if text:
+                click.echo(f"  {name}: {text}", err=True, file=file)

@@ -1,0 +1,178 @@
+"""Looking at the fleet and talking to it: agents, messages, workspaces, merges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .failure import Failure
+from .options import Target, target
+from .output import age, show, show_json
+from .server import ask
+
+if TYPE_CHECKING:
+    from relay import wire
+    from relay.client import Client
+
+__all__ = ["agents", "inbox", "merge", "send", "workspaces"]
+
+ME = "user"  # who a person at a terminal is, for relay
+
+
+@click.command()
+@click.option("--status", help="Only those with this status.")
+@target
+def agents(target: Target, status: str | None, as_json: bool) -> None:
+    """List the agents."""
+    from relay import wire
+
+    found = [agent for agent in ask(target, lambda client: client.agents()) if status in (None, agent.status)]
+    if as_json:
+        return show_json([wire.to_json(agent) for agent in found])
+    rows = [(agent.id, agent.label, agent.status, agent.kind, age(agent.last_seen)) for agent in found]
+    return show(("agent", "label", "status", "kind", "seen"), rows, empty="no agents")
+
+
+@click.command()
+@click.argument("to")
+@click.argument("body")
+@click.option("--from", "sender", default=ME, show_default=True, help="Id of the sender.")
+@click.option("--subject")
+@click.option("--reply-to", type=click.IntRange(min=1), help="Id of the message this answers.")
+@click.option("--key", help="Idempotency key: repeating the command with it sends nothing new.")
+@target
+def send(
+    target: Target,
+    to: str,
+    body: str,
+    sender: str,
+    subject: str | None,
+    reply_to: int | None,
+    key: str | None,
+    as_json: bool,
+) -> None:
+    """Send a message to an agent's id, label:NAME, tag:NAME, cap:NAME or broadcast.
+
+    \b
+    relay send planner "the tests are green"
+    relay send cap:review "please look at branch x" --subject review
+    """
+    from relay import wire
+
+    message = wire.SendMessage(
+        from_=sender, to=to, body=body, subject=subject, reply_to=reply_to, idempotency_key=key
+    )
+    sent = ask(target, lambda client: client.send(message))
+    if as_json:
+        return show_json(wire.to_json(sent))
+    return click.echo(f"message {sent.id} to {sent.to} is stored ({sent.delivery_status})")
+
+
+@click.command()
+@click.argument("agent", default=ME)
+@click.option("--unread", is_flag=True, help="Only what the agent has not read.")
+@click.option("--since", type=click.IntRange(min=0), help="Only messages with a greater id.")
+@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True)
+@click.option("--mark-read", is_flag=True, help="Mark what is shown as read by the agent.")
+@target
+def inbox(
+    target: Target, agent: str, unread: bool, since: int | None, limit: int, mark_read: bool, as_json: bool
+) -> None:
+    """List the messages for AGENT, oldest first."""
+    from relay import wire
+
+    async def read(client: Client) -> list[wire.Message]:
+        found = await client.messages(for_=agent, since=since, unread=unread, limit=limit)
+        for message in found if mark_read else ():
+            await client.mark_read(message.id, agent)
+        return found
+
+    found = ask(target, read)
+    if as_json:
+        return show_json([wire.to_json(message) for message in found])
+    rows = [
+        (message.id, message.from_, message.to, age(message.created_at), message.subject or message.body)
+        for message in found
+    ]
+    return show(("id", "from", "to", "age", "text"), rows, empty=f"no messages for {agent}")
+
+
+@click.command()
+@click.option("--status", help="Only those with this status.")
+@target
+def workspaces(target: Target, status: str | None, as_json: bool) -> None:
+    """List the workspaces: who works on which branch."""
+    from relay import wire
+
+    found = ask(target, lambda client: client.workspaces(status=status))
+    if as_json:
+        return show_json([wire.to_json(workspace) for workspace in found])
+    rows = [
+        (row.id, row.status, row.agent_id, row.branch, row.base_ref, age(row.updated_at), row.repo_root)
+        for row in found
+    ]
+    return show(
+        ("workspace", "status", "agent", "branch", "base", "changed", "repository"),
+        rows,
+        empty="no workspaces",
+    )
+
+
+@click.command()
+@click.argument("workspace")
+@click.option("--strategy", type=click.Choice(["auto", "pr", "rebase-ff"]), default="auto", show_default=True)
+@click.option("--keep", is_flag=True, help="Keep branch and worktree: the agent goes on working there.")
+@click.option("--wait/--no-wait", default=True, help="Wait for the host to finish; waits by default.")
+@target
+def merge(target: Target, workspace: str, strategy: str, keep: bool, wait: bool, as_json: bool) -> None:
+    """Land WORKSPACE on its base branch.
+
+    Merges of one repository take turns. One that conflicts changes nothing: rebase the worktree, then ask again.
+    """
+    from relay import wire
+
+    wish = wire.WorkspaceAction(
+        action=wire.WorkspaceVerb.MERGE, strategy=wire.Strategy(strategy), delete_branch=not keep, agent_id=ME
+    )
+
+    async def land(client: Client) -> wire.Command:
+        answer = await client.act(workspace, wish)
+        command = wire.decode(wire.Command, answer["command"])
+        return await _finished(client, command) if wait else command
+
+    command = ask(target, land)
+    if as_json:
+        show_json(wire.to_json(command))
+    elif not command.status.final:
+        click.echo(f"{command.id} is {command.status}: relay tail shows how it goes on")
+    else:
+        click.echo(_landed(workspace, command))
+    if command.status.final and command.status is not wire.CommandStatus.SUCCEEDED:
+        raise _not_landed(workspace, command)
+
+
+async def _finished(client: Client, command: wire.Command) -> wire.Command:
+    """Waits for as long as the host takes; the command's own time limit ends it."""
+    import trio
+
+    while not command.status.final:
+        await trio.sleep(0.3)
+        command = await client.command(command.id)
+    return command
+
+
+def _landed(workspace: str, command: wire.Command) -> str:
+    result: dict[str, Any] = command.result or {}
+    if result.get("merged"):
+        return f"{workspace} landed on {result.get('baseRef', 'its base')} as {result.get('mergedSha', '?')}"
+    return f"{workspace}: nothing to merge" if result.get("noop") else f"{workspace}: {command.status}"
+
+
+def _not_landed(workspace: str, command: wire.Command) -> Failure:
+    result: dict[str, Any] = command.result or {}
+    if result.get("status") == "conflict":
+        then = f"rebase the worktree on {result.get('baseRef', 'its base branch')}, then `relay merge {workspace}`"
+    else:
+        then = f"mend it in the worktree, then `relay merge {workspace}`"
+    return Failure(f"{workspace} did not land", why=command.error or str(command.status), then=then)

@@ -1,0 +1,73 @@
+"""What several commands share: where relay's files are, which server to talk to, and how to print."""
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .failure import Failure
+
+__all__ = ["DEFAULT_PORT", "Target", "as_json", "home", "target"]
+
+DEFAULT_PORT = 4850
+
+
+def home() -> Path:
+    """The folder of state, token and logs: `RELAY_HOME`, else `~/.relay`."""
+    return Path(os.environ.get("RELAY_HOME") or Path.home() / ".relay").expanduser().absolute()
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The server a command talks to."""
+
+    url: str
+    token_file: Path | None
+
+    def token(self) -> str:
+        """From the file if one was named, else from `AGENT_RELAY_TOKEN`, else from relay's home."""
+        if self.token_file is None and (token := os.environ.get("AGENT_RELAY_TOKEN")):
+            return token
+        path = self.token_file or home() / "token"
+        try:
+            token = path.read_text().strip()
+        except OSError as error:
+            first = "relay serve creates it at its first start; on another host, copy it there or give --token-file"
+            raise Failure(f"the token cannot be read from {path}", why=error.strerror, then=first) from error
+        if not token:
+            raise Failure(
+                f"the token file {path} is empty",
+                then="remove it and restart relay serve, which makes a new one",
+            )
+        return token
+
+
+def target(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command `--url`, `--token-file` and `--json`; the first two arrive as one first argument, a `Target`."""
+
+    @as_json
+    @click.option(
+        "--token-file",
+        envvar="AGENT_RELAY_TOKEN_FILE",
+        type=click.Path(path_type=Path),
+        help="File that holds the token.  [default: ~/.relay/token]",
+    )
+    @click.option(
+        "--url",
+        envvar="AGENT_RELAY_URL",
+        default=f"http://127.0.0.1:{DEFAULT_PORT}",
+        show_default=True,
+        help="Where the server is.",
+    )
+    @functools.wraps(command)
+    def reaching(url: str, token_file: Path | None, **arguments: Any) -> None:
+        command(Target(url.rstrip("/"), token_file), **arguments)
+
+    return reaching

@@ -1,0 +1,86 @@
+"""The long-running programs: the server, the daemon of a host, and the runner around one agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .failure import Failure
+from .options import DEFAULT_PORT, as_json, home
+
+__all__ = ["orchestrator", "runner", "serve"]
+
+
+@click.command()
+@click.option(
+    "--database",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="SQLite file.  [default: ~/.relay/relay.db]",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="0 takes a free one.",
+)
+@click.option(
+    "--allow-host", "allowed", multiple=True, help="Host name that requests may be addressed to. Repeatable."
+)
+@as_json
+def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...], as_json: bool) -> None:
+    """Run the server until Ctrl-C or SIGTERM.
+
+    The token that every request needs is made at the first start, in ~/.relay/token.
+    """
+    import json
+    import logging
+
+    from relay.http import CannotListen, Ready, TokenUnusable, run
+    from relay.store import Locked, NewerDatabase
+
+    def announce(ready: Ready) -> None:
+        where = {"url": ready.base_url, "tokenFile": str(ready.token_file)}
+        click.echo(
+            json.dumps(where)
+            if as_json
+            else f"relay is at {ready.base_url}; its token is in {ready.token_file}"
+        )
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    folder = home()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        run(
+            database=database or folder / "relay.db",
+            home=folder,
+            host=host,
+            port=port,
+            allowed_hosts=allowed,
+            ready=announce,
+        )
+    except CannotListen as error:
+        raise Failure(
+            f"relay cannot listen on {host}:{port}", why=str(error), then="relay serve --port 0"
+        ) from error
+    except (TokenUnusable, Locked, NewerDatabase) as error:
+        raise Failure("relay cannot start", why=str(error), then="relay doctor") from error
+
+
+@click.command()
+@click.option("--id", "name", help="Name of this host for relay.  [default: the host name]")
+@click.option(
+    "--base-dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Agents work only below this folder.",
+)
+def orchestrator(name: str | None, base_dir: Path | None) -> None:
+    """Run the daemon of this host until Ctrl-C or SIGTERM: it starts agents, keeps worktrees and merges."""
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def runner(arguments: tuple[str, ...]) -> None:
+    """Run one agent; the orchestrator starts this."""

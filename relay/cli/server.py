@@ -1,0 +1,64 @@
+"""One conversation with the server, its failures turned into what a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from .failure import Failure
+
+if TYPE_CHECKING:
+    from relay.client import Client, RelayError
+
+    from .options import Target
+
+__all__ = ["ask", "explained"]
+
+T = TypeVar("T")
+
+
+def ask(target: Target, question: Callable[[Client], Awaitable[T]], *, public: bool = False) -> T:
+    """Runs `question` with a client of the target. Raises `Failure` for whatever the client raises. A `public`
+    question needs no token."""
+    import trio
+
+    from relay.client import RelayError, open_client
+
+    async def conversation() -> T:
+        async with open_client(target.url, "none" if public else target.token()) as client:
+            return await question(client)
+
+    try:
+        return trio.run(conversation)
+    except RelayError as error:
+        raise explained(error, target) from error
+
+
+def explained(error: RelayError, target: Target) -> Failure:
+    from relay import client
+
+    match error:
+        case client.Unreachable():
+            return Failure(
+                f"no relay server answers at {target.url}",
+                why=str(error),
+                then="start one with `relay serve`, or name another with --url",
+            )
+        case client.Unauthorized(status=401):
+            return Failure(
+                f"{target.url} does not accept the token",
+                why=error.error,
+                then="use the token file of that server: --token-file PATH",
+                refused=True,
+            )
+        case client.Overloaded():
+            return Failure(
+                f"{target.url} has too much to do",
+                why=error.error,
+                then=f"try again in {error.retry_after:.0f} s",
+                refused=True,
+            )
+        case client.Refused():
+            return Failure(error.error, why=f"{target.url} answered {error.status}", refused=True)
+        case _:
+            return Failure(str(error))
