@@ -11,7 +11,19 @@ import orjson
 
 from relay import wire
 
-__all__ = ["JSON", "Answer", "Header", "Stream", "Write", "accepted", "answer", "created", "failure", "ok"]
+__all__ = [
+    "JSON",
+    "OK",
+    "Answer",
+    "Header",
+    "Stream",
+    "Write",
+    "accepted",
+    "answer",
+    "created",
+    "failure",
+    "ok",
+]
 
 Header: TypeAlias = tuple[bytes, bytes]
 Write: TypeAlias = Callable[[bytes], Awaitable[None]]
@@ -36,6 +48,9 @@ class Stream:
     content_type: Header
     run: Callable[[Write], Awaitable[None]]
     headers: tuple[Header, ...] = ()
+
+
+OK = Answer(200, b'{"ok":true}')
 
 
 def answer(status: int, value: Any) -> Answer:

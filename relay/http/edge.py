@@ -50,8 +50,9 @@ class Edge(QuartTrio):
         self.table = table
         self._fleet = fleet
         self._authenticator = authenticator
-        self._upstream = upstream
+        self.upstream = upstream
         self._answer_within = answer_within
+        self._started = trio.current_time()
         self._streams: set[trio.CancelScope] = set()
         self._closing = False
 
@@ -77,9 +78,7 @@ class Edge(QuartTrio):
         if route.scope != PUBLIC and not route.scope_checked_late and not principal.may(route.scope):
             raise Refused(403, "forbidden")
         text = scope["query_string"]
-        return Call(
-            self._fleet, principal, body, path, Query(text) if text else NO_QUERY, headers, self._upstream
-        )
+        return Call(self._fleet, principal, body, path, Query(text) if text else NO_QUERY, headers, self)
 
     def _principal(self, route: Route, headers: Mapping[bytes, bytes]) -> Principal:
         found = self._authenticator.principal(headers)
@@ -109,8 +108,10 @@ class Edge(QuartTrio):
 
     @property
     def streams(self) -> int:
-        """How many streams are open."""
         return len(self._streams)
+
+    def uptime(self) -> float:
+        return trio.current_time() - self._started
 
     def close_streams(self) -> None:
         self._closing = True
@@ -139,19 +140,23 @@ class _Connection(TrioASGIHTTPConnection):
 
 
 def _body(route: Route, raw: bytes) -> Any:
-    """The body as the route declares it; `dict` is any JSON object, for routes that check its members later."""
+    """The body as the route declares it. Routes that take any JSON check its members later."""
     if route.body is None:
         return None
     text = raw.strip()
     if route.empty_body and text in (b"", b"null"):
         return None
-    if route.body is not dict:
-        return wire.decode(route.body, text or b"null")
+    if route.body is object or route.body is dict:
+        return _json(text, must_be_object=route.body is dict)
+    return wire.decode(route.body, text or b"null")
+
+
+def _json(text: bytes, *, must_be_object: bool) -> Any:
     try:
-        document = orjson.loads(text)
+        document = orjson.loads(text or b"null")
     except ValueError as error:
         raise Refused(400, f"the body is not JSON: {error}") from error
-    if type(document) is not dict:
+    if must_be_object and type(document) is not dict:
         raise Refused(400, "expected a JSON object")
     return document
 

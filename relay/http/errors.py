@@ -8,7 +8,8 @@ import logging
 import trio
 
 from relay import fleet, wire
-from relay.actors import ActorError, ActorStopped, DeadlineExpired, MailboxFull
+from relay.actors import ActorStopped, DeadlineExpired, MailboxFull
+from relay.store import StoreError
 
 from .answers import Answer, Header, failure
 
@@ -50,7 +51,8 @@ def answer_to(error: Exception) -> Answer:
         return failure(503, "the server has more to do than it can take; try again", RETRY)
     if isinstance(error, LATE):
         return failure(504, "no answer in time; whether the request took effect is unknown")
+    if isinstance(error, StoreError) or isinstance(error.__cause__, StoreError):
+        log.error("a request could not be stored", exc_info=error)
+        return failure(503, "the request could not be stored, and has had no effect; try again", RETRY)
     log.error("a request failed", exc_info=error)
-    return failure(
-        500, "the request failed inside the server" if isinstance(error, ActorError) else "internal error"
-    )
+    return failure(500, "internal error")

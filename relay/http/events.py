@@ -15,7 +15,7 @@ from relay.store import EventLog, LoggedEvent
 
 from .answers import Header, Stream, Write
 from .errors import Refused
-from .routing import Call, Routes
+from .routing import LARGEST, Call, Routes
 
 __all__ = ["route"]
 
@@ -31,7 +31,7 @@ Matcher = Callable[[LoggedEvent], bool]
 
 @route("GET", "/api/events", scope="event:read")
 async def events(call: Call[None]) -> Stream:
-    log = call.fleet.events
+    log = call.fleet.store.events
     after = _resume_point(call)
     agent = call.query.text("agentId")
     matches: Matcher = call.fleet.matcher(agent) if agent is not None else _everything
@@ -49,7 +49,7 @@ def _everything(_: LoggedEvent) -> bool:
 def _resume_point(call: Call[None]) -> int | None:
     value = call.headers.get(b"last-event-id")
     if value is None:
-        return call.query.integer("after", 0, 2**53 - 1)
+        return call.query.integer("after", 0, LARGEST)
     if not value.isdigit() or len(value) > 16:
         raise Refused(400, "Last-Event-ID: expected the id of an event")
     return int(value)

@@ -11,24 +11,28 @@ path does not have is as unknown as the path (O-50).
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from enum import StrEnum
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import attrs
 
-from relay import fleet
+from relay import fleet, wire
 
 from .answers import Answer, Stream
 from .auth import Principal
 from .errors import Refused
 from .upstream import Upstream
 
-__all__ = ["PUBLIC", "Call", "Handler", "Query", "Route", "Routes", "Table"]
+__all__ = ["LARGEST", "PUBLIC", "Call", "Handler", "Query", "Route", "Routes", "Table"]
 
 PUBLIC = "public"
 MOST_MEMBERS = 64  # of a query string
+LARGEST = 9_007_199_254_740_991  # the largest integer that JSON readers agree on (VAL-3)
 
 B = TypeVar("B")
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 
 class Query:
@@ -59,6 +63,16 @@ class Query:
             return int(value)
         raise Refused(400, f"{name}: expected an integer from {least} to {most}")
 
+    def choice(self, name: str, kind: type[E]) -> E | None:
+        """One of the values of an enumeration; an empty text counts as absent (CMD-4)."""
+        value = self._values.get(name)
+        if not value:
+            return None
+        try:
+            return kind(value)
+        except ValueError:
+            raise Refused(400, f"{name}: expected one of {', '.join(kind)}") from None
+
     def flag(self, name: str) -> bool:
         value = self._values.get(name, "false").lower()
         if value in ("1", "true", ""):
@@ -71,6 +85,19 @@ class Query:
 NO_QUERY = Query(b"")
 
 
+class Surroundings(Protocol):
+    """What a handler may know of the edge it runs in."""
+
+    upstream: Upstream
+
+    @property
+    def streams(self) -> int:
+        """How many event streams are open."""
+
+    def uptime(self) -> float:
+        """Seconds since the server started."""
+
+
 @attrs.define
 class Call(Generic[B]):
     """One request on its way to a handler, already authenticated, its body already a `B`."""
@@ -81,12 +108,18 @@ class Call(Generic[B]):
     path: Mapping[str, str]
     query: Query
     headers: Mapping[bytes, bytes]
-    upstream: Upstream
+    edge: Surroundings
 
     def need(self, scope: str) -> None:
         """For routes whose scope check comes after an existence check (AUTH-5); raises 403."""
         if not self.principal.may(scope):
             raise Refused(403, "forbidden")
+
+    def read(self, kind: type[T]) -> T:
+        """The body as a `kind`, for routes that take any JSON because something is checked before its members."""
+        if not isinstance(self.body, dict):
+            raise Refused(400, "expected a JSON object")
+        return wire.decode(kind, self.body)
 
     def number(self, name: str) -> int:
         """A path parameter that is a positive integer (`msgid`); anything else is 400."""
@@ -102,7 +135,8 @@ Typed: TypeAlias = Callable[[Call[B]], Awaitable[Answer | Stream]]
 
 @attrs.frozen
 class Route:
-    """One declared route. `body` None means that a body is not looked at."""
+    """One declared route. `body` None means that a body is not looked at; `dict` is any JSON object, `object` any JSON
+    or nothing."""
 
     method: str
     path: str

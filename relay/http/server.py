@@ -8,6 +8,7 @@ import faulthandler
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -121,7 +122,8 @@ def run(
 
 
 def _announce(ready: Ready) -> None:
-    print(f"relay is at {ready.base_url} (token in {ready.token_file})", flush=True)
+    sys.stdout.write(f"relay is at {ready.base_url} (token in {ready.token_file})\n")
+    sys.stdout.flush()
 
 
 async def _run(settings: Settings, ready: Callable[[Ready], None]) -> None:

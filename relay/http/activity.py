@@ -1,0 +1,29 @@
+"""`/api/activity` (messaging-control 7)."""
+
+from relay import wire
+from relay.fleet import activity
+
+from .answers import Answer, created, ok
+from .routing import LARGEST, Call, Routes
+
+__all__ = ["route"]
+
+route = Routes()
+
+
+@route("GET", "/api/activity", scope="activity:read")
+async def list_(call: Call[None]) -> Answer:
+    query = call.query
+    found = activity.list_activity(
+        call.fleet.store,
+        agent_id=query.text("agentId"),
+        before=query.integer("before", 1, LARGEST),
+        limit=query.integer("limit", 1, 500) or 100,
+    )
+    return ok(found)
+
+
+@route("POST", "/api/activity", scope="activity:write", body=wire.NewActivity)
+async def write(call: Call[wire.NewActivity]) -> Answer:
+    noted = await call.fleet.activity.ask(activity.WriteDown(call.body))
+    return created(noted.activity, new=noted.new)

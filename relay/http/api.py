@@ -1,0 +1,19 @@
+"""All routes of the HTTP API, in one table."""
+
+from itertools import chain
+
+from . import activity, agents, commands, events, merges, messages, orchestrators, system, workspaces
+from .routing import Table
+
+__all__ = ["routes", "table"]
+
+MODULES = (activity, agents, commands, events, merges, messages, orchestrators, system, workspaces)
+
+
+def table() -> Table:
+    return Table(chain.from_iterable(module.route for module in MODULES))
+
+
+def routes() -> list[dict[str, str]]:
+    """Method, path and scope of every route, by path; `public` is the scope of routes that need no token."""
+    return [{"method": route.method, "path": route.path, "scope": route.scope} for route in table().routes]

@@ -1,0 +1,59 @@
+"""`/api/commands` (messaging-control 13)."""
+
+from typing import Any
+
+from relay import wire
+from relay.actors import Ref
+from relay.fleet import commands
+
+from .answers import OK, Answer, created, ok
+from .routing import LARGEST, Call, Routes
+
+__all__ = ["route"]
+
+route = Routes()
+
+
+@route("POST", "/api/commands", scope="command:write", body=wire.NewCommand)
+async def create(call: Call[wire.NewCommand]) -> Answer:
+    return created(await commands.create_command(call.fleet, call.body))
+
+
+@route("GET", "/api/commands", scope="command:read")
+async def list_(call: Call[None]) -> Answer:
+    query = call.query
+    found = commands.list_commands(
+        call.fleet.store,
+        limit=query.integer("limit", 1, 500) or 100,
+        since=query.integer("since", 0, LARGEST),
+        status=query.choice("status", wire.CommandStatus),
+        target=query.text("target"),
+        type=query.text("type"),
+    )
+    return ok(found)
+
+
+@route("GET", "/api/commands/:id", scope="command:read")
+async def get(call: Call[None]) -> Answer:
+    return ok(commands.get_command(call.fleet.store, call.path["id"]))
+
+
+@route("PATCH", "/api/commands/:id", scope="command:write", body=wire.PatchCommand)
+async def patch(call: Call[wire.PatchCommand]) -> Answer:
+    return ok(await _command(call).ask(commands.Patch(call.body)))
+
+
+@route("POST", "/api/commands/:id/claim", scope="command:write")
+async def claim(call: Call[None]) -> Answer:
+    """Only one of several askers is told that it may execute the command (CMD-14)."""
+    return ok({"claimed": await _command(call).ask(commands.Claim())})
+
+
+@route("DELETE", "/api/commands/:id", scope="command:write")
+async def cancel(call: Call[None]) -> Answer:
+    await _command(call).ask(commands.Cancel())
+    return OK
+
+
+def _command(call: Call[Any]) -> Ref[commands.CommandProtocol]:
+    return call.fleet.commands[call.path["id"]]

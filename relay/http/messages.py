@@ -1,0 +1,73 @@
+"""`/api/messages` (messaging-control 4)."""
+
+from relay import wire
+from relay.fleet import messages
+
+from .answers import OK, Answer, created, ok
+from .routing import LARGEST, Call, Routes
+
+__all__ = ["route"]
+
+route = Routes()
+
+
+@route("POST", "/api/messages", scope="message:send", body=wire.SendMessage)
+async def send(call: Call[wire.SendMessage]) -> Answer:
+    sent = await call.fleet.post_office.ask(messages.Send(call.body))
+    return created(sent.message, new=sent.new)
+
+
+@route("GET", "/api/messages", scope="message:read")
+async def list_(call: Call[None]) -> Answer:
+    """For one agent: what matches it, from the oldest on. Without `for`: the newest first (MSG-21)."""
+    query = call.query
+    found = messages.list_messages(
+        call.fleet.store,
+        for_=query.text("for"),
+        since=query.integer("since", 0, LARGEST) or 0,
+        unread=query.flag("unread"),
+        limit=query.integer("limit", 1, 500) or 100,
+    )
+    return ok(found)
+
+
+@route("GET", "/api/messages/cursor", scope="message:read")
+async def cursor(call: Call[None]) -> Answer:
+    return ok(wire.Cursor(latest_id=messages.latest_id(call.fleet.store)))
+
+
+@route("GET", "/api/messages/:id", scope="message:read")
+async def get(call: Call[None]) -> Answer:
+    return ok(messages.get_message(call.fleet.store, call.number("id")))
+
+
+@route("GET", "/api/messages/:id/status", scope="message:read")
+async def status(call: Call[None]) -> Answer:
+    return ok(messages.delivery(call.fleet.store, call.number("id")))
+
+
+@route("GET", "/api/messages/:id/thread", scope="message:read")
+async def thread(call: Call[None]) -> Answer:
+    return ok(messages.thread(call.fleet.store, call.number("id")))
+
+
+@route("POST", "/api/messages/:id/claim", scope="message:read", body=wire.ClaimMessage)
+async def claim(call: Call[wire.ClaimMessage]) -> Answer:
+    return ok(await call.fleet.post_office.ask(messages.Claim(call.number("id"), call.body.agent_id)))
+
+
+@route("POST", "/api/messages/:id/claim/renew", scope="message:read", body=wire.ClaimMessage)
+async def renew(call: Call[wire.ClaimMessage]) -> Answer:
+    return ok(await call.fleet.post_office.ask(messages.Renew(call.number("id"), call.body.agent_id)))
+
+
+@route("POST", "/api/messages/:id/read", scope="message:read", body=wire.MarkRead)
+async def mark_read(call: Call[wire.MarkRead]) -> Answer:
+    await call.fleet.post_office.ask(messages.MarkRead(call.number("id"), call.body.agent_id))
+    return OK
+
+
+@route("DELETE", "/api/messages/:id", scope="message:delete")
+async def delete(call: Call[None]) -> Answer:
+    await call.fleet.post_office.ask(messages.Delete(call.number("id")))
+    return OK

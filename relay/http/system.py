@@ -1,0 +1,28 @@
+"""`/api/health` (messaging-control 19.1)."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+import attrs
+
+from relay import wire
+
+from .answers import Answer, ok
+from .routing import PUBLIC, Call, Routes
+
+__all__ = ["route"]
+
+route = Routes()
+
+try:
+    VERSION = version("relay")
+except PackageNotFoundError:  # run from a source tree that was never installed
+    VERSION = "0"
+
+
+@route("GET", "/api/health", scope=PUBLIC)
+async def health(call: Call[None]) -> Answer:
+    counts = attrs.evolve(call.fleet.tally.count(), sse_connections=call.edge.streams)
+    report = wire.Health(
+        status="ok", version=VERSION, uptime_ms=round(call.edge.uptime() * 1000), counts=counts
+    )
+    return ok(report)
