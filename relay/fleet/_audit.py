@@ -36,7 +36,8 @@ def audit(
     """The row of one audit record, and its `activity.created`."""
     record = wire.Activity(
         id=moment.next_id("activity"),
-        client_id=_units(client_id)[-LONGEST:].decode("utf-16-le", "ignore"),  # its end is what makes it unique
+        # Its end is what makes it unique.
+        client_id=_units(client_id)[-LONGEST:].decode("utf-16-le", "ignore"),
         kind=kind,
         title=_units(title)[:LONGEST].decode("utf-16-le", "ignore"),
         body=body,

@@ -59,4 +59,3 @@ class Contact:
             left = next((limit for limit in self._limits if limit > quiet), self._limits[-1]) - quiet
             self._due = now + left
             context.set_timer("silence", left, tick)
-

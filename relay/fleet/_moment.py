@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
+from relay import wire
 from relay.actors import System
 from relay.store import Store
 
@@ -16,20 +17,20 @@ __all__ = ["Moment"]
 class Moment:
     """`at` is epoch seconds. `next_id(sequence)` and `new_id(prefix)` are the store's and the system's."""
 
-    at: float
+    at: wire.Instant
     next_id: Callable[[str], int]
     new_id: Callable[[str], str]
 
     @classmethod
     def now(cls, system: System, store: Store, *, after: Moment | None = None) -> Moment:
-        """This millisecond, or the one following `after` when the clock has not moved on.
+        """The present millisecond, or the one following `after` when the clock has not moved on.
 
         So the records of one actor carry increasing instants, and ids that are made of instants differ.
         """
         ms = int(system.wall() * 1000)
         if after is not None:
             ms = max(ms, after.ms + 1)
-        return cls(ms / 1000, store.next_id, system.new_id)
+        return cls(wire.Instant(ms / 1000), store.next_id, system.new_id)
 
     @property
     def ms(self) -> int:

@@ -13,7 +13,10 @@ COLUMNS = "id, seq, type, source, target, status, correlation_id, created_at, ex
 
 
 def new_command(
-    moment: Moment, asked: wire.NewCommand, *, id: str | None = None  # noqa: A002 - as everywhere
+    moment: Moment,
+    asked: wire.NewCommand,
+    *,
+    id: str | None = None,  # noqa: A002 - as everywhere
 ) -> tuple[wire.Command, tuple[Write, ...], tuple[Event, ...]]:
     """The command, pending, with its row and its `command.requested` (CMD-1).
 

@@ -226,7 +226,7 @@ def decide(card: wire.Agent | None, message: Any, moment: Moment) -> Outcome:
         case Exited():
             return _exited(card, message, moment)
         case Follow(status):
-            return (card, Decision(reply=None)) if card.status is status else _set(card, _moved(card, status), moment)
+            return _follow(card, status, moment)
     raise NotImplementedError(message)
 
 
@@ -262,7 +262,7 @@ def _register(card: wire.Agent | None, asked: wire.RegisterAgent, moment: Moment
         status = ONLINE if taken_over else _alive(card)
         if taken_over:
             before = attrs.evolve(before, ready=False)
-    named = attrs.asdict(asked, recurse=False, filter=lambda field, value: value is not None)
+    named = attrs.asdict(asked, recurse=False, filter=lambda _, value: value is not None)
     del named["id"]
     after = _moved(attrs.evolve(before, **{**named, "status": before.status}), named.get("status", status))
     after = attrs.evolve(after, last_seen=moment.at)
@@ -285,10 +285,16 @@ def _set(card: wire.Agent, after: wire.Agent, moment: Moment) -> Outcome:
     """A status or ready flag was written: audited when it changed something (AGT-14)."""
     if (card.status, card.ready) == (after.status, after.ready):
         return after, _announced(after, after)
-    became = after.status.value if card.status is not after.status else "ready" if after.ready else "not ready"
-    title = f"{_name(after)} is {became}"
+    readiness = "ready" if after.ready else "not ready"
+    title = f"{_name(after)} is {after.status if after.status is not card.status else readiness}"
     client_id = f"server-agent-{card.id}-status-{moment.ms}"
     return after, _announced(after, after, audit(moment, client_id, title, meta=card.id, agent_id=card.id))
+
+
+def _follow(card: wire.Agent, status: wire.AgentStatus, moment: Moment) -> Outcome:
+    if card.status is status:
+        return card, Decision(reply=None)
+    return _set(card, _moved(card, status), moment)
 
 
 def _set_label(card: wire.Agent, label: str | None, moment: Moment) -> Outcome:

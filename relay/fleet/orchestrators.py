@@ -28,7 +28,7 @@ from ._contact import Contact
 from ._errors import Conflict, Invalid, NotFound
 from ._moment import Moment
 from ._new_command import new_command
-from ._paths import contains
+from ._paths import within
 from .workspaces import Report
 
 if TYPE_CHECKING:
@@ -173,7 +173,9 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         decision: Decision[wire.Orchestrator] = Decision(reply=after)
         if back:
             told = (self.fleet.agents[after.agent_id], agents.Follow(wire.AgentStatus.ONLINE))
-            decision = Decision(reply=after, writes=(_row(after),), events=(_status_event(after),), tells=(told,))
+            decision = Decision(
+                reply=after, writes=(_row(after),), events=(_status_event(after),), tells=(told,)
+            )
         elif self._contact.storable or attrs.evolve(after, last_seen=before.last_seen) != before:
             decision = Decision(reply=after, writes=(_row(after),))
         if decision.writes:
@@ -196,7 +198,9 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
                 exited = agents.Exited(gone, succeeded=gone.agent_id in live)
                 await self.fleet.agents[gone.agent_id].ask(exited)
         after = attrs.evolve(before, managed_agents=roster.agents, last_seen=self.moment().at)
-        await self.commit(Decision(reply=None, writes=(_row(after),), events=(_status_event(after),)), context)
+        await self.commit(
+            Decision(reply=None, writes=(_row(after),), events=(_status_event(after),)), context
+        )
         self.record = after
         context.reply(message, after)
 
@@ -215,7 +219,11 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         context.reply(message, None)
 
     def _look(self, tick: Silence, context: Context[OrchestratorProtocol]) -> None:
-        if self._contact.silence() >= OFFLINE_AFTER and self.record is not None and self.record.status is ONLINE:
+        if (
+            self._contact.silence() >= OFFLINE_AFTER
+            and self.record is not None
+            and self.record.status is ONLINE
+        ):
             self.record = attrs.evolve(self.record, status=OFFLINE)
             told = (self.fleet.agents[self.record.agent_id], agents.Follow(wire.AgentStatus.OFFLINE))
             writes, events = (_row(self.record),), (_status_event(self.record),)
@@ -261,7 +269,7 @@ def spawn(host: wire.Orchestrator, message: Spawn, moment: Moment) -> Decision[D
     if request.provider not in host.providers:
         raise Invalid(f"host {host.id} does not have the provider {request.provider}")
     cwd = request.cwd or host.base_dir
-    if not contains(host.base_dir, cwd):
+    if not within(host.base_dir, cwd):
         raise Invalid(f"cwd {cwd} is outside the base directory {host.base_dir} of host {host.id}")
     spawn_request = request.spawn_request_id or moment.new_id("sp")
     params = {
@@ -350,8 +358,8 @@ def _identity(record: wire.Orchestrator) -> wire.RegisterAgent:
     )
 
 
-def _given(body: object) -> dict[str, Any]:
-    return attrs.asdict(body, recurse=False, filter=lambda _, value: value is not None)  # type: ignore[call-overload]
+def _given(body: wire.OrchestratorHeartbeat) -> dict[str, Any]:
+    return attrs.asdict(body, recurse=False, filter=lambda _, value: value is not None)
 
 
 def _status_event(record: wire.Orchestrator) -> Event:
@@ -392,7 +400,9 @@ def get_orchestrator(store: Store, key: str) -> wire.Orchestrator:
     return record
 
 
-def list_orchestrators(store: Store, *, status: wire.OrchestratorStatus | None = None) -> list[wire.Orchestrator]:
+def list_orchestrators(
+    store: Store, *, status: wire.OrchestratorStatus | None = None
+) -> list[wire.Orchestrator]:
     """Hosts in the order of their ids."""
     sql = "select record from orchestrators where (?1 is null or status = ?1) order by id"
     return [wire.decode(wire.Orchestrator, record) for (record,) in store.rows(sql, status)]

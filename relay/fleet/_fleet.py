@@ -1,0 +1,109 @@
+"""The fleet as one object: its actors by key, and the life of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import trio
+
+from relay import wire
+from relay.actors import Family, Ref, System
+from relay.store import EventLog, Store
+
+from .activity import ActivityLog, ActivityProtocol
+from .agents import Agent, AgentProtocol
+from .commands import Adopt, Command, CommandProtocol, adoptable
+from .health import Tally
+from .matching import Matcher
+from .merges import MergeLease, MergeProtocol
+from .messages import Post, PostOffice
+from .orchestrators import Orchestrator, OrchestratorProtocol
+from .workspaces import Workspace, WorkspaceProtocol
+
+__all__ = ["Fleet", "open_fleet"]
+
+DRAIN_WITHIN = 5.0  # seconds for what is queued when the fleet closes
+STOP_WITHIN = 10.0
+
+
+class Fleet:
+    """Made by `open_fleet`. Actors are found by key; lists and histories are the query functions' business."""
+
+    agents: Family[str, AgentProtocol]
+    orchestrators: Family[str, OrchestratorProtocol]
+    workspaces: Family[str, WorkspaceProtocol]
+    leases: Family[str, MergeProtocol]
+    commands: Family[str, CommandProtocol]
+    post_office: Ref[Post]
+    activity: Ref[ActivityProtocol]
+
+    def __init__(self, system: System, store: Store) -> None:
+        self.system = system
+        self.store = store
+        self.tally = Tally(system, store)
+        self.agents = system.family(partial(Agent, self), name="agents")
+        self.orchestrators = system.family(partial(Orchestrator, self), name="orchestrators")
+        self.leases = system.family(partial(MergeLease, self), name="leases")
+        self.workspaces = system.family(partial(Workspace, self), name="workspaces")
+        self.commands = system.family(partial(Command, self), name="commands")
+
+    @property
+    def events(self) -> EventLog:
+        return self.store.events
+
+    def matcher(self, agent_id: str) -> Matcher:
+        """Which events a stream bound to this agent is sent."""
+        return Matcher(self.store, agent_id)
+
+    def adopt(self, command: wire.Command) -> None:
+        """Hand a command whose row is durable to its own actor, if it has a life time to watch."""
+        if command.ttl_ms is not None:
+            self.commands[command.id].tell(Adopt())
+
+    async def start(self) -> None:
+        """Start the single actors, and wake whoever has a timer to keep."""
+        self.activity = await self.system.spawn(ActivityLog, self, name="activity")
+        self.post_office = await self.system.spawn(PostOffice, self, name="post-office")
+        await _wake(self.leases, _keys(self.store, "select repo_root from merge_leases"))
+        await _wake(self.commands, adoptable(self.store))
+        await _wake(
+            self.orchestrators, _keys(self.store, "select id from orchestrators where status <> 'offline'")
+        )
+        await _wake(self.agents, _keys(self.store, "select id from agents where status <> 'offline'"))
+
+    async def stop(self) -> None:
+        """Let what is queued be handled, then stop everybody; those who ask others first."""
+        with trio.move_on_after(DRAIN_WITHIN):
+            await self.system.idle()
+        for family in (self.commands, self.workspaces, self.leases, self.orchestrators):
+            await family.stop()
+        for single in (self.post_office, self.activity):
+            await self.system.stop(single)
+        await self.agents.stop()
+
+
+@asynccontextmanager
+async def open_fleet(system: System, store: Store) -> AsyncGenerator[Fleet]:
+    """The fleet of `store`, as the last server left it. Stopped, with everything it decided, when the block ends."""
+    fleet = Fleet(system, store)
+    await fleet.start()
+    try:
+        yield fleet
+    finally:
+        with trio.move_on_after(DRAIN_WITHIN + STOP_WITHIN, shield=True):
+            await fleet.stop()
+
+
+def _keys(store: Store, sql: str) -> list[str]:
+    return [key for (key,) in store.rows(sql)]
+
+
+async def _wake(family: Family[str, Any], keys: Iterable[str]) -> None:
+    """A member starts when it is looked up; from then on its timers keep it awake."""
+    for number, key in enumerate(keys):
+        family[key]
+        if number % 100 == 0:
+            await trio.lowlevel.checkpoint()

@@ -1,0 +1,75 @@
+"""Activity: what happened, for people to read.
+
+The server writes its own records with the decisions they tell of (`_audit`). Clients write theirs through one actor,
+so that the same client id is one record however often, and from however many sides, it is written (ACT-2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from relay import wire
+from relay.actors import Ask, Context
+from relay.store import Decision, Store
+
+from ._actor import FleetActor
+from ._audit import record_activity
+
+if TYPE_CHECKING:
+    from ._fleet import Fleet
+
+__all__ = ["ActivityLog", "ActivityProtocol", "Noted", "WriteDown", "find_activity", "list_activity"]
+
+
+class ActivityProtocol:
+    """What the activity log understands."""
+
+
+@attrs.frozen
+class Noted:
+    activity: wire.Activity
+    new: bool
+
+
+@attrs.frozen
+class WriteDown(Ask[ActivityProtocol, Noted]):
+    """Keep this record, unless its client id is known: then the earlier one is the answer."""
+
+    asked: wire.NewActivity
+
+
+class ActivityLog(FleetActor[ActivityProtocol]):
+    """Takes the records of clients, one after the other."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(fleet)
+
+    async def handle(self, message: WriteDown, context: Context[ActivityProtocol]) -> None:
+        known = find_activity(self.store, message.asked.client_id)
+        if known is not None:
+            context.reply(message, Noted(known, new=False))
+            return
+        moment = self.moment()
+        given = attrs.asdict(message.asked, recurse=False)
+        record = wire.Activity(id=moment.next_id("activity"), created_at=wire.Instant(moment.at), **given)
+        write, event = record_activity(record, moment)
+        await self.commit(Decision(reply=None, writes=(write,), events=(event,)), context)
+        context.reply(message, Noted(record, new=True))
+
+
+def find_activity(store: Store, client_id: str) -> wire.Activity | None:
+    row = store.row("select record from activity where client_id = ?", client_id)
+    return wire.decode(wire.Activity, row[0]) if row else None
+
+
+def list_activity(
+    store: Store, *, agent_id: str | None = None, before: int | None = None, limit: int = 100
+) -> list[wire.Activity]:
+    """The newest records first; `before` is an activity id, exclusive, to go further back."""
+    filters = {"agent_id = ?": agent_id, "id < ?": before}
+    asked = {sql: value for sql, value in filters.items() if value is not None}
+    where = f"where {' and '.join(asked)} " if asked else ""
+    rows = store.rows(f"select record from activity {where}order by id desc limit ?", *asked.values(), limit)
+    return [wire.decode(wire.Activity, record) for (record,) in rows]

@@ -1,0 +1,60 @@
+"""What concerns an agent: which events of the log its streams are sent (SSE-3, SSE-7).
+
+A stream's matcher keeps the agent's card up to date from the very events it looks at, so each event is judged by
+what the agent was when it happened (SSE-4), and nobody reads a row for it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from relay import wire
+from relay.store import LoggedEvent, Store
+
+from ._addresses import addresses_of
+from .agents import find_agent
+
+__all__ = ["Matcher"]
+
+
+class Matcher:
+    """Says of each event of the log, read in order, whether it goes to a stream bound to this agent."""
+
+    def __init__(self, store: Store, agent_id: str) -> None:
+        self._id = agent_id
+        self._take(find_agent(store, agent_id))
+
+    def _take(self, card: wire.Agent | None) -> None:
+        self._addresses = frozenset(addresses_of(card)) if card is not None else None
+
+    def __call__(self, event: LoggedEvent) -> bool:
+        group, _, name = event.type.partition(".")
+        if group == "agent":
+            return self._own(event, name)
+        if group == "message":
+            return self._message(event, name)
+        return group == "command" and bool(_data(event.data)["command"]["target"] == self._id)
+
+    def _own(self, event: LoggedEvent, name: str) -> bool:
+        if event.subject != self._id:
+            return False
+        self._take(wire.decode(wire.Agent, event.data) if name == "status" else None)
+        return True
+
+    def _message(self, event: LoggedEvent, name: str) -> bool:
+        if self._addresses is None:
+            return False
+        data = _data(event.data)
+        if name == "available":
+            return bool(data.get("agentId") == self._id)
+        concerned = self._id in (data.get("from"), data.get("resolvedToAgent"))
+        return concerned or data.get("to") in self._addresses
+
+
+@lru_cache(maxsize=256)
+def _data(text: bytes) -> Any:
+    """Parsed once for all streams: they read the same tail of the log at about the same time."""
+    return orjson.loads(text)
