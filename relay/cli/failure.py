@@ -21,10 +21,11 @@ class Failure(click.ClickException):
         self.why = why
         self.then = then
         self.refused = refused
+        context = click.get_current_context(silent=True)
+        self._as_json = context is not None and bool(context.params.get("as_json"))
 
     def show(self, file: IO[Any] | None = None) -> None:
-        context = click.get_current_context(silent=True)
-        if context is not None and context.params.get("as_json"):
+        if self._as_json:
             told = {"error": self.message, "why": self.why, "next": self.then}
             click.echo(json.dumps({name: text for name, text in told.items() if text}), err=True, file=file)
             return

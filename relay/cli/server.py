@@ -59,6 +59,7 @@ def explained(error: RelayError, target: Target) -> Failure:
                 refused=True,
             )
         case client.Refused():
-            return Failure(error.error, why=f"{target.url} answered {error.status}", refused=True)
+            then = "`relay agents` and `relay workspaces` list what there is" if error.status == 404 else None
+            return Failure(error.error, why=f"{target.url} answered {error.status}", then=then, refused=True)
         case _:
             return Failure(str(error))
