@@ -1,11 +1,25 @@
 """What a person is told when a command cannot do its work: what, why, and what to do next."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import IO, Any
 
 import click
 
-__all__ = ["Failure"]
+__all__ = ["Failure", "ungrouped"]
+
+
+@contextlib.contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raises what went wrong first, without the groups that nurseries put around it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from group
 
 
 class Failure(click.ClickException):

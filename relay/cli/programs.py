@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .failure import Failure
+from .failure import Failure, ungrouped
 from .options import DEFAULT_PORT, as_json, home
 
 __all__ = ["orchestrator", "runner", "serve"]
@@ -53,14 +53,15 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
     folder = home()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        run(
-            database=database or folder / "relay.db",
-            home=folder,
-            host=host,
-            port=port,
-            allowed_hosts=allowed,
-            ready=announce,
-        )
+        with ungrouped():
+            run(
+                database=database or folder / "relay.db",
+                home=folder,
+                host=host,
+                port=port,
+                allowed_hosts=allowed,
+                ready=announce,
+            )
     except CannotListen as error:
         raise Failure(
             f"relay cannot listen on {host}:{port}", why=str(error), then="relay serve --port 0"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from relay.cli.failure import ungrouped
 from relay.cli.options import as_json
 
 __all__ = ["command"]
@@ -29,16 +30,7 @@ def command(context: click.Context, repo: Path | None, quick: bool, keep: bool, 
 
     from .direct import direct
 
-    try:
+    with ungrouped():
         proven = trio.run(direct, repo, quick, keep, as_json)
-    except BaseExceptionGroup as group:
-        raise _first(group) from group
     if not proven:
         context.exit(1)
-
-
-def _first(error: BaseException) -> BaseException:
-    """What went wrong first, out of the groups that nurseries put around it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
