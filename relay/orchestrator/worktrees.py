@@ -1,0 +1,169 @@
+"""Worktrees: where they lie, what their branches are called, and how they are made (2.10).
+
+    <baseDir>/.agent-relay/workspaces/<repository ≤ 60>-<10 hex of its root>/<workspace id ≤ 80>
+    agent/<owner ≤ 48>/<workspace id without sp_ ≤ 40>
+
+A worktree that could not be made completely is taken away again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import attrs
+import trio
+
+from relay import wire
+
+from ._git import GitError, git, git_result, is_safe_ref
+from ._problems import Refused
+from .gitstate import probe, resolve_base
+from .paths import inside
+from .repolock import RepositoryLocks
+
+__all__ = ["Request", "container_of", "resolve"]
+
+ATTEMPTS = 50  # names tried for a branch
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What a spawn asks of its workspace. `owner` names the branch."""
+
+    cwd: Path
+    mode: wire.WorkspaceMode
+    id: str
+    owner: str
+    scheduled: bool = False
+    base_ref: str | None = None
+
+
+def container_of(base_dir: Path, repo_root: str) -> Path:
+    """The directory that holds all worktrees of one repository."""
+    name = _safe(Path(repo_root).name, 60)
+    digest = hashlib.sha1(repo_root.encode(), usedforsecurity=False).hexdigest()[:10]
+    return base_dir / ".agent-relay" / "workspaces" / f"{name}-{digest}"
+
+
+async def resolve(request: Request, base_dir: Path, locks: RepositoryLocks) -> wire.WorkspaceReport:
+    """The workspace of a spawn; makes the worktree when it is to be isolated. Raises `Refused`."""
+    if not inside(base_dir, request.cwd):
+        raise Refused(f"{request.cwd} is not inside this host's base directory {base_dir}")
+    found = await probe(request.cwd)
+    if "error" in found:
+        raise Refused(f"{request.cwd}: {found['error']}")
+    if not _isolates(request, is_repository=found["isGitRepo"]):
+        return wire.WorkspaceReport(
+            id=request.id,
+            mode=wire.WorkspaceMode.SHARED,
+            requested_mode=request.mode,
+            source_cwd=str(request.cwd),
+            repo_root=found.get("repoRoot"),
+        )
+    if not found["isGitRepo"]:
+        raise Refused(
+            f"{request.cwd} is not in a git repository, so it cannot have a worktree of its own:"
+            " run `git init` there, or ask for workspaceMode shared"
+        )
+    if "headSha" not in found:
+        raise Refused(f"{found['repoRoot']} has no commit yet: make one, then spawn again")
+    root = found["repoRoot"]
+    if not inside(base_dir, Path(root)):
+        raise Refused(
+            f"the repository {root} is not inside this host's base directory {base_dir}: move it, or set baseDir"
+        )
+    async with locks.hold(root):
+        return await _isolated(request, base_dir, root, found)
+
+
+def _isolates(request: Request, *, is_repository: bool) -> bool:
+    if request.mode is wire.WorkspaceMode.INHERIT:
+        return request.scheduled and is_repository
+    return request.mode is wire.WorkspaceMode.ISOLATED
+
+
+async def _isolated(
+    request: Request, base_dir: Path, root: str, found: dict[str, object]
+) -> wire.WorkspaceReport:
+    base_ref = request.base_ref or await _base_of(root, found.get("branch"))
+    if base_ref is not None and not is_safe_ref(base_ref):
+        raise Refused(f"{base_ref!r} cannot be a branch: it would be taken for something else by git")
+    base_sha = await git(root, "rev-parse", "--verify", f"{base_ref}^{{commit}}" if base_ref else "HEAD")
+    path = container_of(base_dir, root) / _safe(request.id, 80)
+    if path.is_symlink():
+        raise Refused(f"{path} is a symbolic link; remove it")
+    branch = await _existing(path)
+    if branch is None:
+        branch = await _free_branch(root, request)
+        await _add(root, path, branch, base_sha)
+    return wire.WorkspaceReport(
+        id=request.id,
+        mode=wire.WorkspaceMode.ISOLATED,
+        requested_mode=request.mode,
+        repo_root=root,
+        source_cwd=str(request.cwd),
+        worktree_path=str(path),
+        branch=branch,
+        base_ref=base_ref,
+        base_sha=base_sha,
+    )
+
+
+async def _base_of(root: str, branch: object) -> str | None:
+    """The source's branch; from an agent's branch the repository's main line instead (2.10-8)."""
+    if isinstance(branch, str) and not branch.startswith("agent/"):
+        return branch
+    if branch is None:
+        return None
+    _, remote, _ = await git_result(root, "symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
+    return await resolve_base(root, remote.removeprefix("origin/"), "main", "master")
+
+
+async def _existing(path: Path) -> str | None:
+    """The branch of the worktree that is there already."""
+    if not (path / ".git").is_file():
+        return None
+    code, top, _ = await git_result(path, "rev-parse", "--show-toplevel")
+    if code or Path(top) != path.resolve():
+        return None
+    code, branch, _ = await git_result(path, "symbolic-ref", "--quiet", "--short", "HEAD")
+    return branch if code == 0 else None
+
+
+async def _free_branch(root: str, request: Request) -> str:
+    stem = f"agent/{_safe(request.owner, 48)}/{_safe(request.id.removeprefix('sp_'), 40)}"
+    for number in range(1, ATTEMPTS + 1):
+        name = stem if number == 1 else f"{stem}-{number}"
+        code, _, _ = await git_result(root, "show-ref", "--verify", "--quiet", f"refs/heads/{name}")
+        if code:
+            return name
+    raise Refused(f"{stem} and {ATTEMPTS - 1} names after it are taken: delete branches that are no longer needed")
+
+
+async def _add(root: str, path: Path, branch: str, base_sha: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        await git(root, "worktree", "add", "-b", branch, "--", str(path), base_sha)
+    except BaseException as error:
+        await _take_back(root, path, branch)
+        if isinstance(error, GitError):
+            raise Refused(f"git could not make a worktree at {path}: {error.stderr}") from error
+        raise
+
+
+async def _take_back(root: str, path: Path, branch: str) -> None:
+    """Leave nothing half-made behind."""
+    with trio.move_on_after(30, shield=True):
+        await git_result(root, "worktree", "remove", "--force", "--", str(path))
+        await git_result(root, "worktree", "prune")
+        await git_result(root, "branch", "-D", "--", branch)
+
+
+def _safe(name: str, most: int) -> str:
+    """`name` as a path or branch segment: never empty, never an option, never special to git."""
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:most].strip("-.")
+    while ".." in cleaned:
+        cleaned = cleaned.replace("..", ".")
+    return cleaned.removesuffix(".lock") or "manual"
