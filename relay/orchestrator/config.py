@@ -1,7 +1,4 @@
-"""What a host daemon is started with: a file, then the environment, then defaults (spec 2.1-3).
-
-Durations are seconds; the file speaks milliseconds where the contract does.
-"""
+"""What a host daemon is told (2.1). File, then environment, then default."""
 
 from __future__ import annotations
 
@@ -14,134 +11,114 @@ from typing import Any
 
 import attrs
 
-from relay import client
+from relay import wire
+from relay.client import DEFAULT_URL, home
 
-__all__ = ["Config", "Misconfigured", "load_config"]
+from ._problems import Refused
 
-PROVIDERS = ("claude", "codex", "command")
-HIGHEST_PORT = 65_535
+__all__ = ["Config", "load_config"]
 
-
-class Misconfigured(ValueError):
-    """The daemon cannot be started like this; the text says what to change."""
+ALL_PROVIDERS = tuple(wire.Provider)
 
 
-def _absolute(path: str | Path) -> Path:
-    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - links stay: relay compares texts
+def _default_id() -> str:
+    return socket.gethostname().replace(".", "-")
 
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """`base_dir` bounds everything the daemon touches; `state` holds its records, locks and logs."""
+    """Durations are seconds. `home` holds session records, logs and the outbox."""
 
-    id: str
-    hostname: str
-    relay_url: str
-    token: str | None = attrs.field(default=None, repr=False)
-    providers: tuple[str, ...] = PROVIDERS
-    base_dir: Path = attrs.field(converter=_absolute)
-    state: Path = attrs.field(converter=_absolute)
-    env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    session_prefix: str = "ar"
+    id: str = attrs.field(factory=_default_id)
+    hostname: str = attrs.field(factory=socket.gethostname)
+    relay_url: str = DEFAULT_URL
+    token: str | None = None
+    base_dir: Path = attrs.field(factory=lambda: Path.home() / "projects")
+    home: Path = attrs.field(factory=home)
+    providers: tuple[wire.Provider, ...] = ALL_PROVIDERS
+    env: Mapping[str, str] = attrs.field(factory=dict)
+    prefix: str = "ar"
     api_host: str = "127.0.0.1"
     api_port: int = 4860
-    restart: bool = True
-    """Whether a runner that was killed is started again."""
     poll: float = 3.0
     heartbeat: float = 30.0
-    watch: float = 0.5
-    """How often the daemon looks whether its runners live."""
-    health: float = 60.0
-    """How often the roster is sent again although nothing is known to have changed."""
-    register_first: float = 5.0
-    register_most: float = 120.0
-    reconnect_first: float = 0.25
-    reconnect_most: float = 30.0
+    health: float = 2.0
     spawns: int = 2
-    """How many spawns may be waiting for their runner to register."""
     registration: float = 30.0
-    """How long a spawned runner may take to register."""
-    settle: float = 0.3
-    """How long a successor must have lived before its predecessor is stopped."""
-    admission: bool = True
-    free_memory: int = 512 * 1024 * 1024
-    load_per_cpu: float = 4.0
-    admission_limit: float = 60.0
+    restart: bool = True
 
     @property
     def agent_id(self) -> str:
-        """The daemon's identity at relay."""
         return f"orchestrator-{self.id}"
 
-
-def load_config(environ: Mapping[str, str] = os.environ, **given: Any) -> Config:
-    """The configuration: `given` (None counts as not given), then file, environment, defaults.
-
-    Raises `Misconfigured`.
-    """
-    file = _read(Path(environ.get("AGENT_RELAY_ORCHESTRATOR_CONFIG") or client.home() / "orchestrator.json"))
-    name = file.get("hostname") or environ.get("AGENT_RELAY_ORCHESTRATOR_HOSTNAME") or socket.gethostname()
-    found: dict[str, Any] = {
-        "id": file.get("id") or environ.get("AGENT_RELAY_ORCHESTRATOR_ID") or name.replace(".", "-"),
-        "hostname": name,
-        "relay_url": file.get("relayUrl") or environ.get("AGENT_RELAY_URL") or client.DEFAULT_URL,
-        "token": file.get("token") or _token(environ),
-        "providers": file.get("providers")
-        or environ.get("AGENT_RELAY_ORCHESTRATOR_PROVIDERS", "").split(","),
-        "base_dir": file.get("baseDir") or environ.get("AGENT_RELAY_ORCHESTRATOR_BASE_DIR") or "~/projects",
-        "state": client.home() / "orchestrator",
-        "env": file.get("env", {}),
-        "session_prefix": file.get("tmuxPrefix") or "ar",
-        "heartbeat": file.get("heartbeatIntervalMs", 30_000) / 1000,
-        "api_port": file.get("apiPort") or environ.get("AGENT_RELAY_ORCHESTRATOR_API_PORT") or 4860,
-        **_host_limits(environ),
-    }
-    found |= {name: value for name, value in given.items() if value is not None}
-    known = [each for each in found["providers"] if each in PROVIDERS]
-    config = Config(**found | {"providers": tuple(known) or PROVIDERS, "api_port": _port(found["api_port"])})
-    if not config.base_dir.is_dir():
-        raise Misconfigured(
-            f"the base directory {config.base_dir} is not a directory; create it, or name the folder that holds"
-            " your repositories with --base-dir"
-        )
-    return config
+    @property
+    def state(self) -> Path:
+        """Where this daemon keeps what must survive it."""
+        return self.home / "orchestrators" / self.id
 
 
-def _host_limits(environ: Mapping[str, str]) -> dict[str, Any]:
-    spawns = environ.get("AGENT_RELAY_MAX_CONCURRENT_SPAWNS", "")
-    registration = environ.get("AGENT_RELAY_SPAWN_REGISTRATION_TIMEOUT_MS", "")
-    memory = environ.get("AGENT_RELAY_SPAWN_MIN_FREE_MEM_MB", "")
-    return {
-        "spawns": int(spawns) if spawns.isdecimal() and int(spawns) else 2,
-        "registration": int(registration) / 1000 if registration.isdecimal() and int(registration) else 30.0,
-        "admission": environ.get("AGENT_RELAY_SPAWN_ADMISSION_DISABLED") != "1",
-        "free_memory": (int(memory) if memory.isdecimal() else 512) * 1024 * 1024,
-        "load_per_cpu": float(environ.get("AGENT_RELAY_SPAWN_MAX_LOAD_PER_CPU") or 4.0),
-    }
+MILLISECONDS = {
+    "heartbeatIntervalMs": "heartbeat",
+    "pollIntervalMs": "poll",
+    "healthIntervalMs": "health",
+}
+NAMES = {
+    "id": "id",
+    "hostname": "hostname",
+    "relayUrl": "relay_url",
+    "token": "token",
+    "baseDir": "base_dir",
+    "providers": "providers",
+    "env": "env",
+    "tmuxPrefix": "prefix",
+    "apiHost": "api_host",
+    "apiPort": "api_port",
+    "restart": "restart",
+}
+ENVIRONMENT = {
+    "AGENT_RELAY_ORCHESTRATOR_ID": "id",
+    "AGENT_RELAY_ORCHESTRATOR_HOSTNAME": "hostname",
+    "AGENT_RELAY_URL": "relayUrl",
+    "AGENT_RELAY_TOKEN": "token",
+    "AGENT_RELAY_ORCHESTRATOR_PROVIDERS": "providers",
+    "AGENT_RELAY_ORCHESTRATOR_BASE_DIR": "baseDir",
+    "AGENT_RELAY_ORCHESTRATOR_API_PORT": "apiPort",
+}
 
 
-def _token(environ: Mapping[str, str]) -> str | None:
-    if given := environ.get("AGENT_RELAY_TOKEN"):
-        return given
+def load_config(path: Path | None = None, **overrides: Any) -> Config:
+    """The configuration from `path` (default: `$AGENT_RELAY_ORCHESTRATOR_CONFIG`, else `orchestrator.json` in the
+    home, if there is one). `overrides` are fields of `Config` and win. Raises `Refused`."""
+    given = path or Path(os.environ.get("AGENT_RELAY_ORCHESTRATOR_CONFIG") or home() / "orchestrator.json")
+    values: dict[str, Any] = {name: os.environ[name_] for name_, name in ENVIRONMENT.items() if os.environ.get(name_)}
+    values |= _file(given, required=path is not None)
+    fields = {NAMES[name]: value for name, value in values.items() if name in NAMES}
+    fields |= {field: values[name] / 1000 for name, field in MILLISECONDS.items() if name in values}
+    fields |= {name: value for name, value in overrides.items() if value is not None}
+    return Config(**{name: _typed(name, value) for name, value in fields.items()})
+
+
+def _file(path: Path, *, required: bool) -> dict[str, Any]:
     try:
-        return client.token_file().read_text().strip() or None
-    except OSError:
-        return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
+        values = json.loads(path.read_text())
     except FileNotFoundError:
+        if required:
+            raise Refused(f"there is no configuration file {path}") from None
         return {}
     except (OSError, ValueError) as error:
-        raise Misconfigured(f"{path} cannot be read as JSON: {error}; mend it or remove it") from error
-    if not isinstance(found, dict):
-        raise Misconfigured(f"{path} must hold a JSON object; mend it or remove it")
-    return found
+        raise Refused(f"{path} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise Refused(f"{path} must hold a JSON object")
+    return values
 
 
-def _port(value: Any) -> int:
-    if not str(value).isdecimal() or int(value) > HIGHEST_PORT:
-        raise Misconfigured(f"{value!r} is no port; give a number from 0 (any free one) to {HIGHEST_PORT}")
-    return int(value)
+def _typed(name: str, value: Any) -> Any:
+    if name in {"base_dir", "home"}:
+        return Path(value).expanduser().absolute()
+    if name == "api_port":
+        return int(value)
+    if name == "providers":
+        asked = value.split(",") if isinstance(value, str) else value
+        known = tuple(provider for provider in ALL_PROVIDERS if provider in [str(each).strip() for each in asked])
+        return known or ALL_PROVIDERS
+    return value

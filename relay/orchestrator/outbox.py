@@ -1,0 +1,64 @@
+"""Outcomes of commands that relay has not acknowledged yet.
+
+An outcome is final once it is known. It is put here before it is reported, and goes when relay has answered, so
+neither a crash of this daemon nor one of relay loses or changes it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from relay import wire
+from relay.client import Client, Overloaded, Refused, RelayError, Unauthorized
+
+from ._files import read_json, remove, write_json
+
+__all__ = ["Outbox"]
+
+RETRY = 1.0  # seconds
+
+
+class Outbox:
+    """One file per outcome, named by the command."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._changed = trio.Event()
+
+    def put(self, command_id: str, outcome: wire.PatchCommand) -> None:
+        write_json(self._path(command_id), wire.to_json(outcome))
+        self._changed.set()
+
+    def pending(self) -> dict[str, Any]:
+        """What is still to be reported, by command."""
+        files = sorted(self._directory.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        return {path.stem: outcome for path in files if (outcome := read_json(path)) is not None}
+
+    async def deliver(self, relay: Client) -> None:
+        """Report what is here, and whatever comes, for ever."""
+        while True:
+            self._changed = trio.Event()
+            failed = False
+            for command_id, outcome in self.pending().items():
+                failed = not await self._report(relay, command_id, outcome) or failed
+            with trio.move_on_after(RETRY if failed else 60):
+                await self._changed.wait()
+
+    async def _report(self, relay: Client, command_id: str, outcome: Any) -> bool:
+        """Whether this outcome is settled: relay took it, or will never take it."""
+        try:
+            await relay.patch_command(command_id, wire.decode(wire.PatchCommand, outcome))
+        except (Overloaded, Unauthorized):
+            return False
+        except Refused:
+            pass  # it ended otherwise meanwhile, or is unknown: nothing is left to report
+        except RelayError:
+            return False
+        remove(self._path(command_id))
+        return True
+
+    def _path(self, command_id: str) -> Path:
+        return self._directory / f"{command_id}.json"
