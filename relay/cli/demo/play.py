@@ -84,7 +84,7 @@ class Play:
     # The acts
 
     async def _open_host(self, client: Client) -> None:
-        self.stage.start_orchestrator("--id", HOST)
+        self.stage.start_orchestrator("--id", HOST, "--api-port", "0", "--poll", "0.3")
         self._waits_for = "the host daemon registered"
         while not any(host.status == "online" for host in await client.orchestrators()):
             await trio.sleep(LOOK)
@@ -120,7 +120,6 @@ class Play:
             "demo", f"kills the runner of {victim} (SIGKILL to {pid}) while it works on {work}", loud=True
         )
         await self.until(f"the death of {victim} noticed", lambda: victim in self._exited)
-        await self._spawn(client, victim)
         await self.until(f"{victim} back at work", lambda: self._times(victim, "started") > 1)
 
     async def _kill_the_server(self) -> None:
@@ -214,10 +213,9 @@ class Play:
                 self.say(sender, f"→ {to}: {body}")
             case kind, {"command": command} if kind.startswith("command."):
                 self._tell_command(command)
-            case "orchestrator.status", {"exitedAgents": [*exits]}:
-                for exited in exits:
-                    self._exited.add(exited["agentId"])
-                    self.say("host", f"noticed that the session of {exited['agentId']} ended", loud=True)
+            case "activity.created", {"clientId": str(key), "title": str(title)} if "-exited-" in key:
+                self._exited.add(event.data["agentId"])
+                self.say("host", title, loud=True)
 
     def _tell_command(self, command: dict[str, Any]) -> None:
         status, result = command["status"], command.get("result") or {}

@@ -103,7 +103,7 @@ def every_commit_landed(evidence: Evidence) -> str:
 def merges_took_turns(evidence: Evidence) -> str:
     """A merge holds its repository from the event that requests it to the one that ends it; event ids order both."""
     holder: dict[str, str] = {}
-    turns = 0
+    tokens: list[int] = []
     for number, kind, command in evidence.merges():
         repository = command["params"]["repoRoot"]
         if kind == "command.requested" and holder.get(repository) != command["id"]:
@@ -112,14 +112,16 @@ def merges_took_turns(evidence: Evidence) -> str:
                     f"event {number}: {command['id']} began while {holder[repository]} was running"
                 )
             holder[repository] = command["id"]
-            turns += 1
+            tokens.append(command["params"]["leaseToken"])
         elif command["status"] in FINISHED and holder.get(repository) == command["id"]:
             del holder[repository]
-    if holder:
-        raise Unproven(f"{', '.join(holder.values())} never ended")
-    moves = _moves(evidence)
+    if holder or not tokens:
+        raise Unproven(f"{', '.join(holder.values())} never ended" if holder else "there was no merge")
+    if tokens != sorted(set(tokens)):
+        raise Unproven(f"the fencing tokens of the merges are {tokens}, and must grow")
     return (
-        f"{turns} merges, one after the other; the base branch moved {moves} times, each from where it stood"
+        f"{len(tokens)} merges, each ended before the next began, with fencing tokens {tokens[0]} to {tokens[-1]}; "
+        f"the base branch moved {_moves(evidence)} times, each time from where it stood"
     )
 
 
@@ -191,21 +193,21 @@ def conflict_was_rebased(evidence: Evidence) -> str:
 
 def killed_runner_came_back(evidence: Evidence) -> str:
     victim = evidence.plan.victim
-    noticed = None
-    for number, data in evidence.rows(
-        "select id, data from events where type = 'orchestrator.status' order by id"
-    ):
-        if any(exited["agentId"] == victim for exited in json.loads(data).get("exitedAgents") or []):
-            noticed = number
-            break
+    exits = [
+        json.loads(row[0])["metadata"]
+        for row in evidence.rows(
+            "select record from activity where client_id glob ?", f"server-agent-{victim}-exited-*"
+        )
+    ]
+    if not exits:
+        raise Unproven(f"the database does not know that the runner of {victim} died")
     lives = [entry for entry in evidence.journals[victim] if entry["event"] == "started"]
     if len(lives) < 2:
         raise Unproven(f"{victim} was started {len(lives)} times")
     if not any(entry["event"] == "landed" for entry in evidence.journals[victim]):
         raise Unproven(f"{victim} did not finish")
-    return f"{victim} ran {len(lives)} times and finished" + (
-        f"; noticed in event {noticed}" if noticed else ""
-    )
+    how = exits[0].get("signal") or exits[0].get("lastError") or "no reason known"
+    return f"the death of {victim}'s runner is on record ({how}); it ran {len(lives)} times and finished"
 
 
 def nothing_acknowledged_is_lost(evidence: Evidence) -> str:

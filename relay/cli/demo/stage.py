@@ -148,16 +148,13 @@ class Stage:
             send(number, self.processes())
             while list(self.processes()) and time.monotonic() < end:
                 time.sleep(0.05)
-                self._reap()
+        for child in self._children:
+            child.wait(STOP_LIMIT)
 
     def processes(self) -> Iterator[int]:
         """Ids of all running processes that have this stage's folder on their command line."""
         marker = str(self.root)
         return (pid for pid, command in _commands() if marker in command and pid != os.getpid())
-
-    def _reap(self) -> None:
-        for child in self._children:
-            child.poll()
 
 
 def send(number: signal.Signals, pids: Iterable[int]) -> None:
