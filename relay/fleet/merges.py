@@ -88,7 +88,7 @@ class MergeLease(FleetActor[MergeProtocol]):
         if self.store.row("select 1 from commands where id = ?", self.lease.command_id) is None:
             context.self_ref.tell(Expire(self.lease.token))  # dispatch broke off between lease and command
         left = min(TERM, max(0.0, self.lease.expires_at - context.system.wall()))
-        self._arm(left, context)
+        self._expire_in(left, context)
 
     def handle(self, message: Any, context: Context[MergeProtocol]) -> None:
         held = self.lease
@@ -107,7 +107,7 @@ class MergeLease(FleetActor[MergeProtocol]):
     def _grant(self, asked: Acquire, context: Context[MergeProtocol]) -> None:
         self.lease, decision = grant(self.repo, self.token + 1, asked, self.moment())
         self.token = self.lease.token
-        self._arm(TERM, context)
+        self._expire_in(TERM, context)
         self.settle(asked, decision, context)
 
     def _free(self, message: Release | ReleaseToken | Expire, matches: bool, context: Context[MergeProtocol]) -> None:
@@ -120,7 +120,7 @@ class MergeLease(FleetActor[MergeProtocol]):
         context.cancel_timer("term")
         self.settle(message, decision, context)
 
-    def _arm(self, seconds: float, context: Context[MergeProtocol]) -> None:
+    def _expire_in(self, seconds: float, context: Context[MergeProtocol]) -> None:
         assert self.lease is not None
         self._until = context.system.now() + seconds
         context.set_timer("term", seconds, Expire(self.lease.token))

@@ -59,8 +59,8 @@ class Durable(Actor[P]):
 
     def settle(self, message: Ask[P, R] | Tell[P], decision: Decision[R], context: Context[P]) -> None:
         """Stage `decision`; answer `message` once it is durable."""
-        slot = context.detach(message) if isinstance(message, Ask) else None
         self._arm(decision, context)
+        slot = context.detach(message) if isinstance(message, Ask) else None
         if not self._needs_order(decision):
             _leave(decision, slot, context)
             return
