@@ -5,7 +5,7 @@ from typing import Any
 
 from relay import wire
 from relay.actors import Ref
-from relay.fleet import hosts, workspaces
+from relay.fleet import Unprocessable, hosts, workspaces
 
 from .answers import Answer, accepted, ok
 from .routing import Call, Routes
@@ -37,10 +37,14 @@ async def get(call: Call[None]) -> Answer:
 
 @route("POST", "/api/workspaces/:id/actions", scope="agent:write", body=dict, late=True)
 async def act(call: Call[dict[str, Any]]) -> Answer:
-    """The workspace is looked for before the members of the body are, and the scope depends on the action (8.3)."""
+    """Checked in this order: workspace (404), members (400), worktree (422), and the scope of the action (8.3)."""
     row = _row(call)
     action = call.read(wire.WorkspaceAction)
-    call.need("command:write" if action.action in NEEDS_COMMAND else "agent:write")
+    if action.action in NEEDS_COMMAND:
+        workspaces.isolated(row)
+        call.need("command:write")
+    else:
+        call.need("agent:write")
     if action.action is wire.WorkspaceVerb.STATUS:
         return ok(row)
     acted = await _workspace(call).ask(workspaces.Act(action))
@@ -73,9 +77,10 @@ async def diff(call: Call[None]) -> Answer:
 
 async def _from_host(call: Call[None], path: str, extra: Mapping[str, str]) -> Answer:
     """What the host answers about the worktree, unchanged; 200 with a reason when it cannot be asked (9.1)."""
-    row = _row(call)
-    if row.mode is not wire.WorkspaceMode.ISOLATED or row.worktree_path is None:
-        return unavailable("the workspace has no isolated worktree")
+    try:
+        row = workspaces.isolated(_row(call))
+    except Unprocessable as refusal:
+        return unavailable(str(refusal))
     api_url = hosts.api_of(call.fleet.store, row)
     if api_url is None:
         return unavailable("the host that owns the workspace is offline")
