@@ -45,6 +45,7 @@ __all__ = [
     "WorkspaceProtocol",
     "find_workspace",
     "get_workspace",
+    "isolated",
     "list_workspaces",
     "outcome",
 ]
@@ -166,7 +167,7 @@ class Workspace(FleetActor[WorkspaceProtocol]):
         self.settle(message, decision, context)
 
     def _cleanup(self, message: Act, context: Context[WorkspaceProtocol]) -> None:
-        row = _isolated(self._known())
+        row = isolated(self._known())
         owners = owners_of(self.store, row.source_cwd)
         if not owners:
             raise Conflict("no host owns the workspace's directory; DELETE /api/workspaces/:id drops the record")
@@ -174,7 +175,7 @@ class Workspace(FleetActor[WorkspaceProtocol]):
         self._apply(message, cleanup(row, message.action, owner, self.moment()), context)
 
     async def _merge(self, message: Act, context: Context[WorkspaceProtocol]) -> None:
-        row, action = _isolated(self._known()), message.action
+        row, action = isolated(self._known()), message.action
         if row.status in CLOSED:
             raise Conflict(f"the workspace is {row.status}; only one that is still open can be merged")
         if owner_of(self.store, row.source_cwd) is None:
@@ -387,7 +388,8 @@ def outcome(result: Mapping[str, Any] | None, workspace_id: str | None) -> Outco
     return Outcome(read.status, read.removed is True)
 
 
-def _isolated(row: wire.Workspace) -> wire.Workspace:
+def isolated(row: wire.Workspace) -> wire.Workspace:
+    """The workspace, if it is a worktree that its host can act on; raises `Unprocessable`."""
     if row.mode is not wire.WorkspaceMode.ISOLATED or not row.worktree_path:
         raise Unprocessable("the workspace has no worktree of its own")
     return row
