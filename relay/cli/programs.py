@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .failure import Failure, ungrouped
-from .options import DEFAULT_PORT, as_json, home
+from .options import DEFAULT_PORT, Target, as_json, home, target
 
 __all__ = ["orchestrator", "runner", "serve"]
 
@@ -36,7 +36,6 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
     The token that every request needs is made at the first start, in ~/.relay/token.
     """
     import json
-    import logging
 
     from relay.http import CannotListen, Ready, TokenUnusable, run
     from relay.store import Locked, NewerDatabase
@@ -49,7 +48,7 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
             else f"relay is at {ready.base_url}; its token is in {ready.token_file}"
         )
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    _log()
     folder = home()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -74,14 +73,54 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
 @click.option("--id", "name", help="Name of this host for relay.  [default: the host name]")
 @click.option(
     "--base-dir",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Agents work only below this folder.",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Agents work only in repositories below this folder.  [default: ~/projects]",
 )
-def orchestrator(name: str | None, base_dir: Path | None) -> None:
-    """Run the daemon of this host until Ctrl-C or SIGTERM: it starts agents, keeps worktrees and merges."""
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="JSON file with these and further settings.  [default: ~/.relay/orchestrator.json]",
+)
+@target
+def orchestrator(
+    target: Target, name: str | None, base_dir: Path | None, config_file: Path | None, as_json: bool
+) -> None:
+    """Run the daemon of this host until Ctrl-C or SIGTERM: it starts agents, keeps their worktrees and merges.
+
+    The agents it started go on when it ends, and are found again when it comes back.
+    """
+    import json
+
+    from relay.orchestrator import Ready, Refused, load_config, run
+
+    def announce(ready: Ready) -> None:
+        where = {"agentId": ready.agent_id, "apiUrl": ready.api_url}
+        click.echo(json.dumps(where) if as_json else f"{ready.agent_id} is registered at {target.url}")
+
+    _log()
+    try:
+        config = load_config(
+            config_file, id=name, base_dir=base_dir, relay_url=target.url, token=target.token()
+        )
+        with ungrouped():
+            run(config, announce)
+    except Refused as error:
+        raise Failure(
+            "the host daemon cannot run", why=str(error), then="relay orchestrator --help"
+        ) from error
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def runner(arguments: tuple[str, ...]) -> None:
     """Run one agent; the orchestrator starts this."""
+
+
+def _log() -> None:
+    """What the program does, on standard error; not every request it makes."""
+    import logging
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    for chatty in ("httpx2", "httpcore2"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -84,7 +84,7 @@ class Play:
     # The acts
 
     async def _open_host(self, client: Client) -> None:
-        self.stage.start_orchestrator("--id", HOST, "--api-port", "0", "--poll", "0.3")
+        self.stage.start_orchestrator(HOST)
         self._waits_for = "the host daemon registered"
         while not any(host.status == "online" for host in await client.orchestrators()):
             await trio.sleep(LOOK)
@@ -173,7 +173,9 @@ class Play:
 
     def _last_words(self) -> str:
         last = []
-        for log in sorted(self.stage.logs.glob("*.log")):
+        for log in sorted(
+            [*self.stage.logs.glob("*.log"), *self.stage.home.glob("orchestrators/*/logs/*.log")]
+        ):
             lines = log.read_text(errors="replace").strip().splitlines()
             last += [f"{log.stem}: {line}" for line in lines[-3:]]
         return "\n       ".join(last)

@@ -6,6 +6,7 @@ started it.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -104,8 +105,18 @@ class Stage:
         where = ("--database", str(self.database), "--port", str(self.port))
         self._server = self._start("server", "serve", *where)
 
-    def start_orchestrator(self, *options: str) -> None:
-        self._start("orchestrator", "orchestrator", "--base-dir", str(self.projects), *options)
+    def start_orchestrator(self, name: str) -> None:
+        """A daemon that looks for work more often than usual, so that there is less waiting to watch."""
+        settings = {
+            "id": name,
+            "baseDir": str(self.projects),
+            "apiPort": 0,
+            "pollIntervalMs": 300,
+            "healthIntervalMs": 500,
+        }
+        path = self.home / "orchestrator.json"
+        path.write_text(json.dumps(settings))
+        self._start("orchestrator", "orchestrator", "--config", str(path))
 
     def kill_server(self) -> None:
         """SIGKILL, and it is gone when this returns."""
