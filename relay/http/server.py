@@ -129,8 +129,18 @@ def _announce(ready: Ready) -> None:
 async def _run(settings: Settings, ready: Callable[[Ready], None]) -> None:
     stop = trio.Event()
     with trio.CancelScope() as scope, _stopping_on_signals(stop, scope, settings.hosting.grace + STOP_WITHIN):
-        async with trio.open_nursery() as nursery:
-            ready(await nursery.start(partial(serve, settings, stop=stop)))
+        await serve(settings, stop=stop, task_status=_Started(ready))
+
+
+class _Started(trio.TaskStatus[Ready]):
+    """Calls `ready` where a nursery would go on."""
+
+    def __init__(self, ready: Callable[[Ready], None]) -> None:
+        self._ready = ready
+
+    def started(self, value: Ready | None = None) -> None:
+        assert value is not None
+        self._ready(value)
 
 
 @contextmanager

@@ -59,10 +59,7 @@ class Connection:
                 name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
             }
             size = int(headers.get("content-length", "0"))
-            while len(self._buffer) < size:
-                await self._more()
-            body, self._buffer = self._buffer[:size], self._buffer[size:]
-            return Received(int(status.split()[1]), headers, body)
+            return Received(int(status.split()[1]), headers, await self.exactly(size))
 
     async def until(self, mark: bytes) -> bytes:
         """What comes before `mark`, which is taken off as well."""
@@ -71,6 +68,13 @@ class Connection:
                 await self._more()
         before, _, self._buffer = self._buffer.partition(mark)
         return before
+
+    async def exactly(self, size: int) -> bytes:
+        with trio.fail_after(10):
+            while len(self._buffer) < size:
+                await self._more()
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
 
     async def closed(self) -> bool:
         """Waits for the server to close the connection; False if something else comes first."""

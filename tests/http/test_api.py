@@ -19,7 +19,9 @@ def test_every_route_has_a_scope_and_only_health_is_public() -> None:
 
 
 def test_routes_that_change_something_need_more_than_reading() -> None:
-    acting = {route["path"] for route in routes() if route["method"] != "GET" and route["scope"].endswith(":read")}
+    acting = {
+        route["path"] for route in routes() if route["method"] != "GET" and route["scope"].endswith(":read")
+    }
     assert acting == {
         "/api/messages/:id/claim",
         "/api/messages/:id/claim/renew",
@@ -59,7 +61,13 @@ async def test_health_says_what_there_is(api: httpx2.AsyncClient) -> None:
     assert health["status"] == "ok"
     assert health["version"]
     assert health["uptimeMs"] >= 0
-    assert set(health["counts"]) >= {"agents", "orchestrators", "messages", "pendingCommands", "sseConnections"}
+    assert set(health["counts"]) >= {
+        "agents",
+        "orchestrators",
+        "messages",
+        "pendingCommands",
+        "sseConnections",
+    }
 
 
 @pytest.mark.spec("M-001", "M-003", "BODY-2")

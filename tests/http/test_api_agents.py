@@ -62,7 +62,9 @@ async def test_agents_are_listed_by_status_and_kind(api: httpx2.AsyncClient, a1:
         ("zz/tags", {"tags": []}, 404),
     ],
 )
-async def test_writes_to_an_agent(api: httpx2.AsyncClient, a1: Any, path: str, body: Any, status: int) -> None:
+async def test_writes_to_an_agent(
+    api: httpx2.AsyncClient, a1: Any, path: str, body: Any, status: int
+) -> None:
     answer = await api.patch(f"/api/agents/{path}", json=body)
     assert answer.status_code == status
     if status == 200 and path.endswith("tags"):
@@ -75,7 +77,9 @@ async def test_writes_to_an_agent(api: httpx2.AsyncClient, a1: Any, path: str, b
 
 
 @pytest.mark.spec("M-016", "AGT-20", "O-08")
-async def test_another_session_is_refused_whether_named_in_body_or_header(api: httpx2.AsyncClient, a1: Any) -> None:
+async def test_another_session_is_refused_whether_named_in_body_or_header(
+    api: httpx2.AsyncClient, a1: Any
+) -> None:
     header = {"X-Agent-Relay-Instance-Id": "i1"}
     for route, body in [("status", {"status": "busy"}), ("ready", {"ready": True})]:
         path = f"/api/agents/a1/{route}"

@@ -115,7 +115,11 @@ async def test_a_merge_takes_the_lease_of_its_repository_until_it_is_settled(api
     assert (command["type"], command["correlationId"]) == ("workspace.merge", "w1")
     assert merge.json()["workspace"]["status"] == "merge_planned"
     (lease,) = (await api.get("/api/merge-leases")).json()
-    assert (lease["repoRoot"], lease["workspaceId"], lease["commandId"]) == ("/base/repo", "w1", command["id"])
+    assert (lease["repoRoot"], lease["workspaceId"], lease["commandId"]) == (
+        "/base/repo",
+        "w1",
+        command["id"],
+    )
     assert (await act(api, "w1", action="merge")).status_code == 409
     outcome = {"status": "succeeded", "result": {"workspaceId": "w1", "status": "merged"}}
     assert (await api.patch(f"/api/commands/{command['id']}", json=outcome)).status_code == 200
