@@ -2,7 +2,11 @@
 
 import click
 
-from . import demo, fleet, health, programs, tail
+from .demo import command as demo
+from .fleet import agents, inbox, merge, send, workspaces
+from .health import doctor, routes
+from .programs import orchestrator, runner, serve
+from .tail import tail
 
 __all__ = ["main"]
 
@@ -23,18 +27,7 @@ def main() -> None:
     """
 
 
-for command in (
-    programs.serve,
-    programs.orchestrator,
-    programs.runner,
-    fleet.agents,
-    fleet.send,
-    fleet.inbox,
-    fleet.workspaces,
-    fleet.merge,
-    tail.tail,
-    health.routes,
-    health.doctor,
-    demo.command,
-):
-    main.add_command(command)
+for verb in (
+    serve, orchestrator, runner, agents, send, inbox, workspaces, merge, tail, routes, doctor, demo
+):  # fmt: skip
+    main.add_command(verb)

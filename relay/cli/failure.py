@@ -19,7 +19,7 @@ def ungrouped() -> Iterator[None]:
         first: BaseException = group
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
-        raise first from group
+        raise first from None
 
 
 class Failure(click.ClickException):

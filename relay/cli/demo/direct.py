@@ -32,7 +32,7 @@ async def _demo(source: Path | None, quick: bool, keep: bool, as_json: bool) -> 
     timeline.say(
         "demo", f"{len(todo.team)} agents on a clone of {source}" if source else f"{len(todo.team)} agents"
     )
-    with opened(source, keep=keep) as stage:
+    with timeline, opened(source, keep=keep) as stage:
         play = Play(stage, todo, timeline)
         await play.run()
         await trio.to_thread.run_sync(stage.stop)

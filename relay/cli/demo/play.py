@@ -39,6 +39,7 @@ class Play:
         self.stage = stage
         self.plan = plan
         self.say = timeline.say
+        self._progress = timeline.progress
         self.seen: dict[int, str] = {}
         self.acknowledged: dict[str, int] = {}
         self.journals: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.team}
@@ -50,13 +51,16 @@ class Play:
     async def run(self) -> None:
         """Raises `Failure` when it takes too long or something ends that should not."""
         with trio.move_on_after(LIMIT) as limit:
-            await self._acts()
+            try:
+                await self._acts()
+            except* RelayError as errors:
+                raise self._failure(f"relay failed while the demo waited for {self._waits_for}") from errors
         if limit.cancelled_caught:
-            raise Failure(
-                f"the demo waited {LIMIT:.0f} s and did not see {self._waits_for}",
-                why=self._last_words(),
-                then="relay demo --keep, then look into logs and home of the folder it names",
-            )
+            raise self._failure(f"the demo waited {LIMIT:.0f} s and did not see {self._waits_for}")
+
+    def _failure(self, what: str) -> Failure:
+        then = "relay demo --keep, then look into logs and home of the folder it names"
+        return Failure(what, why=self._last_words(), then=then)
 
     async def _acts(self) -> None:
         self.stage.start_server()
@@ -181,6 +185,13 @@ class Play:
         return "\n       ".join(last)
 
     def _happened(self) -> None:
+        done = [
+            sum(self._times(name, event) for name in self.plan.team)
+            for event in ("committed", "handled", "landed")
+        ]
+        self._progress(
+            "{} commits, {} messages received, {} landed; waiting for {}".format(*done, self._waits_for)
+        )
         self._changed.set()
         self._changed = trio.Event()
 
