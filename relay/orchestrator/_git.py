@@ -1,6 +1,8 @@
 """Git as a subprocess: never a shell, never a prompt, never an editor, never somebody's hook.
 
-The caller's cancel scope is the time limit; when it ends, the whole process group is killed.
+The caller's cancel scope is the time limit: when it ends, git and all it started are killed. Output is bounded. What
+a repository lock is held by (`held`) is handed down to every git, so that the lock outlives a daemon that is killed
+for as long as its git still runs.
 """
 
 from __future__ import annotations
@@ -8,22 +10,43 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from contextvars import ContextVar
 from pathlib import Path
 
 import trio
 
-__all__ = ["GitError", "git", "git_result", "is_safe_ref"]
+__all__ = ["GitError", "git", "git_result", "held", "is_safe_ref", "succeeds"]
 
 ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_EDITOR": "true",
     "GIT_SEQUENCE_EDITOR": "true",
+    "GIT_ASKPASS": "true",
     "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
     "GIT_OPTIONAL_LOCKS": "0",
     "LC_ALL": "C",
 }
-LEAKY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
+LEAKY = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_PREFIX",
+    "GIT_NAMESPACE",
+)
+"""What a git hook or an editor around the daemon may have set, and what would lead git astray."""
+
+SETTINGS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.quotePath=false", "gc.auto=0")
+OPTIONS = [part for setting in SETTINGS for part in ("-c", setting)]
+
 STDERR_TAIL = 2_000  # characters
+LARGEST = 32 * 1024 * 1024  # bytes of output
+TERMINATE_WITHIN = 1.0  # seconds
+
+held: ContextVar[tuple[int, ...]] = ContextVar("held", default=())
+"""File descriptors that every git of this task inherits."""
 
 
 class GitError(Exception):
@@ -35,7 +58,9 @@ class GitError(Exception):
         self.stderr = stderr
 
 
-async def git(where: str | Path, *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> str:
+async def git(
+    where: str | Path, *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None
+) -> str:
     """What git prints, without the final newline; raises `GitError`."""
     code, out, err = await git_result(where, *arguments, stdin=stdin, env=env)
     if code:
@@ -43,33 +68,84 @@ async def git(where: str | Path, *arguments: str, stdin: bytes = b"", env: dict[
     return out
 
 
+async def succeeds(where: str | Path, *arguments: str) -> bool:
+    """Whether git exits with 0. An exit code above 1 is no answer: raises `GitError`."""
+    code, _, err = await git_result(where, *arguments)
+    if code not in (0, 1):
+        raise GitError(arguments, code, err)
+    return code == 0
+
+
 async def git_result(
-    where: str | Path, *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None
+    where: str | Path,
+    *arguments: str,
+    stdin: bytes = b"",
+    env: dict[str, str] | None = None,
+    largest: int = LARGEST,
 ) -> tuple[int, str, str]:
-    """Exit code, output, and the end of the error output of one git command run in `where`."""
+    """Exit code, output, and the end of the error output of one git command run in `where`.
+
+    Git is killed when it has printed more than `largest` bytes; the output is what there was until then.
+    """
     environ = {name: value for name, value in os.environ.items() if name not in LEAKY}
-    done = await trio.run_process(
-        ["git", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-C", str(where), *arguments],
-        stdin=stdin,
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
+    process = await trio.lowlevel.open_process(
+        ["git", *OPTIONS, "-C", str(where), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={**environ, **ENVIRONMENT, **(env or {})},
         start_new_session=True,
-        deliver_cancel=_kill_group,
+        pass_fds=held.get(),
     )
-    err = done.stderr.decode(errors="replace").strip()[-STDERR_TAIL:]
-    return done.returncode, done.stdout.decode(errors="replace").rstrip("\n"), err
-
-
-async def _kill_group(process: trio.Process) -> None:
+    out, err = bytearray(), bytearray()
     try:
-        os.killpg(process.pid, signal.SIGTERM)
-        with trio.move_on_after(1):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_feed, process, stdin)
+            nursery.start_soon(_read, process, process.stdout, out, largest)
+            nursery.start_soon(_read, process, process.stderr, err, LARGEST)
             await process.wait()
-            return
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, subprocess.SubprocessError):
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await _end(process)
+        raise
+    said = err.decode(errors="replace").strip()[-STDERR_TAIL:]
+    assert process.returncode is not None
+    return process.returncode, out.decode(errors="replace").rstrip("\n"), said
+
+
+async def _feed(process: trio.Process, data: bytes) -> None:
+    assert process.stdin is not None
+    async with process.stdin:
+        try:
+            await process.stdin.send_all(data)
+        except trio.BrokenResourceError:
+            pass  # git did not want to read it; it says why
+
+
+async def _read(
+    process: trio.Process, stream: trio.abc.ReceiveStream | None, into: bytearray, largest: int
+) -> None:
+    assert stream is not None
+    async with stream:
+        async for part in stream:
+            into += part[: largest - len(into)]
+            if len(into) >= largest:
+                _kill(process, signal.SIGKILL)
+
+
+async def _end(process: trio.Process) -> None:
+    """Git and whatever it started, by the group that it leads."""
+    _kill(process, signal.SIGTERM)
+    with trio.move_on_after(TERMINATE_WITHIN):
+        await process.wait()
+    _kill(process, signal.SIGKILL)
+    await process.wait()
+
+
+def _kill(process: trio.Process, number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):
         pass
 
 

@@ -90,7 +90,9 @@ def load_config(path: Path | None = None, **overrides: Any) -> Config:
     """The configuration from `path` (default: `$AGENT_RELAY_ORCHESTRATOR_CONFIG`, else `orchestrator.json` in the
     home, if there is one). `overrides` are fields of `Config` and win. Raises `Refused`."""
     given = path or Path(os.environ.get("AGENT_RELAY_ORCHESTRATOR_CONFIG") or home() / "orchestrator.json")
-    values: dict[str, Any] = {name: os.environ[name_] for name_, name in ENVIRONMENT.items() if os.environ.get(name_)}
+    values: dict[str, Any] = {
+        name: os.environ[name_] for name_, name in ENVIRONMENT.items() if os.environ.get(name_)
+    }
     values |= _file(given, required=path is not None)
     fields = {NAMES[name]: value for name, value in values.items() if name in NAMES}
     fields |= {field: values[name] / 1000 for name, field in MILLISECONDS.items() if name in values}
@@ -119,6 +121,8 @@ def _typed(name: str, value: Any) -> Any:
         return int(value)
     if name == "providers":
         asked = value.split(",") if isinstance(value, str) else value
-        known = tuple(provider for provider in ALL_PROVIDERS if provider in [str(each).strip() for each in asked])
+        known = tuple(
+            provider for provider in ALL_PROVIDERS if provider in [str(each).strip() for each in asked]
+        )
         return known or ALL_PROVIDERS
     return value

@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from relay import __version__, wire
-from relay.client import Client, Refused as RefusedByRelay, RelayError, open_client
+from relay.client import Client, Refused as RefusedByRelay, RelayError, find_token, open_client
 
 from .config import Config
 from .hostapi import HostApi, serve_host_api
@@ -66,7 +66,9 @@ class Orchestrator:
         """Work until cancelled."""
         self.sessions.recover()
         async with trio.open_nursery() as nursery:
-            self.api_url = await nursery.start(serve_host_api, HostApi(self._config, self.health, self.listing))
+            self.api_url = await nursery.start(
+                serve_host_api, HostApi(self._config, self.health, self.listing)
+            )
             nursery.start_soon(self._stay_registered)
             await self._registered.wait()
             nursery.start_soon(self._outbox.deliver, self._relay)
@@ -198,7 +200,9 @@ class Orchestrator:
 
         async def begun() -> None:
             for status in ("accepted", "running"):
-                for command in await self._relay.commands(target=self._config.agent_id, status=status, limit=POLLED):
+                for command in await self._relay.commands(
+                    target=self._config.agent_id, status=status, limit=POLLED
+                ):
                     self._begin(command, nursery)
 
         await self._again(begun)
@@ -207,7 +211,9 @@ class Orchestrator:
         while True:
             await self._connected.wait()
             try:
-                found = await self._relay.commands(target=self._config.agent_id, status="pending", limit=POLLED)
+                found = await self._relay.commands(
+                    target=self._config.agent_id, status="pending", limit=POLLED
+                )
             except RelayError as error:
                 log.warning("polling failed: %s", error)
                 found = []
@@ -257,6 +263,7 @@ def _outcome(result: dict[str, object]) -> wire.PatchCommand:
 async def serve(config: Config, *, task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED) -> None:
     """Run a daemon until cancelled; started once it is registered. Agents go on without it."""
     config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config = attrs.evolve(config, token=config.token or find_token())
     async with AsyncExitStack() as stack:
         relay = await stack.enter_async_context(open_client(config.relay_url, config.token))
         await Orchestrator(config, relay).run(task_status=task_status)

@@ -1,67 +1,64 @@
-"""What is true of a worktree: its state, whether its work has landed, what a merge would do, how it differs.
+"""What is true of a worktree: its state, what a merge would do, how it differs from its base (2.9, 2.12, 2.13).
 
-Nothing here changes anything, and nothing raises for a broken worktree: the answer says `missing` or `error`.
+Nothing here changes anything (only a preview may fetch), and nothing raises for a broken worktree: the answer says
+`missing` or `error`.
 """
 
 from __future__ import annotations
 
-import enum
+import shutil
+from collections.abc import Awaitable, Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from ._git import GitError, git, git_result
+import trio
 
-__all__ = ["Landed", "contained", "diff", "preview", "probe", "resolve_base", "state"]
+from ._git import GitError, git, git_result
+from .landed import Landed, contained, unmerged
+from .publishing import fetched, upstream_of
+
+__all__ = ["diff", "preview", "probe", "resolve_base", "state", "worktrees"]
+
+Answer = dict[str, Any]
 
 SHAS_SHOWN = 20
 PATCH_SHOWN = 200_000  # characters
+FETCH_WITHIN = 4.0  # seconds of a preview
 
 
-class Landed(enum.Enum):
-    """Whether everything of a tip is in a base already. For deletions unknown means no (2.12-4)."""
+def _never_raising(ask: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
+    @wraps(ask)
+    async def answer(path: str | Path, *arguments: Any, **options: Any) -> Answer:
+        if not Path(path).is_dir():
+            return {"missing": True}
+        try:
+            return await ask(path, *arguments, **options)
+        except (GitError, OSError) as error:
+            return {"error": str(error)}
 
-    CONTAINED = "contained"
-    CARRIES_NEW = "carries-new"
-    UNKNOWN = "unknown"
+    return answer
 
 
 async def resolve_base(path: str | Path, *candidates: str | None) -> str | None:
-    """The first candidate that names a commit."""
+    """The first candidate that names a commit; a branch goes before a tag of the same name."""
     for candidate in candidates:
         if candidate and not candidate.startswith("-"):
-            code, _, _ = await git_result(path, "rev-parse", "--quiet", "--verify", f"{candidate}^{{commit}}")
-            if code == 0:
-                return candidate
+            for name in (f"refs/heads/{candidate}", candidate):
+                code, _, _ = await git_result(path, "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}")
+                if code == 0:
+                    return candidate
     return None
 
 
-async def contained(path: str | Path, base: str, tip: str) -> Landed:
-    """Whether everything of `tip` is in `base`: by ancestry, by tree, by patch, by merging in memory."""
-    try:
-        if (await git_result(path, "merge-base", "--is-ancestor", tip, base))[0] == 0:
-            return Landed.CONTAINED
-        if (await git_result(path, "diff", "--quiet", base, tip, "--"))[0] == 0:
-            return Landed.CONTAINED
-        cherry = await git(path, "cherry", base, tip)
-        if not any(line.startswith("+") for line in cherry.splitlines()):
-            return Landed.CONTAINED
-        code, out, _ = await git_result(path, "merge-tree", "--write-tree", base, tip)
-        if code > 1:
-            return Landed.UNKNOWN
-        same = code == 0 and out.split("\n", 1)[0] == await git(path, "rev-parse", f"{base}^{{tree}}")
-        return Landed.CONTAINED if same else Landed.CARRIES_NEW
-    except GitError:
-        return Landed.UNKNOWN
-
-
-async def probe(path: str | Path) -> dict[str, Any]:
+async def probe(path: str | Path) -> Answer:
     """What kind of place this is, and the worktrees of its repository (2.9)."""
-    found: dict[str, Any] = {"path": str(path), "isGitRepo": False, "detached": False, "worktrees": []}
+    found: Answer = {"path": str(path), "isGitRepo": False, "detached": False, "worktrees": []}
     if not Path(path).is_dir():
         return {**found, "error": "it is not a directory"}
-    code, root, _ = await git_result(path, "rev-parse", "--show-toplevel")
+    code, root, said = await git_result(path, "rev-parse", "--show-toplevel")
     if code:
-        return found
+        return {**found, "error": said} if "dubious ownership" in said else found
     found |= {"isGitRepo": True, "repoRoot": root}
     code, branch, _ = await git_result(path, "symbolic-ref", "--quiet", "--short", "HEAD")
     found |= {"branch": branch} if code == 0 else {"detached": True}
@@ -69,44 +66,42 @@ async def probe(path: str | Path) -> dict[str, Any]:
     if code == 0:
         found["headSha"] = head
     found["dirty"] = bool((await git_result(path, "status", "--porcelain"))[1])
-    found["worktrees"] = _worktrees((await git_result(path, "worktree", "list", "--porcelain"))[1])
+    found["worktrees"] = await worktrees(path)
     return found
 
 
-def _worktrees(listing: str) -> list[dict[str, Any]]:
-    trees = []
-    for block in listing.split("\n\n"):
-        tree: dict[str, Any] = {}
-        for line in block.splitlines():
-            name, _, value = line.partition(" ")
-            if name == "worktree":
-                tree["path"] = value
-            elif name == "HEAD":
-                tree["headSha"] = value
-            elif name == "branch":
-                tree["branch"] = value.removeprefix("refs/heads/")
-            elif name in {"bare", "detached", "prunable", "locked"}:
-                tree[name] = True
-                if value:
-                    tree["reason"] = value
-        if tree:
-            trees.append(tree)
-    return trees
+async def worktrees(path: str | Path) -> list[Answer]:
+    """The worktrees of the repository; its main one comes first."""
+    listing = (await git_result(path, "worktree", "list", "--porcelain"))[1]
+    return [tree for block in listing.split("\n\n") if (tree := _worktree(block))]
 
 
-async def state(path: str | Path, base_ref: str | None = None, base_sha: str | None = None) -> dict[str, Any]:
+def _worktree(block: str) -> Answer:
+    tree: Answer = {}
+    for line in block.splitlines():
+        name, _, value = line.partition(" ")
+        if name == "worktree":
+            tree["path"] = value
+        elif name == "HEAD":
+            tree["headSha"] = value
+        elif name == "branch":
+            tree["branch"] = value.removeprefix("refs/heads/")
+        elif name in {"bare", "detached", "prunable", "locked"}:
+            tree[name] = True
+            if value:
+                tree["reason"] = value
+    return tree
+
+
+@_never_raising
+async def state(path: str | Path, base_ref: str | None = None, base_sha: str | None = None) -> Answer:
     """The state of a worktree against its base (2.12)."""
-    if not Path(path).is_dir():
-        return {"missing": True}
-    try:
-        return await _state(path, base_ref, base_sha)
-    except GitError as error:
-        return {"error": str(error)}
+    return await _state(path, base_ref, base_sha)
 
 
-async def _state(path: str | Path, base_ref: str | None, base_sha: str | None) -> dict[str, Any]:
+async def _state(path: str | Path, base_ref: str | None, base_sha: str | None) -> Answer:
     changes = (await git(path, "status", "--porcelain")).splitlines()
-    found: dict[str, Any] = {"dirty": bool(changes), "dirtyCount": len(changes)}
+    found: Answer = {"dirty": bool(changes), "dirtyCount": len(changes)}
     code, branch, _ = await git_result(path, "symbolic-ref", "--quiet", "--short", "HEAD")
     if code == 0:
         found["branch"] = branch
@@ -120,36 +115,50 @@ async def _state(path: str | Path, base_ref: str | None, base_sha: str | None) -
     behind, ahead = (int(count) for count in counts.split())
     found |= {"baseRef": base, "ahead": ahead, "behind": behind}
     if ahead:
-        found |= await _unmerged(path, base)
+        found |= await _news(path, base)
     return found
 
 
-async def _unmerged(path: str | Path, base: str) -> dict[str, Any]:
-    if await contained(path, base, "HEAD") is Landed.CONTAINED:
-        return {"unmergedAhead": 0, "landed": True, "landedSha": await git(path, "rev-parse", base)}
-    new = [line[2:] for line in (await git(path, "cherry", base, "HEAD")).splitlines() if line.startswith("+")]
-    return {"unmergedAhead": len(new), "unmergedShas": [sha[:8] for sha in new[:SHAS_SHOWN]], "landed": False}
+async def _news(path: str | Path, base: str) -> Answer:
+    """What of the branch is not in the base yet, nor in what the base follows."""
+    upstream = await upstream_of(path, base)
+    for place in (base, upstream.tip if upstream else None):
+        if place and await contained(path, place, "HEAD") is Landed.CONTAINED:
+            return {"unmergedAhead": 0, "landed": True, "landedSha": await git(path, "rev-parse", place)}
+    new = await unmerged(path, base, "HEAD")
+    return {
+        "unmergedAhead": max(1, len(new)),
+        "unmergedShas": [sha[:8] for sha in new[:SHAS_SHOWN]],
+        "landed": False,
+    }
 
 
+@_never_raising
 async def preview(
-    path: str | Path, base_ref: str | None, base_sha: str | None, strategy: str = "auto"
-) -> dict[str, Any]:
+    path: str | Path,
+    base_ref: str | None,
+    base_sha: str | None,
+    strategy: str = "auto",
+    *,
+    fetch: bool = False,
+) -> Answer:
     """What a merge would do (2.13). Order of the verdict: missing, error, dirty, nothing to do, conflict."""
-    now = await state(path, base_ref, base_sha)
-    if "missing" in now:
-        return {"strategy": "rebase-ff", **now}
     remotes = (await git_result(path, "remote"))[1].split()
-    verdict = {
-        "strategy": "pr" if strategy == "pr" else "rebase-ff",
-        "hasRemote": "origin" in remotes,
-        "ghAvailable": False,
+    facts: Answer = {"hasRemote": "origin" in remotes, "ghAvailable": shutil.which("gh") is not None}
+    if fetch and base_ref:
+        with trio.move_on_after(FETCH_WITHIN):
+            await fetched(path, base_ref)
+    now = await _state(path, base_ref, base_sha)
+    verdict: Answer = {
+        "strategy": await _strategy(path, strategy, base_ref, facts),
+        **facts,
         **{name: value for name, value in now.items() if name not in {"lastCommit", "branch"}},
     }
     if "error" in now:
         return verdict
     if now["dirty"]:
         return {**verdict, "reason": f"{now['dirtyCount']} uncommitted changes: commit them first"}
-    if now.get("unmergedAhead", 0) == 0:
+    if not now["ahead"] or now.get("landed"):
         return {**verdict, "noop": True, "reason": "there is nothing that is not in the base already"}
     code, _, _ = await git_result(path, "merge-tree", "--write-tree", "--name-only", now["baseRef"], "HEAD")
     if code in (0, 1):
@@ -157,23 +166,37 @@ async def preview(
     return verdict
 
 
-async def diff(
-    path: str | Path, base_ref: str | None, base_sha: str | None, *, patch: bool = True
-) -> dict[str, Any]:
+async def _strategy(path: str | Path, asked: str, base_ref: str | None, facts: Answer) -> str:
+    """`auto` is `pr` where there is a remote, the hosting service's client, and a base branch (2.13-2)."""
+    if asked != "auto":
+        return asked
+    if not (facts["hasRemote"] and facts["ghAvailable"] and base_ref):
+        return "rebase-ff"
+    code, _, _ = await git_result(path, "show-ref", "--verify", "--quiet", f"refs/heads/{base_ref}")
+    return "rebase-ff" if code else "pr"
+
+
+@_never_raising
+async def diff(path: str | Path, base_ref: str | None, base_sha: str | None, *, patch: bool = True) -> Answer:
     """How the worktree's branch differs from its base (2.12-6)."""
-    now = await state(path, base_ref, base_sha)
-    if "missing" in now or "error" in now:
-        return now
+    now = await _state(path, base_ref, base_sha)
+    if "error" in now:
+        return {"error": now["error"]}
     span = f"{now['baseRef']}...HEAD"
-    files = []
-    for line in (await git(path, "diff", "--numstat", "-z", "--no-renames", span, "--")).split("\0"):
-        if line:
-            added, removed, name = line.split("\t", 2)
-            binary = added == "-"
-            counts = {} if binary else {"additions": int(added), "deletions": int(removed)}
-            files.append({"path": name, "binary": binary, **counts})
-    answer = {"files": files, **{key: now[key] for key in ("baseRef", "ahead", "dirtyCount")}}
+    listed = (await git(path, "diff", "--numstat", "-z", "--no-renames", span, "--")).split("\0")
+    answer = {
+        "files": [_file(line) for line in listed if line],
+        **{key: now[key] for key in ("baseRef", "ahead", "dirtyCount")},
+    }
     if patch:
-        text = await git(path, "diff", "--no-color", "--no-ext-diff", span, "--")
+        options = ("--no-color", "--no-ext-diff", "--no-textconv")
+        _, text, _ = await git_result(path, "diff", *options, span, "--", largest=4 * PATCH_SHOWN + 4)
         answer |= {"patch": text[:PATCH_SHOWN], "truncated": len(text) > PATCH_SHOWN}
     return answer
+
+
+def _file(line: str) -> Answer:
+    added, removed, name = line.split("\t", 2)
+    if added == "-":
+        return {"path": name, "binary": True}
+    return {"path": name, "binary": False, "additions": int(added), "deletions": int(removed)}

@@ -72,7 +72,9 @@ class HostApi:
     def _routes(self) -> Mapping[str, Callable[[Path, Query], Awaitable[dict[str, Any]]]]:
         return {
             "/api/workspace/probe": lambda path, query: probe(path),
-            "/api/workspace/state": lambda path, query: state(path, query.get("baseRef"), query.get("baseSha")),
+            "/api/workspace/state": lambda path, query: state(
+                path, query.get("baseRef"), query.get("baseSha")
+            ),
             "/api/workspace/merge-preview": lambda path, query: preview(
                 path, query.get("baseRef"), query.get("baseSha"), query.get("strategy", "auto")
             ),
@@ -83,7 +85,9 @@ class HostApi:
 
     def _authorise(self, headers: Mapping[bytes, bytes]) -> None:
         bearer = headers.get(b"authorization", b"")
-        given = headers.get(b"x-agent-relay-token") or (bearer[7:] if bearer[:7].lower() == b"bearer " else b"")
+        given = headers.get(b"x-agent-relay-token") or (
+            bearer[7:] if bearer[:7].lower() == b"bearer " else b""
+        )
         token = (self.config.token or "").encode()
         if not token or not secrets.compare_digest(given.strip(), token):
             raise Bad(401, "the token is missing or wrong")
@@ -100,7 +104,9 @@ class HostApi:
         return name in {"127.0.0.1", "localhost", "[::1]", self.config.api_host, self.config.hostname}
 
 
-async def serve_host_api(api: HostApi, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+async def serve_host_api(
+    api: HostApi, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+) -> None:
     """Serve until cancelled; started with the base URL."""
     listeners = await trio.open_tcp_listeners(api.config.api_port, host=api.config.api_host)
     port = listeners[0].socket.getsockname()[1]
@@ -119,7 +125,12 @@ async def _connection(api: HostApi, limiter: trio.CapacityLimiter, stream: trio.
                 if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                     return
                 connection.start_next_cycle()
-        except (h11.RemoteProtocolError, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except (
+            h11.RemoteProtocolError,
+            trio.TooSlowError,
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+        ):
             return
 
 

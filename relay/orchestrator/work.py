@@ -15,10 +15,11 @@ from relay import wire
 
 from ._problems import Refused
 from .config import Config
-from .merging import Merge, cleanup, land, reconcile
+from .merging import land
 from .paths import inside
 from .repolock import RepositoryLocks
 from .sessions import Launch, Session, Sessions
+from .teardown import Merge, cleanup, reconcile
 from .worktrees import Request, resolve
 
 __all__ = ["Workshop"]
@@ -94,7 +95,9 @@ class Workshop:
             **(asked.env or {}),
             "AGENT_RELAY_HEADLESS": "1",
             "AGENT_RELAY_LABEL": asked.label or "",
-            "AGENT_RELAY_TAGS": ",".join(["headless", "dashboard-spawned", self._config.hostname, *asked.tags]),
+            "AGENT_RELAY_TAGS": ",".join(
+                ["headless", "dashboard-spawned", self._config.hostname, *asked.tags]
+            ),
             "AGENT_RELAY_CAPS": ",".join(asked.capabilities),
             "AGENT_RELAY_SPAWN_REQUEST_ID": request_id,
             "AGENT_RELAY_POLICY": asked.policy_name or "",
@@ -145,7 +148,9 @@ class Workshop:
     def _named(self, command: wire.Command) -> Session | None:
         keys = ("agentId", "policyName", "spawnRequestId", "tmuxSession", "sessionName")
         if not any(command.params.get(key) for key in keys):
-            raise Refused("the command names no agent; give agentId, policyName, spawnRequestId or tmuxSession")
+            raise Refused(
+                "the command names no agent; give agentId, policyName, spawnRequestId or tmuxSession"
+            )
         return self._sessions.find(command.params)
 
     # -- workspaces
@@ -154,7 +159,7 @@ class Workshop:
         self, work: Callable[[Merge], Awaitable[dict[str, Any]]]
     ) -> Callable[[wire.Command], Awaitable[dict[str, Any]]]:
         async def do(command: wire.Command) -> dict[str, Any]:
-            merge = Merge.read(command.params)
+            merge = Merge.read(command.params, command.id)
             for path in (merge.repo_root, merge.worktree):
                 if not inside(self._config.base_dir, Path(path)):
                     raise Refused(f"{path} is not inside this host's base directory {self._config.base_dir}")

@@ -19,7 +19,7 @@ from relay import wire
 
 from ._git import GitError, git, git_result, is_safe_ref
 from ._problems import Refused
-from .gitstate import probe, resolve_base
+from .gitstate import probe, resolve_base, worktrees
 from .paths import inside
 from .repolock import RepositoryLocks
 
@@ -69,7 +69,7 @@ async def resolve(request: Request, base_dir: Path, locks: RepositoryLocks) -> w
         )
     if "headSha" not in found:
         raise Refused(f"{found['repoRoot']} has no commit yet: make one, then spawn again")
-    root = found["repoRoot"]
+    root = found["worktrees"][0]["path"]
     if not inside(base_dir, Path(root)):
         raise Refused(
             f"the repository {root} is not inside this host's base directory {base_dir}: move it, or set baseDir"
@@ -87,14 +87,11 @@ def _isolates(request: Request, *, is_repository: bool) -> bool:
 async def _isolated(
     request: Request, base_dir: Path, root: str, found: dict[str, object]
 ) -> wire.WorkspaceReport:
-    base_ref = request.base_ref or await _base_of(root, found.get("branch"))
-    if base_ref is not None and not is_safe_ref(base_ref):
-        raise Refused(f"{base_ref!r} cannot be a branch: it would be taken for something else by git")
-    base_sha = await git(root, "rev-parse", "--verify", f"{base_ref}^{{commit}}" if base_ref else "HEAD")
+    base_ref, base_sha = await _base(request, root, found)
     path = container_of(base_dir, root) / _safe(request.id, 80)
     if path.is_symlink():
         raise Refused(f"{path} is a symbolic link; remove it")
-    branch = await _existing(path)
+    branch = await _existing(root, path)
     if branch is None:
         branch = await _free_branch(root, request)
         await _add(root, path, branch, base_sha)
@@ -111,25 +108,44 @@ async def _isolated(
     )
 
 
-async def _base_of(root: str, branch: object) -> str | None:
-    """The source's branch; from an agent's branch the repository's main line instead (2.10-8)."""
+async def _base(request: Request, root: str, found: dict[str, object]) -> tuple[str | None, str]:
+    """The branch that the work is to return to, and the commit it starts from (2.10-8)."""
+    if request.base_ref is None:
+        name = await _main_line(root, found.get("branch"))
+        return name, await git(request.cwd, "rev-parse", "--verify", f"refs/heads/{name}" if name else "HEAD")
+    if not is_safe_ref(request.base_ref):
+        raise Refused(
+            f"{request.base_ref!r} cannot be a branch: git would take it for something else; rename it"
+        )
+    name = await resolve_base(root, request.base_ref)
+    if name is None:
+        raise Refused(
+            f"{root} has no branch {request.base_ref}: name one that exists, or none for the current one"
+        )
+    return name, await git(root, "rev-parse", "--verify", f"{name}^{{commit}}")
+
+
+async def _main_line(root: str, branch: object) -> str | None:
+    """The source's branch; when that is an agent's, the repository's main line instead."""
     if isinstance(branch, str) and not branch.startswith("agent/"):
         return branch
     if branch is None:
         return None
     _, remote, _ = await git_result(root, "symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
-    return await resolve_base(root, remote.removeprefix("origin/"), "main", "master")
+    name = await resolve_base(root, remote.removeprefix("origin/"), "main", "master")
+    if name is None:
+        raise Refused(
+            f"{root} is on the agent's branch {branch} and has no main line: switch it to another branch"
+        )
+    return name
 
 
-async def _existing(path: Path) -> str | None:
-    """The branch of the worktree that is there already."""
-    if not (path / ".git").is_file():
-        return None
-    code, top, _ = await git_result(path, "rev-parse", "--show-toplevel")
-    if code or Path(top) != path.resolve():
-        return None
-    code, branch, _ = await git_result(path, "symbolic-ref", "--quiet", "--short", "HEAD")
-    return branch if code == 0 else None
+async def _existing(root: str, path: Path) -> str | None:
+    """The branch of the worktree that is there already: an agent that comes back goes on in it."""
+    for tree in await worktrees(root):
+        if tree["path"] == str(path.resolve()) and "branch" in tree and (path / ".git").is_file():
+            return str(tree["branch"])
+    return None
 
 
 async def _free_branch(root: str, request: Request) -> str:
@@ -139,7 +155,9 @@ async def _free_branch(root: str, request: Request) -> str:
         code, _, _ = await git_result(root, "show-ref", "--verify", "--quiet", f"refs/heads/{name}")
         if code:
             return name
-    raise Refused(f"{stem} and {ATTEMPTS - 1} names after it are taken: delete branches that are no longer needed")
+    raise Refused(
+        f"{stem} and {ATTEMPTS - 1} names after it are taken: delete branches that are no longer needed"
+    )
 
 
 async def _add(root: str, path: Path, branch: str, base_sha: str) -> None:
@@ -147,18 +165,22 @@ async def _add(root: str, path: Path, branch: str, base_sha: str) -> None:
     try:
         await git(root, "worktree", "add", "-b", branch, "--", str(path), base_sha)
     except BaseException as error:
-        await _take_back(root, path, branch)
+        await _take_back(root, path, branch, base_sha)
         if isinstance(error, GitError):
             raise Refused(f"git could not make a worktree at {path}: {error.stderr}") from error
         raise
 
 
-async def _take_back(root: str, path: Path, branch: str) -> None:
-    """Leave nothing half-made behind."""
+async def _take_back(root: str, path: Path, branch: str, base_sha: str) -> None:
+    """Leave nothing half-made behind, and nothing that somebody else made."""
     with trio.move_on_after(30, shield=True):
-        await git_result(root, "worktree", "remove", "--force", "--", str(path))
-        await git_result(root, "worktree", "prune")
-        await git_result(root, "branch", "-D", "--", branch)
+        if path.exists():
+            await git_result(root, "worktree", "remove", "--force", "--", str(path))
+        await git_result(root, "update-ref", "-d", f"refs/heads/{branch}", base_sha)
+        try:
+            path.parent.rmdir()
+        except OSError:
+            pass  # it holds other worktrees
 
 
 def _safe(name: str, most: int) -> str:
