@@ -1,0 +1,24 @@
+"""What a benchmark reports: one row per case and system, from several samples of one run."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Row", "row"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """`system` is what was measured: relay, or the baseline it stands beside in the same run."""
+
+    bench: str
+    case: str
+    system: str
+    median: float
+    min: float
+    max: float
+    unit: str
+
+
+def row(bench: str, case: str, system: str, samples: Sequence[float], unit: str) -> Row:
+    return Row(bench, case, system, statistics.median(samples), min(samples), max(samples), unit)
