@@ -1,0 +1,334 @@
+"""The adapter for any program that speaks JSON lines on stdin and stdout (1.33).
+
+Rules: the program says `ready` within 30 s, acknowledges what it is given, and answers pings at any time; three pings
+in a row without a sign of life are its end. A delivery is given up after 30 s in which the agent was in no turn: being
+busy is no failure. Twenty unusable lines in a row are a failure of the program. Unknown frames are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import orjson
+import trio
+
+from ._frames import Invalid, optional, parse, present, required
+from ._process import LEFTOVERS, ChildProcess, open_process
+from .adapter import AgentGone, DeliveryFailed, Exit
+from .options import Options
+
+__all__ = ["CommandAgent", "Patience", "end_leftover", "open_agent"]
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = 1
+TURN = "provider-turn"
+MOST_INVALID = 20  # unusable lines in a row
+MOST_FRAMES = 100  # said by the agent and not yet heard; beyond that it has to wait
+MISSED_PINGS = 3
+LEFTOVER_GONE = 5.0  # seconds that the process of an earlier life gets to be gone once killed
+
+
+@attrs.frozen(kw_only=True)
+class Patience:
+    """How long the program may take, in seconds."""
+
+    ready: float = 30.0
+    ack: float = 30.0
+    result: float = 60.0
+    ping: float = 20.0
+
+
+@attrs.define
+class _Question:
+    """A frame that waits for its answer."""
+
+    answered: trio.Event = attrs.field(factory=trio.Event)
+    answer: Mapping[str, Any] | None = None
+
+
+class CommandAgent:
+    """One live process; made by `open_agent`. `exit` is known once `exited` is set."""
+
+    def __init__(self, process: ChildProcess, patience: Patience) -> None:
+        self.capabilities: Mapping[str, bool] = {}
+        self.exited = trio.Event()
+        self.exit: Exit | None = None
+        self._said, self.frames = trio.open_memory_channel[dict[str, Any]](MOST_FRAMES)
+        self._process = process
+        self._patience = patience
+        self._ready = trio.Event()
+        self._questions: dict[str, _Question] = {}
+        self._turns: set[str] = set()
+        self._count = 0
+        self._invalid = 0
+        self._fault: str | None = None
+        self._heard = trio.current_time()
+        self._listening = True
+
+    def record(self, path: Path) -> None:
+        """Notes which process this is, for `end_leftover` of a later life."""
+        noted = {"pid": self._process.pid, "tick": _tick(self._process.pid)}
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        beside = path.with_suffix(".new")
+        beside.write_text(json.dumps(noted))
+        beside.replace(path)
+
+    async def hello(self, options: Options, session_id: str) -> None:
+        """Greets the agent; returns when it is ready. Raises `AgentGone`."""
+        hello = present(
+            type="hello",
+            protocol=PROTOCOL,
+            agentId=options.agent_id,
+            sessionId=session_id,
+            cwd=str(options.cwd),
+            approvalMode=options.approval_mode,
+            model=options.model,
+            effort=options.effort,
+        )
+        self._say(hello)
+        with trio.move_on_after(self._patience.ready):
+            await self._ready.wait()
+        if self.exited.is_set():
+            raise AgentGone(f"the agent ended before it was ready: {self.exit}")
+        if not self._ready.is_set():
+            raise AgentGone(f"the agent did not say ready within {self._patience.ready:.0f} s")
+
+    async def deliver(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        await self._hand_over({"type": "messages", "messages": list(messages)})
+
+    async def prompt(self, text: str) -> None:
+        await self._hand_over({"type": "prompt", "text": text})
+
+    async def ask(self, kind: str, **fields: Any) -> Mapping[str, Any]:
+        if not self.capabilities.get(kind):
+            raise DeliveryFailed(f"the agent does not support {kind}")
+        with trio.move_on_after(self._patience.result), self._question() as (number, question):
+            self._send({"type": kind, **fields, "id": number})
+            await question.answered.wait()
+            answer = self._answer(question)
+            if answer.get("ok") is not True:
+                raise DeliveryFailed(str(answer.get("error") or f"the agent refused to {kind}"))
+            data = answer.get("data")
+            return data if isinstance(data, dict) else {}
+        raise DeliveryFailed(f"no result of {kind} within {self._patience.result:.0f} s")
+
+    async def shutdown(self, grace: float) -> None:
+        if grace > 0:
+            self._say({"type": "shutdown"})
+        await self._process.stop(grace)
+        await self.exited.wait()
+
+    # -- tasks of `open_agent`
+
+    async def read(self) -> None:
+        """Takes every line until the process has ended and what it wrote is read."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read_until_closed, nursery.cancel_scope)
+                await self._process.ended()
+                nursery.cancel_scope.deadline = trio.current_time() + LEFTOVERS
+        finally:
+            self._end()
+
+    async def ping(self) -> None:
+        """Kills a process that gives no sign of life. While a line of it waits to be heard it cannot give one."""
+        await self._ready.wait()
+        while not self.exited.is_set():
+            self._say({"type": "ping", "id": self._next()})
+            await trio.sleep(self._patience.ping)
+            silence = trio.current_time() - self._heard
+            if self._listening and silence >= MISSED_PINGS * self._patience.ping:
+                log.warning("the agent gave no sign of life for %.0f s and is killed", silence)
+                self._process.signal(signal.SIGKILL)
+                return
+
+    async def _read_until_closed(self, scope: trio.CancelScope) -> None:
+        async for line in self._process.lines():
+            self._listening = False
+            await self._take(line)
+            self._listening = True
+            self._heard = trio.current_time()
+        await self._process.ended()
+        scope.cancel()
+
+    def _end(self) -> None:
+        code = self._process.returncode or 0
+        failed = self._fault is not None or code > 0
+        self.exit = Exit(
+            status="error" if failed else "offline",
+            code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+        )
+        self.exited.set()
+        self._ready.set()
+        for question in self._questions.values():
+            question.answered.set()
+
+    # -- what the agent says
+
+    async def _take(self, line: bytes | None) -> None:
+        if line is not None and not line.strip():
+            return
+        try:
+            await self._handle(parse(line))
+            self._invalid = 0
+        except Invalid as error:
+            self._invalid += 1
+            log.warning("the agent wrote a line that is no frame: %s", error)
+            if self._invalid >= MOST_INVALID and self._fault is None:
+                self._fault = f"{MOST_INVALID} lines in a row were no frames"
+                log.error("%s; the agent is killed", self._fault)
+                self._process.signal(signal.SIGKILL)
+
+    async def _handle(self, frame: dict[str, Any]) -> None:
+        match frame["type"]:
+            case "ready":
+                given = optional(frame, "capabilities", dict) or {}
+                self.capabilities = {name: able is True for name, able in given.items()}
+                self._ready.set()
+            case "ack" | "nack" | "result":
+                question = self._questions.get(required(frame, "id", str))
+                if question is not None:
+                    question.answer = frame
+                    question.answered.set()
+            case "pong":
+                pass
+            case _:
+                self._note_turn(frame)
+                await self._said.send(frame)
+
+    def _note_turn(self, frame: Mapping[str, Any]) -> None:
+        """Keeps what turns are running, for deliveries must not be given up in one."""
+        match frame:
+            case {"type": "turn", "state": "start" | "end" as state}:
+                begins = state == "start"
+            case {"type": "status", "status": status} if (frame.get("reason") or TURN) == TURN:
+                begins = status == "busy"
+            case _:
+                return
+        turn = optional(frame, "id", str) or TURN
+        (self._turns.add if begins else self._turns.discard)(turn)
+
+    # -- helpers
+
+    async def _hand_over(self, frame: Mapping[str, Any]) -> None:
+        with self._question() as (number, question):
+            self._send({**frame, "id": number})
+            await self._while_in_turn(question.answered)
+            answer = self._answer(question)
+        if answer["type"] != "ack":
+            raise DeliveryFailed(f"refused: {answer.get('error') or 'no reason given'}")
+
+    async def _while_in_turn(self, answered: trio.Event) -> None:
+        while True:
+            with trio.move_on_after(self._patience.ack):
+                await answered.wait()
+            if answered.is_set():
+                return
+            if not self._turns:
+                raise DeliveryFailed(f"not acknowledged within {self._patience.ack:.0f} s")
+
+    @contextmanager
+    def _question(self) -> Iterator[tuple[str, _Question]]:
+        if self.exited.is_set():
+            raise AgentGone("the agent has ended")
+        number, question = self._next(), _Question()
+        self._questions[number] = question
+        try:
+            yield number, question
+        finally:
+            del self._questions[number]
+
+    def _answer(self, question: _Question) -> Mapping[str, Any]:
+        if question.answer is None:
+            raise AgentGone("the agent ended before it answered")
+        return question.answer
+
+    def _send(self, frame: Mapping[str, Any]) -> None:
+        if not self._say(frame):
+            raise DeliveryFailed("the agent does not read what it is given")
+
+    def _say(self, frame: Mapping[str, Any]) -> bool:
+        return self._process.write(orjson.dumps(frame))
+
+    def _next(self) -> str:
+        self._count += 1
+        return f"r{self._count}"
+
+
+@asynccontextmanager
+async def open_agent(
+    options: Options, env: Mapping[str, str], patience: Patience | None = None
+) -> AsyncGenerator[CommandAgent]:
+    """Starts the agent's program; nothing of it is alive when the block has been left. Raises `AgentGone`."""
+    failure: Exception | None = None
+    with _error_log(options.log_file) as keep:
+        opening = open_process(options.command, cwd=options.cwd, env=env, on_error_line=keep)
+        async with opening as process, trio.open_nursery() as nursery:
+            agent = CommandAgent(process, patience or Patience())
+            nursery.start_soon(agent.read)
+            nursery.start_soon(agent.ping)
+            try:
+                yield agent
+            except Exception as error:  # noqa: BLE001 - goes on below, not wrapped in a group by the nurseries
+                failure = error
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def end_leftover(path: Path) -> None:
+    """Kills the agent that an earlier life of this runner left behind, if it is still the same process."""
+    try:
+        noted = json.loads(path.read_text())
+        pid, tick = int(noted["pid"]), noted["tick"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if tick is not None and _tick(pid) == tick:
+        log.warning("process %d of an earlier life is still there and is killed", pid)
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        with trio.move_on_after(LEFTOVER_GONE):
+            while _tick(pid) == tick:
+                await trio.sleep(0.02)
+    path.unlink(missing_ok=True)
+
+
+def _tick(pid: int) -> str | None:
+    """When a running process was started, in the kernel's ticks; None when it is gone or cannot be asked."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+@contextmanager
+def _error_log(path: Path | None) -> Iterator[Callable[[bytes], None]]:
+    """What takes the lines of the agent's stderr: the log file, else the runner's own stderr."""
+    file = sys.stderr.buffer if path is None else path.open("ab")
+
+    def keep(line: bytes) -> None:
+        try:
+            file.write(line + b"\n")
+            file.flush()
+        except OSError:
+            pass  # a full disk must not end the agent
+
+    try:
+        yield keep
+    finally:
+        if path is not None:
+            file.close()
