@@ -1,0 +1,156 @@
+"""Removing worktrees: only what is proven to be elsewhere goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from repositories import Repo
+
+from relay import wire
+from relay.orchestrator import teardown
+from relay.orchestrator.repolock import RepositoryLocks
+from relay.orchestrator.teardown import Merge
+from relay.orchestrator.worktrees import Request, resolve
+
+
+@pytest.fixture
+async def asked(repo: Repo, base_dir: Path) -> Merge:
+    """The cleanup of a fresh worktree."""
+    request = Request(cwd=repo.path, mode=wire.WorkspaceMode.ISOLATED, id="sp_1", owner="docs")
+    made = await resolve(request, base_dir, RepositoryLocks())
+    return Merge(
+        workspace_id="w1",
+        repo_root=str(repo.path),
+        worktree=Path(made.worktree_path or ""),
+        branch=made.branch,
+        base_ref="main",
+    )
+
+
+async def cleanup(asked: Merge, **given: Any) -> dict[str, Any]:
+    return await teardown.cleanup(attrs.evolve(asked, **given))
+
+
+@pytest.mark.spec("R-126", "R-I52")
+async def test_a_clean_worktree_goes_with_branch_and_container(repo: Repo, asked: Merge):
+    result = await cleanup(asked)
+    assert result == {
+        "workspaceId": "w1",
+        "worktreePath": str(asked.worktree),
+        "removed": True,
+        "branchDeleted": True,
+        "containerRemoved": True,
+    }
+    assert not asked.worktree.parent.exists()
+    assert repo.tip("agent/docs/1") == ""
+    assert repo.git("worktree", "list").count("\n") == 0
+
+
+async def test_a_branch_can_be_kept(repo: Repo, asked: Merge):
+    assert (await cleanup(asked, delete_branch=False))["branchDeleted"] is False
+    assert repo.tip("agent/docs/1") == repo.head
+
+
+@pytest.mark.spec("R-127", "R-I50")
+async def test_uncommitted_work_is_not_removed(asked: Merge):
+    tree = Repo(asked.worktree)
+    tree.write("readme", "changed\n")
+    tree.write("new", "untracked\n")
+    before = tree.fingerprint()
+    for given in ({}, {"force": True}, {"force": True, "reason": ""}, {"reason": "because"}):
+        result = await cleanup(asked, **given)
+        assert result["removed"] is False
+        assert "uncommitted" in result["error"]
+    assert tree.fingerprint() == before
+
+
+@pytest.mark.spec("R-128", "R-I50")
+async def test_who_insists_finds_everything_under_a_reference(repo: Repo, asked: Merge):
+    tree = Repo(asked.worktree)
+    tree.write("readme", "changed\n")
+    tree.write("new", "untracked\n")
+    result = await cleanup(asked, force=True, reason="the disk is full")
+    assert result["removed"] is True
+    saved = result["dirtySnapshotRef"]
+    assert saved.startswith("refs/agent-relay/workspace-tips/w1-dirty-")
+    assert repo.git("show", f"{saved}:readme") == "changed"
+    assert repo.git("show", f"{saved}:new") == "untracked"
+
+
+@pytest.mark.spec("R-129", "R-I51")
+async def test_unlanded_commits_keep_their_branch(repo: Repo, asked: Merge):
+    sha = Repo(asked.worktree).commit("notes", "a\n")
+    result = await cleanup(asked)
+    assert result["removed"] is False
+    assert asked.worktree.exists()
+    result = await cleanup(asked, force=True, reason="abandoned")
+    assert (result["removed"], result["branchDeleted"]) == (True, False)
+    assert result["branchPreservedReason"]
+    assert repo.tip("agent/docs/1") == sha
+
+
+@pytest.mark.spec("R-130")
+async def test_a_directory_that_is_gone_already_is_no_error(repo: Repo, asked: Merge, tmp_path: Path):
+    asked.worktree.rename(tmp_path / "moved")
+    result = await cleanup(asked)
+    assert (result["removed"], result["branchDeleted"]) == (True, True)
+    assert repo.git("worktree", "list").count("\n") == 0
+
+
+@pytest.mark.spec("R-123")
+async def test_a_link_is_not_followed(asked: Merge, base_dir: Path):
+    link = base_dir / "link"
+    link.symlink_to(asked.worktree)
+    assert (await cleanup(asked, worktree=link))["removed"] is False
+    assert asked.worktree.exists()
+
+
+async def test_what_a_person_checked_out_is_not_removed(repo: Repo, asked: Merge, base_dir: Path):
+    repo.git("worktree", "add", "-q", "-b", "mine", str(base_dir / "mine"))
+    for path in (base_dir / "mine", repo.path, repo.path / ".git"):
+        result = await cleanup(asked, worktree=path, force=True, reason="try")
+        assert result["removed"] is False
+        assert path.exists()
+
+
+async def test_a_worktree_somebody_works_in_is_not_removed(asked: Merge):
+    result = await cleanup(asked, occupant=lambda path: "agent-7")
+    assert result["removed"] is False
+    assert "agent-7" in result["error"]
+
+
+async def test_without_a_base_nothing_is_proven(repo: Repo, asked: Merge):
+    repo.git("branch", "-m", "main", "trunk")
+    assert (await cleanup(asked, base_ref="gone"))["removed"] is False
+    assert asked.worktree.exists()
+
+
+@pytest.mark.spec("R-131", "R-I54")
+async def test_an_untouched_worktree_of_a_gone_owner_is_removed(repo: Repo, asked: Merge):
+    result = await teardown.reconcile(asked)
+    assert (result["removed"], result["status"], result["workspaceId"]) == (True, "cleaned", "w1")
+    assert not asked.worktree.exists()
+    assert (await teardown.reconcile(asked))["status"] == "cleaned"
+
+
+@pytest.mark.spec("R-132", "R-I54")
+@pytest.mark.parametrize("committed", [False, True])
+async def test_work_of_a_gone_owner_is_left_for_review(asked: Merge, committed: bool):
+    tree = Repo(asked.worktree)
+    tree.write("notes", "a\n")
+    if committed:
+        tree.commit("notes", "a\n")
+    before = tree.fingerprint()
+    result = await teardown.reconcile(asked)
+    assert (result["removed"], result["status"]) == (False, "review_requested")
+    assert result["gitState"]["ahead"] == int(committed)
+    assert tree.fingerprint() == before
+
+
+@pytest.mark.spec("R-I54")
+async def test_any_doubt_is_left_for_review(repo: Repo, asked: Merge):
+    assert (await teardown.reconcile(attrs.evolve(asked, base_ref="gone")))["status"] == "review_requested"
+    assert asked.worktree.exists()
