@@ -105,7 +105,7 @@ class Sessions:
         for directory in (self.info_file("x").parent, self.log_file("x").parent):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         remove(self.info_file(launch.name))
-        command = [sys.executable, "-m", "relay.runner", launch.provider, "--headless", "--cwd", launch.cwd]
+        command = [sys.executable, "-P", "-m", "relay.runner", launch.provider, "--headless", "--cwd", launch.cwd]
         with self.log_file(launch.name).open("ab") as log:
             try:
                 child = subprocess.Popen(
