@@ -173,6 +173,7 @@ class Command(FleetActor[CommandProtocol]):
         if event is None:
             self.settle(message, Decision(reply=self._known()), context)
             return None
+        _check(self._known(), change)
         given = attrs.asdict(change, recurse=False, filter=lambda _, value: value is not None)
         given.pop("status", None)
         return self._move(message, event, given, ..., context)
@@ -201,7 +202,6 @@ class Command(FleetActor[CommandProtocol]):
             self.settle(message, decision, context)
             return None
         if after.type.startswith("workspace.") or _spawned(after):
-            _check(after)
             return self._end(message, after, decision, context)
         self.record = after
         context.cancel_timer("life")
@@ -267,11 +267,11 @@ def moved(before: wire.Command, after: wire.Command, moment: Moment, reply: Any)
     return Decision(reply=reply, writes=writes, events=events)
 
 
-def _check(command: wire.Command) -> None:
+def _check(command: wire.Command, change: wire.PatchCommand) -> None:
     """A malformed result is refused before anything has changed, so that the host may report again (H-07)."""
     if command.type.startswith("workspace."):
         try:
-            outcome(command.result, command.correlation_id)
+            outcome(change.result, command.correlation_id)
         except wire.Invalid as error:
             raise Invalid(f"result: {error}") from None
 
