@@ -6,12 +6,12 @@ One actor per repository owns its lease. The rules:
    command was never written ends when its owner starts again.
 2. Every grant carries a fencing token that is greater than all before it, for ever: the last one is kept in `fences`
    when the lease is gone. Whoever acts on a lease shows the token to what it acts on.
-3. A lease is freed only by its own command or its own token (W-I7); anything else is a no-op, not an error.
+3. A lease is freed only in the name of its own command (W-I7); anything else is a no-op, not an error.
 4. Expiry is a comparison wherever the lease is looked at, not only a timer (W-I48). Remaining time is measured on the
    server's own clock, and never more than the whole term, whatever the wall clock says.
 
     free    acquire -> held
-    held    acquire -> refused    release of its command or token -> free    term over -> free
+    held    acquire -> refused    release of its command -> free    term over, or no such command at the start -> free
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ._fleet import Fleet
     from ._moment import Moment
 
-__all__ = ["TERM", "Acquire", "MergeLease", "MergeProtocol", "Release", "ReleaseToken", "list_leases", "still_held"]
+__all__ = ["TERM", "Acquire", "MergeLease", "MergeProtocol", "Release", "list_leases", "still_held"]
 
 TERM = 2_700.0
 """Seconds a lease lasts: 45 minutes, more than a host's own budget for a merge (P1)."""
@@ -52,21 +52,21 @@ class Acquire(Ask[MergeProtocol, wire.MergeLease]):
 
 @attrs.frozen
 class Release(Ask[MergeProtocol, bool]):
-    """The command has ended. The answer says whether it held the lease."""
+    """The command has ended, or was never dispatched. The answer says whether it held the lease."""
 
     command_id: str
 
 
 @attrs.frozen
-class ReleaseToken(Ask[MergeProtocol, bool]):
-    """The merge came to nothing before it was dispatched."""
+class Expire(Tell[MergeProtocol]):
+    """The term of the lease with this token is over."""
 
     token: int
 
 
 @attrs.frozen
-class Expire(Tell[MergeProtocol]):
-    """The term of the lease with this token is over."""
+class Abandoned(Tell[MergeProtocol]):
+    """When the owner started, there was no command of the lease with this token."""
 
     token: int
 
@@ -86,7 +86,7 @@ class MergeLease(FleetActor[MergeProtocol]):
         if self.lease is None:
             return
         if self.store.row("select 1 from commands where id = ?", self.lease.command_id) is None:
-            context.self_ref.tell(Expire(self.lease.token))  # dispatch broke off between lease and command
+            context.self_ref.tell(Abandoned(self.lease.token))
         left = min(TERM, max(0.0, self.lease.expires_at - context.system.wall()))
         self._expire_in(left, context)
 
@@ -101,8 +101,12 @@ class MergeLease(FleetActor[MergeProtocol]):
                 self._grant(message, context)
             case Release(command_id):
                 self._free(message, self.lease is not None and self.lease.command_id == command_id, context)
-            case ReleaseToken(token) | Expire(token):
+            case Expire(token):
                 self._free(message, self.lease is not None and self.lease.token == token, context)
+            case Abandoned(token):
+                self._free(
+                    message, self.lease is not None and self.lease.token == token, context, unbound=True
+                )
 
     def _grant(self, asked: Acquire, context: Context[MergeProtocol]) -> None:
         self.lease, decision = grant(self.repo, self.token + 1, asked, self.moment())
@@ -110,12 +114,19 @@ class MergeLease(FleetActor[MergeProtocol]):
         self._expire_in(TERM, context)
         self.settle(asked, decision, context)
 
-    def _free(self, message: Release | ReleaseToken | Expire, matches: bool, context: Context[MergeProtocol]) -> None:
+    def _free(
+        self,
+        message: Release | Expire | Abandoned,
+        matches: bool,
+        context: Context[MergeProtocol],
+        *,
+        unbound: bool = False,
+    ) -> None:
         if not matches:
             self.settle(message, Decision(reply=False), context)
             return
         assert self.lease is not None
-        decision = free(self.repo, self.lease.token)
+        decision = free(self.lease, unbound=unbound)
         self.lease = None
         context.cancel_timer("term")
         self.settle(message, decision, context)
@@ -148,11 +159,17 @@ def grant(
     return lease, Decision(reply=lease, writes=writes)
 
 
-def free(repo: str, token: int) -> Decision[bool]:
-    """The repository has no lease any more."""
-    return Decision(
-        reply=True, writes=(Write("delete from merge_leases where repo_root = ? and token = ?", (repo, token)),)
-    )
+def free(lease: wire.MergeLease, *, unbound: bool = False) -> Decision[bool]:
+    """The repository has no lease any more.
+
+    `unbound` fences it by the absence of the command: one that was just being written keeps its lease.
+    """
+    sql = "delete from merge_leases where repo_root = ? and token = ?"
+    row = (lease.repo_root, lease.token)
+    if not unbound:
+        return Decision(reply=True, writes=(Write(sql, row),))
+    sql += " and not exists (select 1 from commands where id = merge_leases.command_id)"
+    return Decision(reply=True, writes=(Write(sql, row, 1),))
 
 
 def still_held(lease: wire.MergeLease) -> Write:

@@ -1,0 +1,140 @@
+"""What happens to a message: one decision each, and what a new message must meet."""
+
+from __future__ import annotations
+
+import attrs
+
+from relay import wire
+from relay.store import Decision, Event, Store, Write
+
+from ._addresses import is_direct
+from ._audit import audit
+from ._errors import Invalid, Unprocessable
+from ._moment import Moment
+
+__all__ = ["CLAIM_TERM", "Sent", "accept", "claimed", "deleted", "letter", "read", "sent"]
+
+CLAIM_TERM = 900.0
+"""Seconds a claim lasts (O-19)."""
+
+PAST_OFFLINE = frozenset({wire.MessageKind.SYSTEM, wire.MessageKind.CONTROL, wire.MessageKind.SESSION})
+"""Kinds that reach an offline agent's mailbox (MSG-10)."""
+
+
+@attrs.frozen
+class Sent:
+    """The message that stands for what was sent; `new` unless an earlier one of the same key does."""
+
+    message: wire.Message
+    new: bool
+
+
+def accept(asked: wire.SendMessage, parent: wire.Message | None, store: Store) -> None:
+    """Raises unless the message may be stored: it has an address, and a direct target is not offline."""
+    to = asked.to or (parent.from_ if parent else None)
+    if to is None:
+        raise Invalid("a message needs `to`, or `replyTo` a message to answer")
+    if to.startswith("pool:"):
+        raise Invalid("a pool is no address; send to an agent, label:, tag:, cap: or broadcast")
+    if is_direct(to) and asked.kind not in PAST_OFFLINE:
+        row = store.row("select status from agents where id = ?", to)
+        if row is not None and row[0] == wire.AgentStatus.OFFLINE:
+            raise Unprocessable(f"{to} is offline")
+
+
+def letter(asked: wire.SendMessage, parent: wire.Message | None, moment: Moment) -> wire.Message:
+    """The message as it is stored. A reply without `to` goes to the parent's sender, in its thread (MSG-5)."""
+    number = moment.next_id("messages")
+    given = attrs.asdict(asked, recurse=False)
+    routed = parent is not None and asked.to is None
+    given["to"] = asked.to or (parent.from_ if parent else "")
+    given["channel"] = asked.channel or (parent.channel if parent and routed else None)
+    waits = given["to"].startswith("policy:")
+    return wire.Message(
+        **given,
+        id=number,
+        thread_id=(parent.thread_id or parent.id) if parent else number,
+        delivery_status=wire.DeliveryStatus.QUEUED if waits else wire.DeliveryStatus.AVAILABLE,
+        created_at=moment.at,
+    )
+
+
+def sent(stored: wire.Message, moment: Moment) -> Decision[Sent]:
+    """Stored, announced and audited (MSG-12)."""
+    row = (
+        stored.id,
+        stored.from_,
+        stored.to,
+        stored.kind,
+        stored.thread_id,
+        stored.idempotency_key,
+        wire.encode(stored).decode(),
+        moment.ms,
+    )
+    write = Write(
+        "insert into messages (id, sender, address, kind, thread_id, idempotency_key, record, created_at)"
+        " values (?, ?, ?, ?, ?, ?, ?, ?)",
+        row,
+    )
+    queued = stored.delivery_status is wire.DeliveryStatus.QUEUED
+    event = Event(
+        "message.queued" if queued else "message.new", stored.from_, str(stored.id), wire.to_json(stored)
+    )
+    word, kind = _presented(stored)
+    record = audit(
+        moment,
+        f"server-message-{stored.id}",
+        f"{word} from {stored.from_} to {stored.to}",
+        kind=kind,
+        message_id=stored.id,
+        agent_id=stored.from_,
+        view="messages",
+    )
+    return Decision(reply=Sent(stored, new=True), writes=(write, record[0]), events=(event, record[1]))
+
+
+def _presented(stored: wire.Message) -> tuple[str, wire.ActivityKind]:
+    """What a person is told that it is: a task is work."""
+    if stored.kind is wire.MessageKind.TASK:
+        return "work", wire.ActivityKind.TASK
+    if stored.reply_to is not None:
+        return "reply", wire.ActivityKind.REPLY
+    return "message", wire.ActivityKind.MESSAGE
+
+
+def claimed(number: int, agent_id: str, moment: Moment, *, announce: bool) -> Decision[wire.Claim]:
+    """The agent holds the message for another term; winning it is announced, renewing is not."""
+    until = moment.at + CLAIM_TERM
+    row = (number, agent_id, round(until * 1000))
+    write = Write(
+        "insert or replace into message_claims (message_id, agent_id, expires_at) values (?, ?, ?)", row
+    )
+    data = {"messageId": number, "agentId": agent_id, "claimExpiresAt": row[2]}
+    events = (Event("message.claimed", agent_id, str(number), data),) if announce else ()
+    return Decision(
+        reply=wire.Claim(ok=True, claim_expires_at=wire.Instant(until)), writes=(write,), events=events
+    )
+
+
+def read(number: int, agent_id: str, moment: Moment) -> Decision[None]:
+    """The agent has read it (MSG-25)."""
+    write = Write(
+        "insert or ignore into message_reads (agent_id, message_id, at) values (?, ?, ?)",
+        (agent_id, number, moment.ms),
+    )
+    event = Event("message.read", agent_id, str(number), {"messageId": number, "agentId": agent_id})
+    return Decision(reply=None, writes=(write,), events=(event,))
+
+
+def deleted(number: int) -> Decision[None]:
+    """Gone, with its read marks and its claim."""
+    writes = tuple(
+        Write(f"delete from {table} where {column} = ?", (number,))
+        for table, column in (
+            ("messages", "id"),
+            ("message_reads", "message_id"),
+            ("message_claims", "message_id"),
+        )
+    )
+    event = Event("message.deleted", "server", str(number), {"messageId": number})
+    return Decision(reply=None, writes=writes, events=(event,))
