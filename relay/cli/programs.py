@@ -38,7 +38,7 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
     import json
 
     from relay.http import CannotListen, Ready, TokenUnusable, run
-    from relay.store import Locked, NewerDatabase
+    from relay.store import Locked, NewerDatabase, UnusableDatabase
 
     def announce(ready: Ready) -> None:
         where = {"url": ready.base_url, "tokenFile": str(ready.token_file)}
@@ -65,7 +65,7 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
         raise Failure(
             f"relay cannot listen on {host}:{port}", why=str(error), then="relay serve --port 0"
         ) from error
-    except (TokenUnusable, Locked, NewerDatabase) as error:
+    except (TokenUnusable, Locked, NewerDatabase, UnusableDatabase) as error:
         raise Failure("relay cannot start", why=str(error), then="relay doctor") from error
 
 

@@ -168,6 +168,11 @@ class Agent:
         self.journal = Journal(Path(plan["journal"]))
         self.relay = Relay()
         self.worktree = Path.cwd().resolve()
+        self.identity = {
+            f"GIT_{role}_{what}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for what, value in (("NAME", self.name), ("EMAIL", f"{self.name}@demo.invalid"))
+        }
         self.runner = Runner(self.journal)
 
     def run(self) -> None:
@@ -291,7 +296,7 @@ class Agent:
         return subprocess.run(
             ["git", *arguments],
             cwd=self.worktree,
-            env={**os.environ, "GIT_EDITOR": "true", "GIT_TERMINAL_PROMPT": "0"},
+            env={**os.environ, **self.identity, "GIT_EDITOR": "true", "GIT_TERMINAL_PROMPT": "0"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

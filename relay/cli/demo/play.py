@@ -43,7 +43,7 @@ class Play:
         self.seen: dict[int, str] = {}
         self.acknowledged: dict[str, int] = {}
         self.journals: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.team}
-        self._exited: set[str] = set()
+        self._exited: Counter[str] = Counter()
         self._merging = 0
         self._changed = trio.Event()
         self._waits_for = "the server"
@@ -68,6 +68,7 @@ class Play:
         async with open_client(self.stage.url, self.stage.token) as client, trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_events, client)
             nursery.start_soon(self._watch_journals)
+            nursery.start_soon(self._watch_server)
             nursery.start_soon(self._take_notes, client)
             await self._open_host(client)
             for name in self.plan.team:
@@ -123,7 +124,7 @@ class Play:
         self.say(
             "demo", f"kills the runner of {victim} (SIGKILL to {pid}) while it works on {work}", loud=True
         )
-        await self.until(f"the death of {victim} noticed", lambda: victim in self._exited)
+        await self.until(f"the death of {victim} noticed", lambda: self._exited[victim] > 0)
         await self.until(f"{victim} back at work", lambda: self._times(victim, "started") > 1)
 
     async def _kill_the_server(self) -> None:
@@ -173,7 +174,7 @@ class Play:
     def _check_server(self) -> None:
         code = self.stage.server_exit()
         if code is not None:
-            raise Failure(f"the server ended with {code}", why=self._last_words(), then="relay doctor")
+            raise self._failure(f"the server ended with {code}")
 
     def _last_words(self) -> str:
         last = []
@@ -227,8 +228,10 @@ class Play:
             case kind, {"command": command} if kind.startswith("command."):
                 self._tell_command(command)
             case "activity.created", {"clientId": str(key), "title": str(title)} if "-exited-" in key:
-                self._exited.add(event.data["agentId"])
                 self.say("host", title, loud=True)
+                self._exited[event.data["agentId"]] += 1
+                if max(self._exited.values()) > 2:
+                    raise self._failure(f"the runner of {event.data['agentId']} does not stay alive")
 
     def _tell_command(self, command: dict[str, Any]) -> None:
         status, result = command["status"], command.get("result") or {}
@@ -242,6 +245,11 @@ class Play:
                 raise Failure("an agent could not be started", why=command.get("error"))
             case "agent.spawn", "succeeded":
                 self.say("host", f"started {command['params'].get('label')} in a worktree of its own")
+
+    async def _watch_server(self) -> None:
+        while True:
+            self._check_server()
+            await trio.sleep(LOOK)
 
     async def _watch_journals(self) -> None:
         read = dict.fromkeys(self.plan.team, 0)

@@ -120,9 +120,10 @@ class Stage:
 
     def kill_server(self) -> None:
         """SIGKILL, and it is gone when this returns."""
-        assert self._server is not None
-        self._server.kill()
-        self._server.wait()
+        server, self._server = self._server, None
+        assert server is not None
+        server.kill()
+        server.wait()
 
     def server_exit(self) -> int | None:
         """The exit code of a server that has ended; None while it runs."""
