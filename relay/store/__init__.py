@@ -12,6 +12,7 @@ from ._types import (
     StoreError as StoreError,
     StoreFailed as StoreFailed,
     Superseded as Superseded,
+    UnusableDatabase as UnusableDatabase,
     Write as Write,
 )
 from .durable import Decision as Decision, Durable as Durable

@@ -16,6 +16,7 @@ __all__ = ["owned"]
 @contextmanager
 def owned(database: Path) -> Iterator[None]:
     """Hold the lock of `database`; raises `Locked`, naming the holder."""
+    database = database.resolve()  # whatever links lead to it, it is one file with one lock
     path = database.with_name(database.name + ".lock")
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

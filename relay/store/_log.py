@@ -1,14 +1,14 @@
 """The event log: one gapless sequence of what happened, and cursors on it.
 
 Listeners are cursors, not queues: a slow one costs nothing but its own delay. The newest events stay in memory,
-bounded in number and bytes; older ones are read from the table, as far back as it is kept.
+bounded in number and bytes; older ones are read from the table, as far back as it is kept. What a listener sees ends
+at `last_id`, which moves when the events are published: the table may be ahead of it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any
 
 import trio
@@ -19,6 +19,8 @@ __all__ = ["EventLog"]
 
 TAIL_EVENTS = 10_000
 TAIL_BYTES = 16 * 1024 * 1024
+KEEP = 100_000
+SLACK = 1_000  # events that are forgotten at a time, at least
 
 Rows = Callable[..., list[tuple[Any, ...]]]
 
@@ -49,10 +51,11 @@ class EventLog:
         """Up to `limit` events newer than `cursor`, without waiting."""
         tail = self._tail
         if tail and tail[0].id <= cursor + 1:
-            start = max(0, cursor + 1 - tail[0].id)
-            return list(islice(tail, start, start + limit))
-        query = "select id, at, type, source, subject, data from events where id > ? order by id limit ?"
-        return [_logged(row) for row in self._rows(query, cursor, limit)]
+            start = cursor + 1 - tail[0].id
+            return [tail[index] for index in range(start, min(start + limit, len(tail)))]
+        query = "select id, at, type, source, subject, data from events where id > ? and id <= ? order by id limit ?"
+        rows = self._rows(query, max(cursor, self.oldest_id - 1), self.last_id, limit)
+        return [_logged(row) for row in rows]
 
     def append(self, events: Sequence[LoggedEvent]) -> None:
         """The store has committed these."""
@@ -68,8 +71,17 @@ class EventLog:
         """Let the readers look."""
         self._readers.unpark_all()
 
-    def pruned(self, oldest_id: int) -> None:
-        self.oldest_id = oldest_id
+    def forget(self, keep: int = KEEP) -> bool:
+        """Give up all but the newest `keep` events, some at a time. True when their rows may now be deleted.
+
+        No reader is shown a forgotten event, so none can meet a gap while the rows are going.
+        """
+        if self.last_id - self.oldest_id < keep + SLACK:
+            return False
+        self.oldest_id = self.last_id - keep + 1
+        while self._tail and self._tail[0].id < self.oldest_id:
+            self._bytes -= len(self._tail.popleft().data)
+        return True
 
 
 def _logged(row: tuple[Any, ...]) -> LoggedEvent:

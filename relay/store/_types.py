@@ -24,6 +24,7 @@ __all__ = [
     "StoreError",
     "StoreFailed",
     "Superseded",
+    "UnusableDatabase",
     "Write",
 ]
 
@@ -43,7 +44,7 @@ class Superseded(StoreError):
 
 
 class StoreFailed(StoreError):
-    """The transaction could not be committed; nothing of it happened."""
+    """The transaction could not be committed, or the store has come to an end before it was."""
 
 
 class Locked(StoreError):
@@ -52,6 +53,10 @@ class Locked(StoreError):
 
 class NewerDatabase(StoreError):
     """The database was written by a newer relay."""
+
+
+class UnusableDatabase(StoreError):
+    """The file cannot be opened, or it is no database of relay's."""
 
 
 @attrs.frozen

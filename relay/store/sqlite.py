@@ -6,6 +6,9 @@ The writer takes whatever is queued as soon as the previous commit has ended, so
 nothing waits for a timer. Reads use a connection of their own on the event loop: they are short, and a thread would
 cost more than the query. Without a path the same SQL runs in memory and in process, with no thread, at scheduling
 points of trio: for tests that must be repeatable.
+
+A transaction that fails is its owners' matter. A store that cannot go on fails everything staged, cancels its block
+and raises `StoreFailed` from it; nobody is left waiting.
 """
 
 from __future__ import annotations
@@ -13,21 +16,23 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
+import orjson
 import trio
 
 from relay.actors import Gate
 
-from ._batch import Batch, Part
+from ._batch import Batch, Part, Undated
 from ._lock import owned
-from ._log import EventLog
+from ._log import KEEP, EventLog
 from ._migrations import migrate
-from ._types import Done, Event, LoggedEvent, Owner, Store, StoreFailed, Write
+from ._types import Done, Event, LoggedEvent, Owner, Store, StoreFailed, UnusableDatabase, Write
 
 __all__ = ["open_store"]
 
@@ -37,10 +42,15 @@ BATCH_PARTS = 512
 CLOSE_WITHIN = 10.0  # seconds
 
 SEQUENCES = {
-    "messages": "select max(id) from messages",
+    "messages": "select max(seq) from sqlite_sequence where name = 'messages'",
     "commands": "select max(seq) from commands",
     "activity": "select max(id) from activity",
 }
+STUCK: list[ExitStack] = []
+"""What a writer holds that is stuck in a write. It may yet succeed, so its lock stays until the process ends."""
+
+FORGET = "delete from events where id < ?"
+EVENTS_GAPLESS = "select count(*) = coalesce(max(id) - min(id) + 1, 0) from events"
 
 
 class Clock(Protocol):
@@ -52,28 +62,36 @@ class Clock(Protocol):
 class SQLiteStore:
     """See `Store`. Made by `open_store`."""
 
-    def __init__(self, clock: Clock, writer: apsw.Connection, reader: apsw.Connection) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        writer: apsw.Connection,
+        reader: apsw.Connection,
+        keep: int,
+        crash: Callable[[], None],
+    ) -> None:
         self.gate = Gate()
-        self.events = EventLog(self.rows_of(reader))
+        self.events = EventLog(lambda sql, *params: reader.execute(sql, params).fetchall())
         self._clock = clock
+        self._keep = keep
+        self._crash = crash
         self._reader = reader
         self._batch = Batch(writer, self.events.last_id)
-        self._staged = 0
+        self._token = trio.lowlevel.current_trio_token()
+        self._staged: deque[Part] = deque()
         self._bytes = 0
         self._sequences: dict[str, int] = {}
         self._failed: StoreFailed | None = None
-        self._drained = trio.Event()
-
-    @staticmethod
-    def rows_of(connection: apsw.Connection) -> Any:
-        return lambda sql, *params: connection.execute(sql, params).fetchall()
+        self._draining = trio.lowlevel.ParkingLot()
 
     def stage(self, writes: Sequence[Write], events: Sequence[Event], owner: Owner, done: Done) -> None:
-        size = sum(_size(write) for write in writes) + 256 * len(events)
-        part = Part(writes, events, owner, done, round(self._clock.wall() * 1000), size)
-        self._staged += 1
-        self._bytes += size
-        if self._staged > MOST_PARTS or self._bytes > MOST_BYTES:
+        part = _part(writes, events, owner, done, at=round(self._clock.wall() * 1000))
+        if self._failed is not None:
+            self._token.run_sync_soon(part.done, self._failed)
+            return
+        self._staged.append(part)
+        self._bytes += part.size
+        if len(self._staged) > MOST_PARTS or self._bytes > MOST_BYTES:
             self.gate.close()
         self._submit(part)
 
@@ -92,41 +110,88 @@ class SQLiteStore:
         return self._sequences[sequence]
 
     def check(self) -> list[str]:
-        found = [str(row[0]) for row in self.rows("pragma quick_check(10)")]
-        return [] if found == ["ok"] else found
-
-    def _submit(self, part: Part) -> None:
-        raise NotImplementedError
-
-    def _landed(self, parts: Sequence[Part], events: Sequence[LoggedEvent]) -> None:
-        """A batch is settled: publish its events, then tell its owners, then wake the listeners."""
-        self.events.append(events)
-        for part in parts:
-            self._staged -= 1
-            self._bytes -= part.size
-            part.done(part.error)
-        if events:
-            self.events.wake()
-        if self.gate.closed and self._staged <= MOST_PARTS // 2 and self._bytes <= MOST_BYTES // 2:
-            self.gate.open()
-        if not self._staged:
-            self._drained.set()
-            self._drained = trio.Event()
+        found = [str(row[0]) for row in self.rows("pragma quick_check(10)") if row != ("ok",)]
+        if self.row(EVENTS_GAPLESS) != (1,):
+            found.append("the event log has a gap")
+        return found
 
     async def drain(self) -> None:
         """Wait until everything staged is settled."""
         while self._staged:
-            await self._drained.wait()
+            await self._draining.park()
+
+    def close(self) -> None:
+        """Take nothing more. Raises `StoreFailed` when the store broke, or could not be drained."""
+        if self._staged:
+            self._break(
+                TimeoutError(f"{len(self._staged)} decisions were not written within {CLOSE_WITHIN:g} s")
+            )
+        if self._failed is not None:
+            raise self._failed
+        self._failed = StoreFailed("the store is closed")
+
+    def end_writer(self) -> bool:
+        """Whether nothing is being written any more, and never will be."""
+        return True
+
+    def _submit(self, part: Part) -> None:
+        """Have `part` written soon, after all that was submitted before, and `_landed` called."""
+        raise NotImplementedError
+
+    def _landed(self, parts: Sequence[Part], events: Sequence[LoggedEvent]) -> None:
+        """A batch is settled: publish its events, then tell its owners, then wake the listeners."""
+        if self._failed is not None:
+            return
+        self.events.append(events)
+        errors = [error for part in parts if (error := self._settle(part)) is not None]
+        if events:
+            self.events.wake()
+        if errors:
+            self._break(errors[0])
+        if self.gate.closed and len(self._staged) <= MOST_PARTS // 2 and self._bytes <= MOST_BYTES // 2:
+            self.gate.open()
+        if self.events.forget(self._keep):
+            self.stage((Write(FORGET, (self.events.oldest_id,)),), (), Owner(), _ignore)
+        if not self._staged:
+            self._draining.unpark_all()
+
+    def _settle(self, part: Part) -> Exception | None:
+        """Tell the owner of the oldest staged part. Returns what its callback raised."""
+        self._staged.popleft()
+        self._bytes -= part.size
+        try:
+            part.done(part.error)
+        except Exception as error:  # noqa: BLE001 - a broken promise; the others must hear of theirs all the same
+            return error
+        return None
+
+    def _break(self, error: BaseException) -> None:
+        """The store cannot go on."""
+        if self._failed is not None:
+            return
+        self._failed = StoreFailed(f"the store broke: {error!r}")
+        self._failed.__cause__ = error
+        while self._staged:
+            self._staged[0].error = self._failed
+            self._settle(self._staged[0])
+        self._draining.unpark_all()
+        self.gate.open()
+        self._crash()
 
 
 class ThreadedStore(SQLiteStore):
     """Writes in a thread of its own."""
 
-    def __init__(self, clock: Clock, writer: apsw.Connection, reader: apsw.Connection) -> None:
-        super().__init__(clock, writer, reader)
+    def __init__(
+        self,
+        clock: Clock,
+        writer: apsw.Connection,
+        reader: apsw.Connection,
+        keep: int,
+        crash: Callable[[], None],
+    ) -> None:
+        super().__init__(clock, writer, reader, keep, crash)
         self._queue: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
-        self._token = trio.lowlevel.current_trio_token()
-        self._broken = trio.Event()
         self._thread = threading.Thread(target=self._write, name="relay store", daemon=True)
         self._thread.start()
 
@@ -134,16 +199,14 @@ class ThreadedStore(SQLiteStore):
         self._queue.put(part)
 
     def _write(self) -> None:
-        try:
-            while (first := self._queue.get()) is not None:
-                parts = self._collect(first)
-                events = self._batch.write(parts)
-                self._token.run_sync_soon(self._landed, parts, events)
-        except trio.RunFinishedError:
-            return
-        except BaseException as error:
-            self._token.run_sync_soon(self._break, error)
-            raise
+        with suppress(trio.RunFinishedError):
+            try:
+                while (first := self._queue.get()) is not None:
+                    parts = self._collect(first)
+                    events = self._batch.write(parts)
+                    self._token.run_sync_soon(self._landed, parts, events)
+            except Exception as error:  # noqa: BLE001 - raised from the block of the store
+                self._token.run_sync_soon(self._break, error)
 
     def _collect(self, first: Part) -> list[Part]:
         parts, size = [first], first.size
@@ -159,50 +222,46 @@ class ThreadedStore(SQLiteStore):
             size += part.size
         return parts
 
-    def _break(self, error: BaseException) -> None:
-        self._failed = StoreFailed(f"the writer thread died: {error!r}")
-        self._failed.__cause__ = error
-        self._broken.set()
-
-    async def watch(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Raise if the writer dies: without it nothing can go on."""
-        task_status.started()
-        await self._broken.wait()
-        assert self._failed is not None
-        raise self._failed
-
-    def close(self) -> None:
-        """End the writer."""
+    def end_writer(self) -> bool:
         self._queue.put(None)
-        self._thread.join(CLOSE_WITHIN)
+        self._thread.join(0.0 if self._staged else 1.0)
+        return not self._thread.is_alive()
 
 
 class InlineStore(SQLiteStore):
     """Writes on the event loop, whenever trio gets round to it."""
 
-    def __init__(self, clock: Clock, connection: apsw.Connection) -> None:
-        super().__init__(clock, connection, connection)
-        self._waiting: deque[Part] = deque()
-        self._work = trio.Event()
-
     def _submit(self, part: Part) -> None:
-        self._waiting.append(part)
-        self._work.set()
+        self._token.run_sync_soon(self._write, idempotent=True)
 
-    async def watch(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Commit what is staged, for ever. Goes on until it is drained when its surroundings are cancelled."""
-        with trio.CancelScope(shield=True) as self._scope:
-            task_status.started()
-            while True:
-                await self._work.wait()
-                self._work = trio.Event()
-                while self._waiting:
-                    parts = [self._waiting.popleft() for _ in range(min(BATCH_PARTS, len(self._waiting)))]
-                    self._landed(parts, self._batch.write(parts))
-                    await trio.lowlevel.checkpoint()
+    def _write(self) -> None:
+        parts = list(islice(self._staged, BATCH_PARTS))
+        if not parts:
+            return
+        try:
+            events = self._batch.write(parts)
+        except Exception as error:  # noqa: BLE001 - raised from the block of the store
+            self._break(error)
+            return
+        self._landed(parts, events)
+        if self._staged:
+            self._token.run_sync_soon(self._write, idempotent=True)
 
-    def close(self) -> None:
-        self._scope.cancel()
+
+def _part(writes: Sequence[Write], events: Sequence[Event], owner: Owner, done: Done, at: int) -> Part:
+    """A snapshot: what the caller does to its events afterwards changes nothing."""
+    undated: list[Undated] = []
+    unfit: Exception | None = None
+    try:
+        undated += [(event.type, event.source, event.subject, orjson.dumps(event.data)) for event in events]
+    except TypeError as error:
+        unfit = error
+    size = sum(_size(write) for write in writes) + sum(128 + len(data) for *_, data in undated)
+    return Part(writes, undated, owner, done, at, size, unfit)
+
+
+def _ignore(_: BaseException | None) -> None:
+    """Rows that could not be deleted go with the next ones."""
 
 
 def _size(write: Write) -> int:
@@ -217,34 +276,46 @@ def _connect(path: str) -> apsw.Connection:
     return connection
 
 
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, apsw.Error) as error:
+        raise UnusableDatabase(f"{path} cannot be used as relay's database: {error}") from error
+
+
+def _open_file(path: Path, stack: ExitStack) -> tuple[apsw.Connection, apsw.Connection]:
+    """Own the database; two connections to it, for writing and for reading."""
+    with _usable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(owned(path))
+        writer = stack.enter_context(closing(_connect(str(path))))
+        migrate(writer)
+        reader = stack.enter_context(closing(_connect(str(path))))
+        reader.execute("pragma query_only = on").fetchall()
+    return writer, reader
+
+
 @asynccontextmanager
-async def open_store(path: Path | None, clock: Clock) -> AsyncGenerator[Store]:
+async def open_store(path: Path | None, clock: Clock, *, keep_events: int = KEEP) -> AsyncGenerator[Store]:
     """Open the database at `path`, or one in memory for None, and own it until the block is left.
 
-    Raises `Locked` when another process owns it, `NewerDatabase` when a newer relay wrote it. What is staged when the
-    block is left is still committed.
+    Raises `Locked` when another process owns it, `NewerDatabase` when a newer relay wrote it, `UnusableDatabase` when
+    it is none. What is staged when the block is left is still committed. The log keeps the newest `keep_events`.
     """
-    with ExitStack() as stack:
-        store: ThreadedStore | InlineStore
+    with ExitStack() as stack, trio.CancelScope() as block:
+        store: SQLiteStore
         if path is None:
-            connection = _connect(":memory:")
-            stack.callback(connection.close)
+            connection = stack.enter_context(closing(_connect(":memory:")))
             migrate(connection)
-            store = InlineStore(clock, connection)
+            store = InlineStore(clock, connection, connection, keep_events, block.cancel)
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(owned(path))
-            writer, reader = _connect(str(path)), _connect(str(path))
-            stack.callback(writer.close)
-            stack.callback(reader.close)
-            migrate(writer)
-            store = ThreadedStore(clock, writer, reader)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(store.watch)
-            try:
-                yield store
-            finally:
-                with trio.move_on_after(CLOSE_WITHIN, shield=True):
-                    await store.drain()
-                store.close()
-                nursery.cancel_scope.cancel()
+            store = ThreadedStore(clock, *_open_file(path, stack), keep_events, block.cancel)
+        try:
+            yield store
+        finally:
+            with trio.move_on_after(CLOSE_WITHIN, shield=True):
+                await store.drain()
+            if not store.end_writer():
+                STUCK.append(stack.pop_all())
+            store.close()

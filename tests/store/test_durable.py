@@ -180,7 +180,9 @@ async def test_a_failed_commit_fails_its_asker_and_what_was_staged_behind_it(
     assert store.row("select value from meta where key = 'balance'") in {("10",), ("11",)}
 
 
-async def test_a_lost_fence_undoes_the_whole_decision_and_nothing_else(teller: Ref[Account], store: Store) -> None:
+async def test_a_lost_fence_undoes_the_whole_decision_and_nothing_else(
+    teller: Ref[Account], store: Store
+) -> None:
     await teller.ask(Deposit(3))
     assert await teller.ask(Fenced()) == "lost"
     assert await teller.ask(Deposit(4)) == 7

@@ -17,8 +17,9 @@ create table workspaces (
 create index workspaces_by_repository on workspaces (repo_root);
 create index workspaces_by_path on workspaces (worktree_path);
 
+-- autoincrement: a message may be deleted, and clients poll by the ids they have seen, so none is ever given again.
 create table messages (
-  id integer primary key, sender text not null, address text not null, kind text not null,
+  id integer primary key autoincrement, sender text not null, address text not null, kind text not null,
   thread_id integer not null, idempotency_key text, record text not null, created_at integer not null
 );
 create index messages_by_address on messages (address, id);
