@@ -68,7 +68,7 @@ class Play:
         async with open_client(self.stage.url, self.stage.token) as client, trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_events, client)
             nursery.start_soon(self._watch_journals)
-            nursery.start_soon(self._watch_server)
+            nursery.start_soon(self._watch_processes)
             nursery.start_soon(self._take_notes, client)
             await self._open_host(client)
             for name in self.plan.team:
@@ -159,7 +159,7 @@ class Play:
         """Health needs no token, so this works before there is one."""
         self._waits_for = f"the server {how}"
         while True:
-            self._check_server()
+            self._check()
             try:
                 async with open_client(self.stage.url, "none") as client:
                     await client.health()
@@ -170,11 +170,6 @@ class Play:
             else:
                 break
         self.say("server", how)
-
-    def _check_server(self) -> None:
-        code = self.stage.server_exit()
-        if code is not None:
-            raise self._failure(f"the server ended with {code}")
 
     def _last_words(self) -> str:
         last = []
@@ -246,10 +241,15 @@ class Play:
             case "agent.spawn", "succeeded":
                 self.say("host", f"started {command['params'].get('label')} in a worktree of its own")
 
-    async def _watch_server(self) -> None:
+    async def _watch_processes(self) -> None:
         while True:
-            self._check_server()
+            self._check()
             await trio.sleep(LOOK)
+
+    def _check(self) -> None:
+        ended = self.stage.ended()
+        if ended is not None:
+            raise self._failure(ended)
 
     async def _watch_journals(self) -> None:
         read = dict.fromkeys(self.plan.team, 0)

@@ -71,8 +71,7 @@ class Stage:
         self.git, self.base = self._clone(self.projects / (source.name if source else "notebook"))
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._server: subprocess.Popen[bytes] | None = None
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def _clone(self, target: Path) -> tuple[Git, str]:
         git = Git(target)
@@ -103,7 +102,7 @@ class Stage:
 
     def start_server(self) -> None:
         where = ("--database", str(self.database), "--port", str(self.port))
-        self._server = self._start("server", "serve", *where)
+        self._start("server", "serve", *where)
 
     def start_orchestrator(self, name: str) -> None:
         """A daemon that looks for work more often than usual, so that there is less waiting to watch."""
@@ -120,18 +119,19 @@ class Stage:
 
     def kill_server(self) -> None:
         """SIGKILL, and it is gone when this returns."""
-        server, self._server = self._server, None
-        assert server is not None
-        server.kill()
-        server.wait()
+        with self._running.pop("server") as server:
+            server.kill()
 
-    def server_exit(self) -> int | None:
-        """The exit code of a server that has ended; None while it runs."""
-        return self._server.poll() if self._server else None
+    def ended(self) -> str | None:
+        """Which of server and orchestrator has ended by itself, and how; None while both run."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                return f"the {name} ended with exit code {process.returncode}"
+        return None
 
-    def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, name: str, *arguments: str) -> None:
         with (self.logs / f"{name}.log").open("ab") as log:
-            child = subprocess.Popen(
+            self._running[name] = subprocess.Popen(
                 [sys.executable, "-P", "-m", "relay", *arguments],
                 cwd=self.root,
                 env=self._environment(),
@@ -140,8 +140,6 @@ class Stage:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._children.append(child)
-        return child
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_RELAY_")}
@@ -160,8 +158,8 @@ class Stage:
             send(number, self.processes())
             while list(self.processes()) and time.monotonic() < end:
                 time.sleep(0.05)
-        for child in self._children:
-            child.wait(STOP_LIMIT)
+        for process in self._running.values():
+            process.wait(STOP_LIMIT)
 
     def processes(self) -> Iterator[int]:
         """Ids of all running processes that have this stage's folder on their command line."""
