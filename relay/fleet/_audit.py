@@ -13,6 +13,7 @@ from relay import wire
 from relay.store import Event, Write
 
 from ._moment import Moment
+from ._records import text_of
 
 __all__ = ["audit", "record_activity"]
 
@@ -53,6 +54,7 @@ def audit(
 
 
 def record_activity(record: wire.Activity, moment: Moment) -> tuple[Write, Event]:
+    known = wire.to_json(record)
     write = Write(
         "insert or ignore into activity (id, client_id, kind, agent_id, message_id, record, created_at)"
         " values (?, ?, ?, ?, ?, ?, ?)",
@@ -62,11 +64,11 @@ def record_activity(record: wire.Activity, moment: Moment) -> tuple[Write, Event
             record.kind,
             record.agent_id,
             record.message_id,
-            wire.encode(record).decode(),
+            text_of(known),
             moment.ms,
         ),
     )
-    return write, Event("activity.created", "server", str(record.id), wire.to_json(record))
+    return write, Event("activity.created", "server", str(record.id), known)
 
 
 def _units(text: str) -> bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from relay import wire
 from relay.store import Event, Write
 
 from ._moment import Moment
+from ._records import text_of
 
 __all__ = ["COLUMNS", "command_event", "new_command"]
 
@@ -36,6 +39,7 @@ def new_command(
         created_at=moment.at,
         updated_at=moment.at,
     )
+    known = wire.to_json(command)
     row = (
         command.id,
         moment.next_id("commands"),
@@ -46,14 +50,14 @@ def new_command(
         command.correlation_id,
         moment.ms,
         moment.ms + ttl_ms if ttl_ms is not None else None,
-        wire.encode(command).decode(),
+        text_of(known),
     )
     write = Write(f"insert into commands ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-    return command, (write,), (command_event(command),)
+    return command, (write,), (command_event(command, known),)
 
 
-def command_event(command: wire.Command) -> Event:
-    """`command.requested` while it is pending, else `command.<status>` (CMD-2, CMD-3)."""
+def command_event(command: wire.Command, known: Any) -> Event:
+    """`command.requested` while it is pending, else `command.<status>` (CMD-2, CMD-3). `known` is it as JSON."""
     pending = command.status is wire.CommandStatus.PENDING
     name = "requested" if pending else command.status.value
-    return Event(f"command.{name}", command.source, command.id, {"command": wire.to_json(command)})
+    return Event(f"command.{name}", command.source, command.id, {"command": known})

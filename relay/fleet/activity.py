@@ -16,6 +16,7 @@ from relay.store import Decision, Store
 
 from ._actor import FleetActor
 from ._audit import record_activity
+from ._records import find_activity
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -57,11 +58,6 @@ class ActivityLog(FleetActor[ActivityProtocol]):
         write, event = record_activity(record, moment)
         await self.commit(Decision(reply=None, writes=(write,), events=(event,)), context)
         context.reply(message, Noted(record, new=True))
-
-
-def find_activity(store: Store, client_id: str) -> wire.Activity | None:
-    row = store.row("select record from activity where client_id = ?", client_id)
-    return wire.decode(wire.Activity, row[0]) if row else None
 
 
 def list_activity(

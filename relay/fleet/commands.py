@@ -19,21 +19,21 @@ import trio
 
 from relay import wire
 from relay.actors import Ask, Context, Step, Tell
-from relay.store import Decision, Event, Store, Write
+from relay.store import Decision, Store
 
 from ._actor import FleetActor
-from ._audit import audit
-from ._errors import Conflict, Invalid, NotFound
-from ._moment import Moment
-from ._new_command import command_event, new_command
+from ._command_rules import MOVES, OPEN, check, moved, moved_by, spawned
+from ._errors import NotFound
+from ._new_command import new_command
 from ._paths import normalised
+from ._workspace_protocol import Report, Settle
 from .merges import Release
-from .workspaces import Report, Settle, outcome
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
 
 __all__ = [
+    "MOVES",
     "Adopt",
     "Cancel",
     "Claim",
@@ -49,43 +49,6 @@ __all__ = [
     "new_command",
 ]
 
-Status = wire.CommandStatus
-PENDING, ACCEPTED, RUNNING = Status.PENDING, Status.ACCEPTED, Status.RUNNING
-SUCCEEDED, FAILED, REJECTED = Status.SUCCEEDED, Status.FAILED, Status.REJECTED
-TIMED_OUT, CANCELED = Status.TIMED_OUT, Status.CANCELED
-
-Moves = Mapping[str, wire.CommandStatus]
-_ENDS: Moves = {
-    "succeed": SUCCEEDED,
-    "fail": FAILED,
-    "reject": REJECTED,
-    "time_out": TIMED_OUT,
-    "cancel": CANCELED,
-}
-MOVES: Mapping[wire.CommandStatus, Moves] = {
-    PENDING: {"note": PENDING, "accept": ACCEPTED, "run": RUNNING, **_ENDS},
-    ACCEPTED: {"note": ACCEPTED, "accept": ACCEPTED, "run": RUNNING, **_ENDS},
-    RUNNING: {"note": RUNNING, "run": RUNNING, **_ENDS},
-    SUCCEEDED: {},
-    FAILED: {},
-    REJECTED: {},
-    TIMED_OUT: {},
-    CANCELED: {},
-}
-"""Spec 22.4. `note` is a report without a status, or with the present one."""
-
-_REPORTS: Mapping[wire.CommandStatus, str] = {
-    ACCEPTED: "accept",
-    RUNNING: "run",
-    SUCCEEDED: "succeed",
-    FAILED: "fail",
-    REJECTED: "reject",
-    TIMED_OUT: "time_out",
-    CANCELED: "cancel",
-}
-OPEN = tuple(status for status, moves in MOVES.items() if moves)
-
-AUDITED = {"agent.restart": "ti-refresh", "agent.reconnect": "ti-refresh", "agent.shutdown": "ti-power"}
 NEIGHBOURS_WITHIN = 20.0  # seconds that workspace and lease have to settle
 RESTART_GRACE = 30.0  # seconds of life that a command has at least after the server started
 
@@ -173,13 +136,13 @@ class Command(FleetActor[CommandProtocol]):
         if event is None:
             self.settle(message, Decision(reply=self._known()), context)
             return None
-        _check(self._known(), change)
+        check(self._known(), change)
         given = attrs.asdict(change, recurse=False, filter=lambda _, value: value is not None)
         given.pop("status", None)
         return self._move(message, event, given, ..., context)
 
     def _claim(self, message: Claim, context: Context[CommandProtocol]) -> Step:
-        if self._known().status is PENDING:
+        if self._known().status is wire.CommandStatus.PENDING:
             return self._move(message, "accept", {}, True, context)
         self.settle(message, Decision(reply=False), context)
         return None
@@ -201,7 +164,7 @@ class Command(FleetActor[CommandProtocol]):
             self.record = after
             self.settle(message, decision, context)
             return None
-        if after.type.startswith("workspace.") or _spawned(after):
+        if after.type.startswith("workspace.") or spawned(after):
             return self._end(message, after, decision, context)
         self.record = after
         context.cancel_timer("life")
@@ -221,7 +184,7 @@ class Command(FleetActor[CommandProtocol]):
 
     async def _tell_workspaces(self, after: wire.Command) -> None:
         host = after.params.get("orchestratorId") or after.target.removeprefix("orchestrator-")
-        for entry in _spawned(after):
+        for entry in spawned(after):
             assert entry.workspace is not None
             report = Report(entry.workspace, agent_id=entry.agent_id, orchestrator_id=str(host))
             await self.fleet.workspaces[entry.workspace.id].ask(report)
@@ -239,80 +202,6 @@ class Command(FleetActor[CommandProtocol]):
             return
         left = max(least, record.expires_at - context.system.wall())
         context.set_timer("life", min(left, max(least, record.ttl_ms / 1000)), Expire())
-
-
-def moved_by(record: wire.Command, change: wire.PatchCommand) -> str | None:
-    """Which event of `MOVES` a report is; None when it is no news. Raises `Conflict` where the table has nothing."""
-    status = change.status or record.status
-    if not MOVES[record.status]:
-        if status is record.status:
-            return None
-        raise Conflict(f"the command is {record.status} for good")
-    event = "note" if status is record.status else _REPORTS.get(status)
-    if event not in MOVES[record.status]:
-        raise Conflict(f"a command that is {record.status} cannot become {status}")
-    return event
-
-
-def moved(before: wire.Command, after: wire.Command, moment: Moment, reply: Any) -> Decision[Any]:
-    """The row, fenced by the status it moves from, the event, and the outcome audit where there is one."""
-    write = Write(
-        "update commands set status = ?, record = ? where id = ? and status = ?",
-        (after.status, wire.encode(after).decode(), after.id, before.status),
-        1,
-    )
-    note = _outcome_audit(after, moment)
-    writes = (write, note[0]) if note else (write,)
-    events = (command_event(after), note[1]) if note else (command_event(after),)
-    return Decision(reply=reply, writes=writes, events=events)
-
-
-def _check(command: wire.Command, change: wire.PatchCommand) -> None:
-    """A malformed result is refused before anything has changed, so that the host may report again (H-07)."""
-    if command.type.startswith("workspace."):
-        try:
-            outcome(change.result, command.correlation_id)
-        except wire.Invalid as error:
-            raise Invalid(f"result: {error}") from None
-
-
-def _spawned(command: wire.Command) -> list[wire.ManagedAgent]:
-    """The agents a successful spawn put into workspaces. Entries that make no sense are left out."""
-    if command.type != "agent.spawn" or command.status is not SUCCEEDED or not command.result:
-        return []
-    try:
-        roster = wire.decode(wire.Roster, {"agents": command.result.get("managedAgents", [])})
-    except wire.Invalid:
-        return []
-    return [entry for entry in roster.agents if entry.workspace is not None]
-
-
-def _outcome_audit(command: wire.Command, moment: Moment) -> tuple[Write, Event] | None:
-    """How a restart, reconnect or shutdown ended (CMD-20)."""
-    if command.type not in AUDITED or command.status not in (SUCCEEDED, FAILED):
-        return None
-    named = command.params.get("action")
-    known = isinstance(named, str) and f"agent.{named}" in AUDITED
-    action = named if known else command.type.removeprefix("agent.")
-    given = command.params.get("agentId")
-    agent = given if isinstance(given, str) and given else command.target
-    done = "completed" if command.status is SUCCEEDED else "failed"
-    return audit(
-        moment,
-        f"server-agent-{agent}-action-{action}-{command.id}-{command.status}",
-        f"{action} of {agent} {done}",
-        body=command.error or action,
-        meta=agent,
-        icon=AUDITED[f"agent.{action}"],
-        view="agents",
-        agent_id=agent,
-        metadata={
-            "action": action,
-            "commandId": command.id,
-            "status": command.status.value,
-            "error": command.error,
-        },
-    )
 
 
 async def create_command(fleet: Fleet, asked: wire.NewCommand) -> wire.Command:

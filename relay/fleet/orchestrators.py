@@ -18,18 +18,30 @@ import attrs
 import trio
 
 from relay import wire
-from relay.actors import Ask, Context, Step, Tell
+from relay.actors import Context, Step
 from relay.store import Decision, Event, Store, Write
 
 from . import agents
 from ._actor import FleetActor
 from ._audit import audit
 from ._contact import Contact
+from ._dispatch import act, spawn
 from ._errors import Conflict, Invalid, NotFound
 from ._moment import Moment
-from ._new_command import new_command
-from ._paths import within
-from .workspaces import Report
+from ._orchestrator_protocol import (
+    Act,
+    Dispatched,
+    Heartbeat,
+    OrchestratorProtocol,
+    Register,
+    Registered,
+    Remove,
+    ReportRoster,
+    Silence,
+    Spawn,
+)
+from ._records import text_of
+from ._workspace_protocol import Report
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -55,70 +67,6 @@ ONLINE, OFFLINE = wire.OrchestratorStatus.ONLINE, wire.OrchestratorStatus.OFFLIN
 
 OFFLINE_AFTER = 90.0  # seconds without contact (O-10)
 NEIGHBOURS_WITHIN = 20.0  # seconds that other actors have to do their part
-
-ICONS = {"restart": "ti-refresh", "shutdown": "ti-power"}
-
-
-class OrchestratorProtocol:
-    """What the actor of one host understands."""
-
-
-@attrs.frozen
-class Registered:
-    orchestrator: wire.Orchestrator
-    new: bool
-
-
-@attrs.frozen
-class Dispatched:
-    """A command was made for the host."""
-
-    orchestrator_id: str
-    command: wire.Command
-
-
-@attrs.frozen
-class Register(Ask[OrchestratorProtocol, Registered]):
-    """Insert or refresh the host (ORC-1 to ORC-3)."""
-
-    card: wire.RegisterOrchestrator
-
-
-@attrs.frozen
-class Heartbeat(Ask[OrchestratorProtocol, wire.Orchestrator]):
-    beat: wire.OrchestratorHeartbeat
-
-
-@attrs.frozen
-class ReportRoster(Ask[OrchestratorProtocol, wire.Orchestrator]):
-    """The host's agents as they are now (ORC-10 to ORC-12)."""
-
-    roster: wire.Roster
-
-
-@attrs.frozen
-class Spawn(Ask[OrchestratorProtocol, Dispatched]):
-    """Have the host start an agent; `anywhere` when the host was chosen by the server (3.9)."""
-
-    request: wire.SpawnAgent
-    anywhere: bool = False
-
-
-@attrs.frozen
-class Act(Ask[OrchestratorProtocol, Dispatched]):
-    """Have the host restart or shut down agents (14.5)."""
-
-    action: wire.OrchestratorAction
-
-
-@attrs.frozen
-class Remove(Ask[OrchestratorProtocol, None]):
-    """Forget the host and its identity (ORC-8)."""
-
-
-@attrs.frozen
-class Silence(Tell[OrchestratorProtocol]):
-    """It is time to look how long there has been no contact."""
 
 
 class Orchestrator(FleetActor[OrchestratorProtocol]):
@@ -173,11 +121,10 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         decision: Decision[wire.Orchestrator] = Decision(reply=after)
         if back:
             told = (self.fleet.agents[after.agent_id], agents.Follow(wire.AgentStatus.ONLINE))
-            decision = Decision(
-                reply=after, writes=(_row(after),), events=(_status_event(after),), tells=(told,)
-            )
+            row, event = _announced(after)
+            decision = Decision(reply=after, writes=(row,), events=(event,), tells=(told,))
         elif self._contact.storable or attrs.evolve(after, last_seen=before.last_seen) != before:
-            decision = Decision(reply=after, writes=(_row(after),))
+            decision = Decision(reply=after, writes=(_row(after, wire.to_json(after)),))
         if decision.writes:
             self._contact.stored()
         self.record = after
@@ -198,9 +145,8 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
                 exited = agents.Exited(gone, succeeded=gone.agent_id in live)
                 await self.fleet.agents[gone.agent_id].ask(exited)
         after = attrs.evolve(before, managed_agents=roster.agents, last_seen=self.moment().at)
-        await self.commit(
-            Decision(reply=None, writes=(_row(after),), events=(_status_event(after),)), context
-        )
+        row, event = _announced(after)
+        await self.commit(Decision(reply=None, writes=(row,), events=(event,)), context)
         self.record = after
         context.reply(message, after)
 
@@ -226,8 +172,8 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         ):
             self.record = attrs.evolve(self.record, status=OFFLINE)
             told = (self.fleet.agents[self.record.agent_id], agents.Follow(wire.AgentStatus.OFFLINE))
-            writes, events = (_row(self.record),), (_status_event(self.record),)
-            self.settle(tick, Decision(reply=None, writes=writes, events=events, tells=(told,)), context)
+            row, event = _announced(self.record)
+            self.settle(tick, Decision(reply=None, writes=(row,), events=(event,), tells=(told,)), context)
         self._watch(context)
 
     def _watch(self, context: Context[OrchestratorProtocol]) -> None:
@@ -258,85 +204,8 @@ def register(
         view="orchestrators",
     )
     reply = Registered(record, new=before is None)
-    return record, Decision(reply=reply, writes=(_row(record), note), events=(_status_event(record), told))
-
-
-def spawn(host: wire.Orchestrator, message: Spawn, moment: Moment) -> Decision[Dispatched]:
-    """An `agent.spawn` for the host, if it is there, has the provider, and owns the directory (14.4)."""
-    request = message.request
-    if host.status is not ONLINE:
-        raise Conflict(f"host {host.id} is offline")
-    if request.provider not in host.providers:
-        raise Invalid(f"host {host.id} does not have the provider {request.provider}")
-    cwd = request.cwd or host.base_dir
-    if not within(host.base_dir, cwd):
-        raise Invalid(f"cwd {cwd} is outside the base directory {host.base_dir} of host {host.id}")
-    spawn_request = request.spawn_request_id or moment.new_id("sp")
-    params = {
-        "action": "spawn",
-        **wire.to_json(attrs.evolve(request, cwd=cwd, spawn_request_id=spawn_request)),
-        "permissionMode": request.approval_mode.value,
-        "orchestratorId": host.id,
-        "requestedBy": "dashboard",
-        "requestedAt": moment.ms,
-    }
-    asked = wire.NewCommand(
-        type="agent.spawn", source="system", target=host.agent_id, params=params, correlation_id=spawn_request
-    )
-    command, writes, events = new_command(moment, asked)
-    client_id = f"server-orchestrator-spawn-{host.id}-{command.id}"
-    if message.anywhere:
-        client_id = f"server-agent-spawn-{request.provider.value}-{moment.ms}"
-    note, told = audit(
-        moment,
-        client_id,
-        f"an agent of {request.provider.value} was asked for on host {host.id}",
-        body=cwd,
-        meta=host.id,
-        icon="ti-plus",
-        view="agents" if message.anywhere else "orchestrators",
-        metadata={
-            "orchestratorId": host.id,
-            "provider": request.provider.value,
-            "approvalMode": request.approval_mode.value,
-            "label": request.label,
-            "commandId": command.id,
-        },
-    )
-    return Decision(reply=Dispatched(host.id, command), writes=(*writes, note), events=(*events, told))
-
-
-def act(host: wire.Orchestrator, action: wire.OrchestratorAction, moment: Moment) -> Decision[Dispatched]:
-    """An `agent.restart` or `agent.shutdown` for one agent, or for all of the host's."""
-    asked = wire.NewCommand(
-        type=f"agent.{action.action}",
-        source="system",
-        target=action.agent_id or host.agent_id,
-        correlation_id=action.spawn_request_id,
-        params={
-            **wire.to_json(action),
-            "requestedBy": "dashboard",
-            "requestedAt": moment.ms,
-            "orchestratorId": host.id,
-        },
-    )
-    command, writes, events = new_command(moment, asked)
-    note, told = audit(
-        moment,
-        f"server-orchestrator-action-{host.id}-{action.action}-{command.id}",
-        f"{action.action} of {action.agent_id or 'all agents'} was asked of host {host.id}",
-        body=action.agent_id or "all",
-        meta=host.id,
-        icon=ICONS[action.action],
-        view="orchestrators",
-        metadata={
-            "orchestratorId": host.id,
-            "action": action.action,
-            "agentId": action.agent_id,
-            "commandId": command.id,
-        },
-    )
-    return Decision(reply=Dispatched(host.id, command), writes=(*writes, note), events=(*events, told))
+    row, event = _announced(record)
+    return record, Decision(reply=reply, writes=(row, note), events=(event, told))
 
 
 def _news(before: list[wire.ManagedAgent], after: list[wire.ManagedAgent]) -> Iterator[wire.ManagedAgent]:
@@ -362,17 +231,18 @@ def _given(body: wire.OrchestratorHeartbeat) -> dict[str, Any]:
     return attrs.asdict(body, recurse=False, filter=lambda _, value: value is not None)
 
 
-def _status_event(record: wire.Orchestrator) -> Event:
-    return Event("orchestrator.status", "server", record.id, wire.to_json(record))
+def _announced(record: wire.Orchestrator) -> tuple[Write, Event]:
+    known = wire.to_json(record)
+    return _row(record, known), Event("orchestrator.status", "server", record.id, known)
 
 
-def _row(record: wire.Orchestrator) -> Write:
+def _row(record: wire.Orchestrator, known: Any) -> Write:
     seen = round((record.last_seen or 0.0) * 1000)
     return Write(
         "insert into orchestrators (id, agent_id, status, record, updated_at) values (?, ?, ?, ?, ?)"
         " on conflict (id) do update set agent_id = excluded.agent_id, status = excluded.status,"
         " record = excluded.record, updated_at = excluded.updated_at",
-        (record.id, record.agent_id, record.status, wire.encode(record).decode(), seen),
+        (record.id, record.agent_id, record.status, text_of(known), seen),
     )
 
 

@@ -1,0 +1,104 @@
+"""What can be said to the actor of one agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from relay import wire
+from relay.actors import Ask, Tell
+
+__all__ = [
+    "AgentProtocol",
+    "Exited",
+    "Follow",
+    "Heartbeat",
+    "Register",
+    "Registered",
+    "Remove",
+    "SetLabel",
+    "SetReady",
+    "SetStatus",
+    "SetTags",
+    "Silence",
+]
+
+
+class AgentProtocol:
+    """What the actor of one agent understands."""
+
+
+@attrs.frozen
+class Registered:
+    agent: wire.Agent
+    new: bool
+
+
+@attrs.frozen
+class Register(Ask[AgentProtocol, Registered]):
+    """Insert or refresh the card (AGT-1 to AGT-10)."""
+
+    card: wire.RegisterAgent
+
+
+@attrs.frozen
+class SetStatus(Ask[AgentProtocol, wire.Agent]):
+    """`instance` is the session guard; None is let through. So in all of these."""
+
+    status: wire.AgentStatus
+    instance: str | None = None
+
+
+@attrs.frozen
+class SetReady(Ask[AgentProtocol, wire.Agent]):
+    ready: bool
+    instance: str | None = None
+
+
+@attrs.frozen
+class Heartbeat(Ask[AgentProtocol, wire.Agent]):
+    """`status` is what to come back to from stale or offline; `meta` is merged into the card's."""
+
+    instance: str | None = None
+    status: wire.AgentStatus | None = None
+    meta: Mapping[str, Any] | None = None
+
+
+@attrs.frozen
+class SetLabel(Ask[AgentProtocol, wire.Agent]):
+    label: str | None
+
+
+@attrs.frozen
+class SetTags(Ask[AgentProtocol, wire.Agent]):
+    tags: list[str]
+
+
+@attrs.frozen
+class Remove(Ask[AgentProtocol, None]):
+    """Forget the agent (AGT-18)."""
+
+
+@attrs.frozen
+class Exited(Ask[AgentProtocol, bool]):
+    """A host reports that the agent's session ended; `succeeded` when another one of it already runs there.
+
+    The answer says whether the report was news.
+    """
+
+    report: wire.ExitedAgent
+    succeeded: bool = False
+
+
+@attrs.frozen
+class Follow(Tell[AgentProtocol]):
+    """The host behind this identity came or went."""
+
+    status: wire.AgentStatus
+
+
+@attrs.frozen
+class Silence(Tell[AgentProtocol]):
+    """It is time to look how long there has been no contact."""

@@ -1,0 +1,131 @@
+"""How a command moves, and what is told of it. They decide and do nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from relay import wire
+from relay.store import Decision, Event, Write
+
+from ._audit import audit
+from ._errors import Conflict, Invalid
+from ._moment import Moment
+from ._new_command import command_event
+from ._records import text_of
+from ._settlement import outcome
+
+__all__ = ["MOVES", "OPEN", "check", "moved", "moved_by", "spawned"]
+
+Status = wire.CommandStatus
+PENDING, ACCEPTED, RUNNING = Status.PENDING, Status.ACCEPTED, Status.RUNNING
+SUCCEEDED, FAILED, REJECTED = Status.SUCCEEDED, Status.FAILED, Status.REJECTED
+TIMED_OUT, CANCELED = Status.TIMED_OUT, Status.CANCELED
+
+Moves = Mapping[str, wire.CommandStatus]
+_ENDS: Moves = {
+    "succeed": SUCCEEDED,
+    "fail": FAILED,
+    "reject": REJECTED,
+    "time_out": TIMED_OUT,
+    "cancel": CANCELED,
+}
+MOVES: Mapping[wire.CommandStatus, Moves] = {
+    PENDING: {"note": PENDING, "accept": ACCEPTED, "run": RUNNING, **_ENDS},
+    ACCEPTED: {"note": ACCEPTED, "accept": ACCEPTED, "run": RUNNING, **_ENDS},
+    RUNNING: {"note": RUNNING, "run": RUNNING, **_ENDS},
+    SUCCEEDED: {},
+    FAILED: {},
+    REJECTED: {},
+    TIMED_OUT: {},
+    CANCELED: {},
+}
+"""Spec 22.4. `note` is a report without a status, or with the present one."""
+
+_REPORTS: Mapping[wire.CommandStatus, str] = {
+    ACCEPTED: "accept",
+    RUNNING: "run",
+    SUCCEEDED: "succeed",
+    FAILED: "fail",
+    REJECTED: "reject",
+    TIMED_OUT: "time_out",
+    CANCELED: "cancel",
+}
+OPEN = tuple(status for status, moves in MOVES.items() if moves)
+
+AUDITED = {"agent.restart": "ti-refresh", "agent.reconnect": "ti-refresh", "agent.shutdown": "ti-power"}
+
+
+def moved_by(record: wire.Command, change: wire.PatchCommand) -> str | None:
+    """Which event of `MOVES` a report is; None when it is no news. Raises `Conflict` where the table has nothing."""
+    status = change.status or record.status
+    if not MOVES[record.status]:
+        if status is record.status:
+            return None
+        raise Conflict(f"the command is {record.status} for good")
+    event = "note" if status is record.status else _REPORTS.get(status)
+    if event not in MOVES[record.status]:
+        raise Conflict(f"a command that is {record.status} cannot become {status}")
+    return event
+
+
+def moved(before: wire.Command, after: wire.Command, moment: Moment, reply: Any) -> Decision[Any]:
+    """The row, fenced by the status it moves from, the event, and the outcome audit where there is one."""
+    known = wire.to_json(after)
+    write = Write(
+        "update commands set status = ?, record = ? where id = ? and status = ?",
+        (after.status, text_of(known), after.id, before.status),
+        1,
+    )
+    note = _outcome_audit(after, moment)
+    writes = (write, note[0]) if note else (write,)
+    event = command_event(after, known)
+    return Decision(reply=reply, writes=writes, events=(event, note[1]) if note else (event,))
+
+
+def check(command: wire.Command, change: wire.PatchCommand) -> None:
+    """A malformed result is refused before anything has changed, so that the host may report again (H-07)."""
+    if command.type.startswith("workspace."):
+        try:
+            outcome(change.result, command.correlation_id)
+        except wire.Invalid as error:
+            raise Invalid(f"result: {error}") from None
+
+
+def spawned(command: wire.Command) -> list[wire.ManagedAgent]:
+    """The agents a successful spawn put into workspaces. Entries that make no sense are left out."""
+    if command.type != "agent.spawn" or command.status is not SUCCEEDED or not command.result:
+        return []
+    try:
+        roster = wire.decode(wire.Roster, {"agents": command.result.get("managedAgents", [])})
+    except wire.Invalid:
+        return []
+    return [entry for entry in roster.agents if entry.workspace is not None]
+
+
+def _outcome_audit(command: wire.Command, moment: Moment) -> tuple[Write, Event] | None:
+    """How a restart, reconnect or shutdown ended (CMD-20)."""
+    if command.type not in AUDITED or command.status not in (SUCCEEDED, FAILED):
+        return None
+    named = command.params.get("action")
+    known = isinstance(named, str) and f"agent.{named}" in AUDITED
+    action = named if known else command.type.removeprefix("agent.")
+    given = command.params.get("agentId")
+    agent = given if isinstance(given, str) and given else command.target
+    done = "completed" if command.status is SUCCEEDED else "failed"
+    return audit(
+        moment,
+        f"server-agent-{agent}-action-{action}-{command.id}-{command.status}",
+        f"{action} of {agent} {done}",
+        body=command.error or action,
+        meta=agent,
+        icon=AUDITED[f"agent.{action}"],
+        view="agents",
+        agent_id=agent,
+        metadata={
+            "action": action,
+            "commandId": command.id,
+            "status": command.status.value,
+            "error": command.error,
+        },
+    )

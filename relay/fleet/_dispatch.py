@@ -1,0 +1,97 @@
+"""What a host is asked to do: spawns, and actions on the agents it runs (14.4, 14.5)."""
+
+from __future__ import annotations
+
+import attrs
+
+from relay import wire
+from relay.store import Decision
+
+from ._audit import audit
+from ._errors import Conflict, Invalid
+from ._moment import Moment
+from ._new_command import new_command
+from ._orchestrator_protocol import Dispatched, Spawn
+from ._paths import within
+
+__all__ = ["act", "spawn"]
+
+ICONS = {"restart": "ti-refresh", "shutdown": "ti-power"}
+
+
+def spawn(host: wire.Orchestrator, message: Spawn, moment: Moment) -> Decision[Dispatched]:
+    """An `agent.spawn` for the host, if it is there, has the provider, and owns the directory (14.4)."""
+    request = message.request
+    if host.status is not wire.OrchestratorStatus.ONLINE:
+        raise Conflict(f"host {host.id} is offline")
+    if request.provider not in host.providers:
+        raise Invalid(f"host {host.id} does not have the provider {request.provider}")
+    cwd = request.cwd or host.base_dir
+    if not within(host.base_dir, cwd):
+        raise Invalid(f"cwd {cwd} is outside the base directory {host.base_dir} of host {host.id}")
+    spawn_request = request.spawn_request_id or moment.new_id("sp")
+    params = {
+        "action": "spawn",
+        **wire.to_json(attrs.evolve(request, cwd=cwd, spawn_request_id=spawn_request)),
+        "permissionMode": request.approval_mode.value,
+        "orchestratorId": host.id,
+        "requestedBy": "dashboard",
+        "requestedAt": moment.ms,
+    }
+    asked = wire.NewCommand(
+        type="agent.spawn", source="system", target=host.agent_id, params=params, correlation_id=spawn_request
+    )
+    command, writes, events = new_command(moment, asked)
+    client_id = f"server-orchestrator-spawn-{host.id}-{command.id}"
+    if message.anywhere:
+        client_id = f"server-agent-spawn-{request.provider.value}-{moment.ms}"
+    note, told = audit(
+        moment,
+        client_id,
+        f"an agent of {request.provider.value} was asked for on host {host.id}",
+        body=cwd,
+        meta=host.id,
+        icon="ti-plus",
+        view="agents" if message.anywhere else "orchestrators",
+        metadata={
+            "orchestratorId": host.id,
+            "provider": request.provider.value,
+            "approvalMode": request.approval_mode.value,
+            "label": request.label,
+            "commandId": command.id,
+        },
+    )
+    return Decision(reply=Dispatched(host.id, command), writes=(*writes, note), events=(*events, told))
+
+
+def act(host: wire.Orchestrator, action: wire.OrchestratorAction, moment: Moment) -> Decision[Dispatched]:
+    """An `agent.restart` or `agent.shutdown` for one agent, or for all of the host's."""
+    asked = wire.NewCommand(
+        type=f"agent.{action.action}",
+        source="system",
+        target=action.agent_id or host.agent_id,
+        correlation_id=action.spawn_request_id,
+        params={
+            **wire.to_json(action),
+            "requestedBy": "dashboard",
+            "requestedAt": moment.ms,
+            "orchestratorId": host.id,
+        },
+    )
+    command, writes, events = new_command(moment, asked)
+    note, told = audit(
+        moment,
+        f"server-orchestrator-action-{host.id}-{action.action}-{command.id}",
+        f"{action.action} of {action.agent_id or 'all agents'} was asked of host {host.id}",
+        body=action.agent_id or "all",
+        meta=host.id,
+        icon=ICONS[action.action],
+        view="orchestrators",
+        metadata={
+            "orchestratorId": host.id,
+            "action": action.action,
+            "agentId": action.agent_id,
+            "commandId": command.id,
+        },
+    )
+    return Decision(reply=Dispatched(host.id, command), writes=(*writes, note), events=(*events, told))
