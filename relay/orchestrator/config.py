@@ -42,10 +42,24 @@ class Config:
     api_port: int = 4860
     poll: float = 3.0
     heartbeat: float = 30.0
-    health: float = 2.0
+    watch: float = 0.5
+    """How often the daemon looks whether its runners live."""
+    register_first: float = 5.0
+    register_most: float = 120.0
+    reconnect_first: float = 0.25
+    reconnect_most: float = 30.0
     spawns: int = 2
+    """How many spawns may be waiting for their runner to register."""
     registration: float = 30.0
+    """How long a spawned runner may take to register."""
+    settle: float = 0.3
+    """How long a successor must have lived before its predecessor is stopped."""
+    admission: bool = True
+    free_memory: int = 512 * 2**20
+    load_per_cpu: float = 4.0
+    admission_limit: float = 60.0
     restart: bool = True
+    """Whether a runner that was killed is started again."""
 
     @property
     def agent_id(self) -> str:
@@ -60,7 +74,8 @@ class Config:
 MILLISECONDS = {
     "heartbeatIntervalMs": "heartbeat",
     "pollIntervalMs": "poll",
-    "healthIntervalMs": "health",
+    "healthIntervalMs": "watch",
+    "spawnRegistrationTimeoutMs": "registration",
 }
 NAMES = {
     "id": "id",
@@ -74,6 +89,9 @@ NAMES = {
     "apiHost": "api_host",
     "apiPort": "api_port",
     "restart": "restart",
+    "maxConcurrentSpawns": "spawns",
+    "spawnAdmission": "admission",
+    "spawnMaxLoadPerCpu": "load_per_cpu",
 }
 ENVIRONMENT = {
     "AGENT_RELAY_ORCHESTRATOR_ID": "id",
@@ -83,6 +101,9 @@ ENVIRONMENT = {
     "AGENT_RELAY_ORCHESTRATOR_PROVIDERS": "providers",
     "AGENT_RELAY_ORCHESTRATOR_BASE_DIR": "baseDir",
     "AGENT_RELAY_ORCHESTRATOR_API_PORT": "apiPort",
+    "AGENT_RELAY_MAX_CONCURRENT_SPAWNS": "maxConcurrentSpawns",
+    "AGENT_RELAY_SPAWN_MAX_LOAD_PER_CPU": "spawnMaxLoadPerCpu",
+    "AGENT_RELAY_SPAWN_REGISTRATION_TIMEOUT_MS": "spawnRegistrationTimeoutMs",
 }
 
 
@@ -91,13 +112,32 @@ def load_config(path: Path | None = None, **overrides: Any) -> Config:
     home, if there is one). `overrides` are fields of `Config` and win. Raises `Refused`."""
     given = path or Path(os.environ.get("AGENT_RELAY_ORCHESTRATOR_CONFIG") or home() / "orchestrator.json")
     values: dict[str, Any] = {
-        name: os.environ[name_] for name_, name in ENVIRONMENT.items() if os.environ.get(name_)
+        name: os.environ[variable] for variable, name in ENVIRONMENT.items() if os.environ.get(variable)
     }
     values |= _file(given, required=path is not None)
     fields = {NAMES[name]: value for name, value in values.items() if name in NAMES}
-    fields |= {field: values[name] / 1000 for name, field in MILLISECONDS.items() if name in values}
+    fields |= {
+        MILLISECONDS[name]: _number(name, value) / 1000
+        for name, value in values.items()
+        if name in MILLISECONDS
+    }
+    if os.environ.get("AGENT_RELAY_SPAWN_ADMISSION_DISABLED") == "1":
+        fields["admission"] = False
     fields |= {name: value for name, value in overrides.items() if value is not None}
-    return Config(**{name: _typed(name, value) for name, value in fields.items()})
+    config = Config(**{name: _typed(name, value) for name, value in fields.items()})
+    if not config.base_dir.is_dir():
+        raise Refused(
+            f"the base directory {config.base_dir} is not there: create it, or name the folder that holds your"
+            " repositories with --base-dir"
+        )
+    return config
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise Refused(f"{name} must be a number, not {value!r}") from None
 
 
 def _file(path: Path, *, required: bool) -> dict[str, Any]:
@@ -117,8 +157,10 @@ def _file(path: Path, *, required: bool) -> dict[str, Any]:
 def _typed(name: str, value: Any) -> Any:
     if name in {"base_dir", "home"}:
         return Path(value).expanduser().absolute()
-    if name == "api_port":
-        return int(value)
+    if name in {"api_port", "spawns"}:
+        return int(_number(name, value))
+    if name == "load_per_cpu":
+        return _number(name, value)
     if name == "providers":
         asked = value.split(",") if isinstance(value, str) else value
         known = tuple(

@@ -1,164 +1,208 @@
-"""The host API: what relay asks this host directly, over HTTP (2.26).
+"""The host API: what relay asks this host directly (2.26). Reading only, but for one thing: making a directory.
 
-A small server on h11: a handful of GET routes, one request at a time per connection, everything bounded. The token is
-the daemon's own, compared in constant time; the Host header must name this host.
+Every path is checked against the base directory, every question to git is limited, and a failure is an answer.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import sys
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import attrs
-import h11
 import trio
 
 from relay import __version__
 
+from ._http import Bad, Request, serve_http
+from ._processes import Life
 from .config import Config
+from .diagnosis import log_tail
 from .gitstate import diff, preview, probe, state
 from .paths import inside
+from .sessions import Sessions
 
 __all__ = ["HostApi", "serve_host_api"]
 
-REQUEST_WITHIN = 10.0  # seconds for head and answer together
-GIT_WITHIN = 8.0
-CONNECTIONS = 64
-HEAD_LIMIT = 16 * 1024  # bytes
+GIT_WITHIN = 8.0  # seconds; relay waits 10
+ENTRIES = 1_000
+LINES = 1_000
+DEFAULT_LINES = 100
 
-Query = Mapping[str, str]
-
-
-class Bad(Exception):
-    """A request that gets an error answer."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
+Answer = dict[str, Any]
 
 
 @attrs.frozen
 class HostApi:
-    """What the routes need."""
+    """The routes of one daemon."""
 
     config: Config
+    sessions: Sessions
     health: Callable[[], dict[str, object]]
-    sessions: Callable[[], list[dict[str, object]]]
 
-    async def answer(self, target: str, headers: Mapping[bytes, bytes]) -> Any:
-        """The JSON answer to GET `target`; raises `Bad`."""
-        url = urlsplit(target)
-        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-        if url.path == "/api/health":
-            return self.health()
-        self._authorise(headers)
-        if url.path == "/api/sessions":
-            return {"sessions": self.sessions()}
-        if url.path == "/api/version":
-            return {"orchestrator": __version__, "runner": __version__}
-        route = self._routes().get(url.path)
+    async def answer(self, request: Request) -> tuple[int, Answer]:
+        """Status and JSON; raises `Bad`."""
+        self._check_host(request)
+        if (request.method, request.path) == ("GET", "/api/health"):
+            return 200, dict(self.health())
+        self._authorise(request)
+        if request.path.startswith("/api/logs/") and request.method == "GET":
+            return 200, self._log(request)
+        route = self._routes().get((request.method, request.path))
         if route is None:
-            raise Bad(404, f"there is no {url.path} here")
-        path = self._path(query)
+            raise Bad(404, f"{request.method} {request.path} is not served here")
         with trio.move_on_after(GIT_WITHIN):
-            return await route(path, query)
-        return {"error": f"git took longer than {GIT_WITHIN:.0f} s"}
+            return await route(request)
+        return 200, {"error": f"git took longer than {GIT_WITHIN:.0f} s"}
 
-    def _routes(self) -> Mapping[str, Callable[[Path, Query], Awaitable[dict[str, Any]]]]:
+    def _routes(self) -> Mapping[tuple[str, str], Callable[[Request], Awaitable[tuple[int, Answer]]]]:
         return {
-            "/api/workspace/probe": lambda path, query: probe(path),
-            "/api/workspace/state": lambda path, query: state(
-                path, query.get("baseRef"), query.get("baseSha")
-            ),
-            "/api/workspace/merge-preview": lambda path, query: preview(
-                path, query.get("baseRef"), query.get("baseSha"), query.get("strategy", "auto")
-            ),
-            "/api/workspace/diff": lambda path, query: diff(
-                path, query.get("baseRef"), query.get("baseSha"), patch=query.get("patch") != "0"
-            ),
+            ("GET", "/api/sessions"): self._sessions,
+            ("GET", "/api/version"): self._version,
+            ("GET", "/api/providers"): self._providers,
+            ("GET", "/api/directories"): self._directories,
+            ("POST", "/api/directories"): self._make_directory,
+            ("GET", "/api/workspace/probe"): self._probe,
+            ("GET", "/api/workspace/state"): self._state,
+            ("GET", "/api/workspace/merge-preview"): self._preview,
+            ("GET", "/api/workspace/diff"): self._diff,
         }
 
-    def _authorise(self, headers: Mapping[bytes, bytes]) -> None:
-        bearer = headers.get(b"authorization", b"")
-        given = headers.get(b"x-agent-relay-token") or (
-            bearer[7:] if bearer[:7].lower() == b"bearer " else b""
-        )
-        token = (self.config.token or "").encode()
-        if not token or not secrets.compare_digest(given.strip(), token):
+    # -- who may ask
+
+    def _check_host(self, request: Request) -> None:
+        """A page of another site that resolves its own name to this host is turned away by the name."""
+        name = request.headers.get("host", "")
+        host, colon, port = name.rpartition(":")
+        known = {"127.0.0.1", "localhost", "[::1]", self.config.api_host, self.config.hostname}
+        if (host if colon and port.isdecimal() else name) not in known:
+            raise Bad(421, "this host does not answer to that name")
+
+    def _authorise(self, request: Request) -> None:
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        given = request.headers.get("x-agent-relay-token") or (bearer if scheme.lower() == "bearer" else "")
+        token = self.config.token or ""
+        if not token or not secrets.compare_digest(given.strip().encode(), token.encode()):
             raise Bad(401, "the token is missing or wrong")
 
-    def _path(self, query: Query) -> Path:
-        path = Path(query.get("path", ""))
-        if not path.is_absolute() or not inside(self.config.base_dir, path):
+    def _path(self, text: str) -> Path:
+        """The directory or file that a path names, taken from the base directory; raises `Bad`."""
+        path = Path(os.path.normpath(self.config.base_dir / text))
+        if "\0" in text or not inside(self.config.base_dir, path):
             raise Bad(400, f"path must be inside {self.config.base_dir}")
         return path
 
-    def allows(self, host: bytes) -> bool:
-        """Whether a Host header names this host."""
-        name = host.decode("latin1").rpartition(":")[0] or host.decode("latin1")
-        return name in {"127.0.0.1", "localhost", "[::1]", self.config.api_host, self.config.hostname}
+    # -- the host
+
+    async def _sessions(self, request: Request) -> tuple[int, Answer]:
+        found = [
+            {
+                "name": name,
+                "sessionName": name,
+                "agentId": session.launch.agent_id,
+                "pid": session.pid,
+                "alive": session.life() is Life.ALIVE,
+                "supervisor": "process",
+                "terminalAvailable": False,
+                "logFile": str(self.sessions.log_file(name)),
+            }
+            for name, session in self.sessions.live.items()
+        ]
+        return 200, {"sessions": found}
+
+    async def _version(self, request: Request) -> tuple[int, Answer]:
+        return 200, {
+            "package": {"name": "relay", "version": __version__},
+            "contracts": {"orchestratorProtocol": 1, "runnerProtocol": 1},
+            "orchestrator": __version__,
+            "runner": __version__,
+            "adapters": ["command"],
+        }
+
+    async def _providers(self, request: Request) -> tuple[int, Answer]:
+        runner = {"command": sys.executable, "ok": True, "version": __version__}
+        return 200, {
+            "providers": [
+                {
+                    "name": str(name),
+                    "available": name == "command",
+                    "runner": runner,
+                    "runnerVersion": __version__,
+                }
+                | ({} if name == "command" else {"reason": "this runner has no adapter for it yet"})
+                for name in self.config.providers
+            ]
+        }
+
+    async def _directories(self, request: Request) -> tuple[int, Answer]:
+        return 200, self._listing(self._path(request.query.get("path", "")))
+
+    def _listing(self, path: Path) -> Answer:
+        if not path.is_dir():
+            raise Bad(400, f"{path} is not a directory")
+        names = sorted(
+            each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")
+        )
+        parent = {} if path == self.config.base_dir else {"parent": str(path.parent)}
+        entries = [{"name": name, "path": str(path / name)} for name in names[:ENTRIES]]
+        return {"path": str(path), **parent, "baseDir": str(self.config.base_dir), "entries": entries}
+
+    async def _make_directory(self, request: Request) -> tuple[int, Answer]:
+        try:
+            asked = json.loads(request.body)
+            parent, name = self._path(asked["path"]), asked["name"]
+        except (ValueError, KeyError, TypeError):
+            raise Bad(400, "the body must be an object with the texts path and name") from None
+        if not isinstance(name, str) or not name or name.startswith(".") or set(name) & set("/\\\0"):
+            raise Bad(400, "name must be one path segment that does not begin with a dot")
+        try:
+            (parent / name).mkdir()
+        except OSError as error:
+            raise Bad(400, f"{parent / name} cannot be made: {error.strerror}") from error
+        return 201, self._listing(parent / name)
+
+    def _log(self, request: Request) -> Answer:
+        name = request.path.removeprefix("/api/logs/")
+        path = self.sessions.log_file(name)
+        if not name.startswith(f"{self.config.prefix}-") or path.name != f"{name}.log" or not path.is_file():
+            raise Bad(400, f"{name} is not a session of this host")
+        asked = request.query.get("lines", "")
+        lines = min(LINES, max(1, int(asked))) if asked.isdecimal() else DEFAULT_LINES
+        text = log_tail(path, lines, raw=request.query.get("raw") == "1")
+        return {
+            "session": name,
+            "lines": text.split("\n") if text else [],
+            "running": name in self.sessions.live,
+        }
+
+    # -- worktrees
+
+    def _place(self, request: Request) -> tuple[Path, str | None, str | None]:
+        if not request.query.get("path"):
+            raise Bad(400, "path is missing")
+        query = request.query
+        return self._path(query["path"]), query.get("baseRef") or None, query.get("baseSha") or None
+
+    async def _probe(self, request: Request) -> tuple[int, Answer]:
+        return 200, await probe(self._place(request)[0])
+
+    async def _state(self, request: Request) -> tuple[int, Answer]:
+        return 200, await state(*self._place(request))
+
+    async def _preview(self, request: Request) -> tuple[int, Answer]:
+        strategy = request.query.get("strategy") or "auto"
+        return 200, await preview(*self._place(request), strategy, fetch=True)
+
+    async def _diff(self, request: Request) -> tuple[int, Answer]:
+        return 200, await diff(*self._place(request), patch=request.query.get("patch") != "0")
 
 
 async def serve_host_api(
     api: HostApi, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Serve until cancelled; started with the base URL."""
-    listeners = await trio.open_tcp_listeners(api.config.api_port, host=api.config.api_host)
-    port = listeners[0].socket.getsockname()[1]
-    limiter = trio.CapacityLimiter(CONNECTIONS)
-    task_status.started(f"http://{api.config.api_host}:{port}")
-    await trio.serve_listeners(partial(_connection, api, limiter), listeners)
-
-
-async def _connection(api: HostApi, limiter: trio.CapacityLimiter, stream: trio.SocketStream) -> None:
-    async with stream, limiter:
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
-        try:
-            while connection.states == {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}:
-                with trio.fail_after(REQUEST_WITHIN):
-                    await _exchange(api, connection, stream)
-                if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
-                    return
-                connection.start_next_cycle()
-        except (
-            h11.RemoteProtocolError,
-            trio.TooSlowError,
-            trio.BrokenResourceError,
-            trio.ClosedResourceError,
-        ):
-            return
-
-
-async def _exchange(api: HostApi, connection: h11.Connection, stream: trio.SocketStream) -> None:
-    request = await _next(connection, stream)
-    if not isinstance(request, h11.Request):
-        return
-    while not isinstance(await _next(connection, stream), h11.EndOfMessage):
-        pass
-    headers = dict(request.headers)
-    status, answer = 200, None
-    try:
-        if not api.allows(headers.get(b"host", b"")):
-            raise Bad(421, "this host does not answer to that name")
-        if request.method != b"GET":
-            raise Bad(404, "only GET is served here")
-        answer = await api.answer(request.target.decode("latin1"), headers)
-    except Bad as bad:
-        status, answer = bad.status, {"error": str(bad)}
-    body = json.dumps(answer).encode()
-    head = [("content-type", "application/json"), ("content-length", str(len(body)))]
-    for event in (h11.Response(status_code=status, headers=head), h11.Data(data=body), h11.EndOfMessage()):
-        await stream.send_all(connection.send(event) or b"")
-
-
-async def _next(connection: h11.Connection, stream: trio.SocketStream) -> object:
-    while True:
-        event = connection.next_event()
-        if event is not h11.NEED_DATA:
-            return event
-        connection.receive_data(await stream.receive_some(HEAD_LIMIT))
+    """Serve until cancelled; started with the base URL. Raises `Refused` when it cannot listen."""
+    await serve_http(api.answer, api.config.api_host, api.config.api_port, task_status=task_status)

@@ -6,8 +6,10 @@ neither a crash of this daemon nor one of relay loses or changes it.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import trio
 
@@ -17,6 +19,8 @@ from relay.client import Client, Overloaded, Refused, RelayError, Unauthorized
 from ._files import read_json, remove, write_json
 
 __all__ = ["Outbox"]
+
+log = logging.getLogger(__name__)
 
 RETRY = 1.0  # seconds
 
@@ -35,7 +39,10 @@ class Outbox:
     def pending(self) -> dict[str, Any]:
         """What is still to be reported, by command."""
         files = sorted(self._directory.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        return {path.stem: outcome for path in files if (outcome := read_json(path)) is not None}
+        return {unquote(path.stem): outcome for path in files if (outcome := read_json(path)) is not None}
+
+    def __contains__(self, command_id: str) -> bool:
+        return self._path(command_id).exists()
 
     async def deliver(self, relay: Client) -> None:
         """Report what is here, and whatever comes, for ever."""
@@ -53,12 +60,12 @@ class Outbox:
             await relay.patch_command(command_id, wire.decode(wire.PatchCommand, outcome))
         except (Overloaded, Unauthorized):
             return False
-        except Refused:
-            pass  # it ended otherwise meanwhile, or is unknown: nothing is left to report
+        except Refused as error:  # it ended otherwise meanwhile, or is unknown: nothing is left to report
+            log.warning("relay does not want the outcome of %s: %s", command_id, error)
         except RelayError:
             return False
         remove(self._path(command_id))
         return True
 
     def _path(self, command_id: str) -> Path:
-        return self._directory / f"{command_id}.json"
+        return self._directory / f"{quote(command_id, safe='')}.json"

@@ -1,8 +1,14 @@
-"""What a host does for relay: one function per type of command (2.4, 2.5, 2.8, 2.14, 2.22, 2.23)."""
+"""What a host does for relay: one function per type of command (2.4, 2.5, 2.8, 2.14, 2.22, 2.23).
+
+Every command may be carried out again after a crash: a spawn finds its session by the spawn request, a merge its
+landing by the fence, and what was stopped or removed is gone already.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -13,8 +19,12 @@ import trio
 
 from relay import wire
 
+from ._git import GitError
 from ._problems import Refused
+from ._processes import Life
+from .admission import head_room
 from .config import Config
+from .diagnosis import log_tail
 from .merging import land
 from .paths import inside
 from .repolock import RepositoryLocks
@@ -24,9 +34,20 @@ from .worktrees import Request, resolve
 
 __all__ = ["Workshop"]
 
+log = logging.getLogger(__name__)
+
+Result = dict[str, Any]
+
 GRACE = 10.0  # seconds an agent has to end
 LONGEST_GRACE = 60.0
 SESSION_NAME = 80  # bytes
+KEYS = ("agentId", "policyName", "spawnRequestId", "tmuxSession", "sessionName")
+NOT_FOUND: Result = {
+    "targetNotFound": True,
+    "stopped": False,
+    "wasRunning": False,
+    "error": "no session of this host fits the command; GET /api/orchestrators lists the agents of each host",
+}
 
 
 class Workshop:
@@ -36,8 +57,7 @@ class Workshop:
         self._config = config
         self._sessions = sessions
         self._locks = locks
-        self._slots = trio.CapacityLimiter(config.spawns)
-        self._kinds: Mapping[str, Callable[[wire.Command], Awaitable[dict[str, Any]]]] = {
+        self._kinds: Mapping[str, Callable[[wire.Command], Awaitable[Result]]] = {
             "agent.spawn": self._spawn,
             "agent.shutdown": self._shutdown,
             "agent.restart": self._restart,
@@ -46,31 +66,51 @@ class Workshop:
             "workspace.reconcile": self._workspace(reconcile),
         }
 
-    async def do(self, command: wire.Command) -> dict[str, Any]:
+    async def do(self, command: wire.Command) -> Result:
         """The result of the command. Never raises for what went wrong with it."""
         kind = self._kinds.get(command.type)
         if kind is None:
             return {"error": f"this host does not know commands of type {command.type}"}
         try:
             return await kind(command)
-        except (Refused, wire.Invalid, ValueError, KeyError, OSError) as error:
+        except (Refused, GitError, ValueError, OSError) as error:
             return {"error": str(error) or type(error).__name__}
+        except Exception as error:
+            log.exception("command %s", command.id)
+            return {"error": f"{type(error).__name__}: {error}"}
 
     # -- agents
 
-    async def _spawn(self, command: wire.Command) -> dict[str, Any]:
-        asked = wire.decode(wire.SpawnAgent, command.params)
-        if asked.provider not in self._config.providers:
-            raise Refused(f"this host does not offer provider {asked.provider}")
-        async with self._slots:
-            known = self._sessions.find({"spawnRequestId": asked.spawn_request_id})
-            session = known or await self._launch(asked)
-            await self._sessions.registered(session)
-        return self._result(session)
+    async def _spawn(self, command: wire.Command) -> Result:
+        session = await self._spawned(command.params)
+        if not await self._sessions.registered(session) and (why := await self._over(session)):
+            return {"error": why}
+        return self._managed(session)
 
-    async def _launch(self, asked: wire.SpawnAgent) -> Session:
-        request_id = asked.spawn_request_id or f"sp_{uuid4()}"
+    async def _spawned(self, params: Mapping[str, Any]) -> Session:
+        """The session of this spawn request: the one that is there, or a new one (2.5-6)."""
+        asked = wire.decode(wire.SpawnAgent, dict(params))
+        request_id = asked.spawn_request_id or f"sp_{uuid4().hex}"
+        if known := self._sessions.find({"spawnRequestId": request_id}):
+            return known
+        if asked.provider not in self._config.providers:
+            raise Refused(f"this host does not offer provider {asked.provider}; it has {self._providers()}")
+        await head_room(self._config)
         label = asked.label or f"session-{request_id[-8:]}"
+        workspace = await self._resolved(asked, request_id, label)
+        if known := self._sessions.find({"spawnRequestId": request_id}):
+            return known
+        launch = self._launch(asked, request_id, label, workspace)
+        try:
+            return self._sessions.start(launch)
+        except Refused:
+            await self._give_back(launch.workspace)
+            raise
+
+    def _providers(self) -> str:
+        return ", ".join(self._config.providers)
+
+    async def _resolved(self, asked: wire.SpawnAgent, request_id: str, label: str) -> wire.WorkspaceReport:
         request = Request(
             cwd=Path(asked.cwd or self._config.base_dir),
             mode=asked.workspace_mode or wire.WorkspaceMode.INHERIT,
@@ -78,18 +118,12 @@ class Workshop:
             owner=asked.policy_name or label,
             scheduled=asked.policy_name is not None,
         )
-        workspace = await resolve(request, self._config.base_dir, self._locks)
-        agent_id = asked.agent_id or f"{self._config.hostname}-{asked.provider}-{label}-{request_id[-8:]}"
-        return self._sessions.start(self._plan(asked, request_id, agent_id, label, workspace))
+        return await resolve(request, self._config.base_dir, self._locks)
 
-    def _plan(
-        self,
-        asked: wire.SpawnAgent,
-        request_id: str,
-        agent_id: str,
-        label: str,
-        workspace: wire.WorkspaceReport,
+    def _launch(
+        self, asked: wire.SpawnAgent, request_id: str, label: str, workspace: wire.WorkspaceReport
     ) -> Launch:
+        short = hashlib.sha256(request_id.encode()).hexdigest()[:8]
         told = wire.to_json(workspace)
         environment = {
             **(asked.env or {}),
@@ -107,12 +141,11 @@ class Workshop:
             "AGENT_RELAY_PROVIDER_ARGS_JSON": json.dumps(asked.provider_args),
             "AGENT_RELAY_PROVIDER_CONFIG_JSON": json.dumps(asked.provider_config or {}),
             "AGENT_RELAY_WORKSPACE_JSON": json.dumps(told),
-            "AGENT_RELAY_WORKSPACE_MODE": workspace.mode,
-            "AGENT_RELAY_TMUX_SESSION": "",
+            "AGENT_RELAY_WORKSPACE_MODE": workspace.mode.value,
         }
         return Launch(
             name=_session_name(self._config.prefix, asked.provider, label, request_id),
-            agent_id=agent_id,
+            agent_id=asked.agent_id or f"{self._config.hostname}-{asked.provider}-{label}-{short}",
             provider=asked.provider.value,
             cwd=workspace.worktree_path or workspace.source_cwd or str(self._config.base_dir),
             label=asked.label,
@@ -123,62 +156,122 @@ class Workshop:
             environment=environment,
         )
 
-    def _result(self, session: Session) -> dict[str, Any]:
-        return {"managedAgents": [wire.to_json(self._sessions.entry(session))]}
+    async def _over(self, session: Session) -> str | None:
+        """Why the session came to nothing; None when it runs, or will be started again."""
+        name = session.launch.name
+        if session.life() is not Life.DEAD:
+            return None
+        self._sessions.look()
+        if name in self._sessions.live:
+            return None
+        await self._give_back(session.launch.workspace)
+        said = log_tail(self._sessions.log_file(name), 3) or "its log is empty"
+        return f"the runner ended before it had registered: {said}"
 
-    async def _shutdown(self, command: wire.Command) -> dict[str, Any]:
+    async def _give_back(self, workspace: Mapping[str, Any]) -> None:
+        """Remove the worktree of a spawn that came to nothing, if nothing is in it."""
+        if "worktreePath" in workspace:
+            merge = Merge.read(
+                {**workspace, "workspaceId": workspace.get("id")}, occupant=self._sessions.occupant
+            )
+            async with self._locks.hold(merge.repo_root):
+                await cleanup(merge)
+
+    def _managed(self, session: Session) -> Result:
+        return {"managedAgents": [wire.to_json(session.entry)]}
+
+    async def _shutdown(self, command: wire.Command) -> Result:
         session = self._named(command)
         if session is None:
-            return {"targetNotFound": True, "error": "no session of this host matches the command"}
-        stopped = await self._sessions.stop(session, _grace(command))
-        facts = {"stopped": stopped, "wasRunning": True, "sessionName": session.launch.name}
-        return facts if stopped else {**facts, "error": "it could not be stopped"}
+            return dict(NOT_FOUND)
+        stopped = await self._sessions.stop(session, _grace(command.params))
+        return self._ended(session, stopped=stopped)
 
-    async def _restart(self, command: wire.Command) -> dict[str, Any]:
-        session = self._named(command)
-        if session is None:
-            return {"targetNotFound": True, "error": "no session of this host matches the command"}
-        if not await self._sessions.stop(session, _grace(command)):
-            return {"stopped": False, "wasRunning": True, "error": "it could not be stopped"}
-        again = self._sessions.start(session.launch)
-        registered = await self._sessions.registered(again)
-        facts = {"stopped": True, "wasRunning": True, "restarted": registered, **self._result(again)}
-        return facts if registered else {**facts, "error": "its successor did not register in time"}
+    async def _restart(self, command: wire.Command) -> Result:
+        """With `restartSpawn` a successor must stand before its predecessor goes (3.7); else the same session again."""
+        old, wish = self._named(command), command.params.get("restartSpawn")
+        if isinstance(wish, dict) and (
+            old is None or wish.get("spawnRequestId") != old.launch.spawn_request_id
+        ):
+            return await self._replaced(old, wish, _grace(command.params))
+        if old is None:
+            return dict(NOT_FOUND)
+        new = await self._sessions.restart(old, _grace(command.params))
+        facts = self._ended(old, stopped=new is not None)
+        if new is None:
+            return facts
+        if not await self._sessions.registered(new):
+            return {**facts, "restarted": False, "error": "the agent did not register again in time"}
+        return {**facts, "restart": True, "restarted": True, **self._managed(new)}
+
+    async def _replaced(self, old: Session | None, wish: Mapping[str, Any], grace: float) -> Result:
+        new = await self._successor(wish)
+        facts: Result = {"stopped": False, "wasRunning": False}
+        if old is not None:
+            stopped = old.launch.name not in self._sessions.live or await self._sessions.stop(old, grace)
+            facts = self._ended(old, stopped=stopped)
+        return {**facts, "restart": True, "restarted": True, **self._managed(new)}
+
+    async def _successor(self, wish: Mapping[str, Any]) -> Session:
+        """Raises `Refused` when it does not stand; then it is gone again, and its predecessor untouched."""
+        session = await self._spawned(wish)
+        registered = await self._sessions.registered(session)
+        await trio.sleep(self._config.settle)
+        if registered and session.life() is Life.ALIVE:
+            return session
+        why = await self._over(session)
+        await self._sessions.stop(session, 2.0)
+        raise Refused(why or "the successor did not register in time; its predecessor goes on")
+
+    def _ended(self, session: Session, *, stopped: bool) -> Result:
+        launch = session.launch
+        facts = {
+            "stopped": stopped,
+            "wasRunning": True,
+            "policyName": launch.policy_name,
+            "spawnRequestId": launch.spawn_request_id,
+            "sessionName": launch.name,
+            "tmuxSession": launch.name,
+            "error": None if stopped else f"process {session.pid} of {launch.agent_id} could not be stopped",
+        }
+        return {name: value for name, value in facts.items() if value is not None}
 
     def _named(self, command: wire.Command) -> Session | None:
-        keys = ("agentId", "policyName", "spawnRequestId", "tmuxSession", "sessionName")
-        if not any(command.params.get(key) for key in keys):
-            raise Refused(
-                "the command names no agent; give agentId, policyName, spawnRequestId or tmuxSession"
-            )
+        if not any(command.params.get(key) for key in KEYS):
+            raise Refused(f"the command names no agent: give one of {', '.join(KEYS)}")
         return self._sessions.find(command.params)
 
     # -- workspaces
 
     def _workspace(
-        self, work: Callable[[Merge], Awaitable[dict[str, Any]]]
-    ) -> Callable[[wire.Command], Awaitable[dict[str, Any]]]:
-        async def do(command: wire.Command) -> dict[str, Any]:
-            merge = Merge.read(command.params, command.id)
+        self, work: Callable[[Merge], Awaitable[Result]]
+    ) -> Callable[[wire.Command], Awaitable[Result]]:
+        async def do(command: wire.Command) -> Result:
+            merge = Merge.read(command.params, command.id, self._sessions.occupant)
+            facts = {"workspaceId": merge.workspace_id, "status": "review_requested", "removed": False}
+            base_dir = self._config.base_dir
             for path in (merge.repo_root, merge.worktree):
-                if not inside(self._config.base_dir, Path(path)):
-                    raise Refused(f"{path} is not inside this host's base directory {self._config.base_dir}")
+                if not inside(base_dir, Path(path)):
+                    return {**facts, "error": f"{path} is not inside this host's base directory {base_dir}"}
             if not Path(merge.repo_root).is_dir():
-                raise Refused(f"there is no repository {merge.repo_root} on this host")
+                return {**facts, "error": f"there is no repository {merge.repo_root} on this host"}
             async with self._locks.hold(merge.repo_root):
                 return await work(merge)
 
         return do
 
 
-def _grace(command: wire.Command) -> float:
-    asked = command.params.get("timeoutMs")
+def _grace(params: Mapping[str, Any]) -> float:
+    """Seconds to wait before killing (2.8-4)."""
+    asked = params.get("timeoutMs")
     if isinstance(asked, int) and not isinstance(asked, bool) and asked > 0:
         return min(asked / 1000 + 8, LONGEST_GRACE)
-    return 2.0 if command.params.get("graceful") is False else GRACE
+    return 2.0 if params.get("graceful") is False else GRACE
 
 
 def _session_name(prefix: str, provider: str, label: str, request_id: str) -> str:
+    """`<prefix>-<provider>-<label>-<last 8 of the request>`, and a digest where that is not the whole truth (2.5-4)."""
     name = f"{prefix}-{provider}-{label}-{request_id[-8:]}".lower()
     safe = re.sub(r"[^a-z0-9_-]+", "-", name)
-    return safe if len(safe) <= SESSION_NAME else f"{safe[: SESSION_NAME - 9]}-{request_id[-8:]}"
+    digest = hashlib.sha256(f"{label}/{request_id}".encode()).hexdigest()[:8]
+    return safe if safe == name and len(safe) <= SESSION_NAME else f"{safe[: SESSION_NAME - 9]}-{digest}"
