@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from repositories import Repo, new_repository
+from checkouts import Repo, new_repository
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from repositories import Repo
+from checkouts import Repo
 
 from relay.orchestrator.gitstate import diff, preview, probe, state
 from relay.orchestrator.landed import Landed, contained

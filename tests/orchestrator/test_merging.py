@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from repositories import Repo
+from checkouts import Repo
 
 from relay import wire
 from relay.orchestrator import fence, merging

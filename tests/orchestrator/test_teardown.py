@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
-from repositories import Repo
+from checkouts import Repo
 
 from relay import wire
 from relay.orchestrator import teardown

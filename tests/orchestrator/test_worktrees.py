@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from repositories import Repo
+from checkouts import Repo
 
 from relay import wire
 from relay.orchestrator import Refused
