@@ -83,6 +83,7 @@ class Play:
                 "all work landed", lambda: all(self._did(name, "landed") for name in self.plan.team)
             )
             await self.until("the last message received", self._all_received)
+            await self._all_read(client)
             await self._dismiss(client)
             nursery.cancel_scope.cancel()
 
@@ -134,6 +135,13 @@ class Play:
         await trio.sleep(1)
         self.stage.start_server()
         await self._until_answering("back, on the same database")
+
+    async def _all_read(self, client: Client) -> None:
+        """A receipt comes before its read mark; that must have arrived, too."""
+        self._waits_for = "every message marked as read"
+        for name in self.plan.team:
+            while await client.messages(for_=name, unread=True):
+                await trio.sleep(LOOK)
 
     async def _dismiss(self, client: Client) -> None:
         """Asks the host to end the agents; what does not end is ended with the stage."""
