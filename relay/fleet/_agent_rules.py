@@ -26,7 +26,7 @@ from ._agent_protocol import (
     SetTags,
 )
 from ._audit import audit
-from ._errors import Conflict, NotFound
+from ._errors import Conflict, Invalid, NotFound
 from ._moment import Moment
 from ._records import text_of
 
@@ -138,12 +138,22 @@ def _register(card: wire.Agent | None, asked: wire.RegisterAgent, moment: Moment
 
 def _heartbeat(card: wire.Agent, beat: Heartbeat, moment: Moment) -> Outcome:
     _guard(card, beat.instance)
-    meta = {**card.meta, **beat.meta} if beat.meta else card.meta
+    meta = _merged(card.meta, beat.meta) if beat.meta else card.meta
     after = attrs.evolve(card, last_seen=moment.at, meta=meta)
     if card.status in LIVE:
         return after, Decision(reply=after)
     after = _moved(after, beat.status or _alive(card))
     return after, _announced(after, after)
+
+
+def _merged(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of both; together they are bound by the limit of one."""
+    merged = {**before, **given}
+    try:
+        wire.decode(wire.Heartbeat, {"meta": merged})
+    except wire.Invalid as error:
+        raise Invalid(str(error)) from None
+    return merged
 
 
 def _set(card: wire.Agent, after: wire.Agent, moment: Moment) -> Outcome:

@@ -18,6 +18,7 @@ from ._records import text_of
 __all__ = ["audit", "record_activity"]
 
 LONGEST = 2 * 240  # bytes of UTF-16: what the record's texts may hold
+SHORT = 120  # characters that fit in any case
 
 
 def audit(
@@ -37,15 +38,14 @@ def audit(
     """The row of one audit record, and its `activity.created`."""
     record = wire.Activity(
         id=moment.next_id("activity"),
-        # Its end is what makes it unique.
-        client_id=_units(client_id)[-LONGEST:].decode("utf-16-le", "ignore"),
+        client_id=_end(client_id),
         kind=kind,
-        title=_units(title)[:LONGEST].decode("utf-16-le", "ignore"),
+        title=_start(title),
         body=body,
-        meta=meta,
+        meta=_start(meta) if meta is not None else None,
         icon=icon,
         view=view,
-        agent_id=agent_id,
+        agent_id=_start(agent_id) if agent_id is not None else None,
         message_id=message_id,
         metadata=dict(metadata) if metadata is not None else None,
         created_at=moment.at,
@@ -71,5 +71,18 @@ def record_activity(record: wire.Activity, moment: Moment) -> tuple[Write, Event
     return write, Event("activity.created", "server", str(record.id), known)
 
 
-def _units(text: str) -> bytes:
-    return text.encode("utf-16-le", "replace")
+def _start(text: str) -> str:
+    return (
+        text
+        if len(text) <= SHORT
+        else text.encode("utf-16-le", "replace")[:LONGEST].decode("utf-16-le", "ignore")
+    )
+
+
+def _end(text: str) -> str:
+    """The end of a client id is what makes it unique."""
+    return (
+        text
+        if len(text) <= SHORT
+        else text.encode("utf-16-le", "replace")[-LONGEST:].decode("utf-16-le", "ignore")
+    )

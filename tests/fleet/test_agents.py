@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from relay import wire
 from relay.actors import System, open_system, virtual_wall
-from relay.fleet import Conflict, Fleet, NotFound, agents, open_fleet
+from relay.fleet import Conflict, Fleet, Invalid, NotFound, agents, open_fleet
 from relay.store import Store, open_store
 
 A = wire.AgentStatus
@@ -303,6 +303,14 @@ async def test_the_end_of_an_earlier_session_is_no_news(
     assert not await fleet.agents["a1"].ask(agents.Exited(gone))
     assert agents.get_agent(fleet.store, "a1").status is A.ONLINE
     assert not await fleet.agents["nobody"].ask(agents.Exited(gone))
+
+
+@pytest.mark.spec("M-I29", "O-04")
+async def test_heartbeats_cannot_make_a_card_too_large(fleet: Fleet) -> None:
+    await register(fleet, meta={"a": "x" * 40_000})
+    with pytest.raises(Invalid):
+        await fleet.agents["a1"].ask(agents.Heartbeat(meta={"b": "y" * 40_000}))
+    assert (await fleet.agents["a1"].ask(agents.Heartbeat(meta={"a": "y"}))).meta == {"a": "y"}
 
 
 async def test_lists_are_filtered_and_ordered(fleet: Fleet) -> None:

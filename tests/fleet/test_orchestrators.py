@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 from fleetlog import Log
+from trio.testing import wait_all_tasks_blocked
 
 from relay import wire
 from relay.actors import System
@@ -95,7 +96,7 @@ async def test_a_silent_host_goes_offline_with_its_identity_and_comes_back(fleet
     assert agents.get_agent(fleet.store, "orchestrator-h1").status is wire.AgentStatus.OFFLINE
     assert [e["data"]["status"] for e in log.events("orchestrator.status")] == ["online", "offline"]
     await beat(fleet)
-    await fleet.system.idle()
+    await wait_all_tasks_blocked()
     assert status(fleet) is ONLINE
     assert agents.get_agent(fleet.store, "orchestrator-h1").status is wire.AgentStatus.ONLINE
 
@@ -116,8 +117,7 @@ async def test_an_identity_whose_host_is_gone_does_not_stay_online(system: Syste
         card = wire.RegisterAgent(id="orchestrator-h7", kind=wire.AgentKind.ORCHESTRATOR)
         await fleet.agents[card.id].ask(agents.Register(card))
     async with open_fleet(system, store) as fleet:
-        await system.idle()
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert agents.get_agent(store, "orchestrator-h7").status is wire.AgentStatus.OFFLINE
 
 
