@@ -83,9 +83,10 @@ class Remove(Ask[AgentProtocol, None]):
 
 @attrs.frozen
 class Exited(Ask[AgentProtocol, bool]):
-    """A host reports that the agent's session ended; `succeeded` when another one of it already runs there.
+    """A host reports that a session of the agent ended; `succeeded` when the host goes on with another one.
 
-    The answer says whether the report was news.
+    It is audited once. The agent goes offline unless its card describes a later session. The answer says whether the
+    report was news.
     """
 
     report: wire.ExitedAgent

@@ -210,9 +210,8 @@ def _set_tags(card: wire.Agent, tags: list[str], moment: Moment) -> Outcome:
 
 def _exited(card: wire.Agent, message: Exited, moment: Moment) -> Outcome:
     report = message.report
-    if not _same_session(card, report):
-        return card, Decision(reply=False)
-    after = card if message.succeeded else _moved(card, OFFLINE)
+    goes_on = message.succeeded or not _same_session(card, report)
+    after = card if goes_on else _moved(card, OFFLINE)
     how = f"signal {report.signal}" if report.signal else f"exit code {report.exit_code}"
     record = audit(
         moment,

@@ -296,12 +296,13 @@ async def test_an_ended_session_takes_its_agent_offline_once(fleet: Fleet, log: 
         wire.ExitedAgent(agent_id="a1", spawn_request_id="sp_1", detected_at=wire.Instant(0.5)),
     ],
 )
-async def test_the_end_of_an_earlier_session_is_no_news(
+async def test_the_end_of_an_earlier_session_is_noted_and_takes_nobody_offline(
     fleet: Fleet, log: Log, gone: wire.ExitedAgent
 ) -> None:
     await register(fleet, meta={"spawnRequestId": "sp_1", "startedAt": 1_000})
-    assert not await fleet.agents["a1"].ask(agents.Exited(gone))
+    assert await fleet.agents["a1"].ask(agents.Exited(gone))
     assert agents.get_agent(fleet.store, "a1").status is A.ONLINE
+    assert len(log.audits("server-agent-a1-exited-")) == 1
     assert not await fleet.agents["nobody"].ask(agents.Exited(gone))
 
 
