@@ -111,10 +111,22 @@ def orchestrator(
         ) from error
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def runner(arguments: tuple[str, ...]) -> None:
-    """Run one agent; the orchestrator starts this."""
+@click.pass_context
+def runner(context: click.Context, arguments: tuple[str, ...]) -> None:
+    """Run one agent and keep it connected. The host daemon starts these; `relay runner --help` lists the options."""
+    from relay.runner import BadOptions, read_options, run
+
+    _log()
+    try:
+        with ungrouped():
+            code = run(read_options(list(arguments)))
+    except BadOptions as error:
+        raise Failure("the runner cannot start", why=str(error), then="relay runner --help") from error
+    context.exit(code)
 
 
 def _log() -> None:
