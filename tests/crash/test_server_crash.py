@@ -41,12 +41,13 @@ class Server:
     def start(self) -> None:
         import os
 
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "relay", "serve", "--database", str(self.database), "--port", str(self.port)],
-            env={**os.environ, "RELAY_HOME": str(self.home), "AGENT_RELAY_TOKEN": TOKEN},
-            stdout=(self.home / "server.log").open("ab"),
-            stderr=subprocess.STDOUT,
-        )
+        with (self.home / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "relay", "serve", "--database", str(self.database), "--port", str(self.port)],
+                env={**os.environ, "RELAY_HOME": str(self.home), "AGENT_RELAY_TOKEN": TOKEN},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def kill(self) -> None:
         assert self.process is not None
