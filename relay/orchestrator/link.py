@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import random
 from typing import Any
 
@@ -24,11 +24,18 @@ from relay.client import Client, Overloaded, Refused, RelayError
 
 from .config import Config
 
-__all__ = ["Link"]
+__all__ = ["Link", "pauses"]
 
 log = logging.getLogger(__name__)
 
 DEGRADED_AFTER = 5  # failures in a row
+
+
+def pauses(first: float, most: float) -> Iterator[float]:
+    """Seconds to wait after one failure and the next, for ever."""
+    while True:
+        yield first
+        first = min(most, first * 2)
 
 
 class Link:
@@ -73,10 +80,10 @@ class Link:
 
     async def _register(self, card: wire.RegisterOrchestrator) -> None:
         config = self._config
-        pause, most = config.register_first, config.register_most
+        first, most = config.register_first, config.register_most
         if self._known:
-            pause, most = config.reconnect_first, config.reconnect_most
-        while True:
+            first, most = config.reconnect_first, config.reconnect_most
+        for pause in pauses(first, most):
             try:
                 await self._relay.register_orchestrator(card)
             except RelayError as error:
@@ -85,7 +92,6 @@ class Link:
                 self._succeeded()
                 return
             await trio.sleep(pause + random() * min(1.0, pause / 4))
-            pause = min(most, pause * 2)
 
     async def _beat(self, card: wire.RegisterOrchestrator) -> None:
         """Heartbeats while they are answered."""

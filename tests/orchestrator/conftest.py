@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkouts import Repo, new_repository
+from hosts import Host, opened
 
 
 @pytest.fixture
@@ -39,3 +41,10 @@ def origin(repo: Repo, tmp_path: Path) -> Repo:
     repo.git("fetch", "-q", "origin")
     repo.git("branch", "-q", "--set-upstream-to=origin/main", "main")
     return Repo(path)
+
+
+@pytest.fixture
+async def host(server: Any, repo: Repo, base_dir: Path, tmp_path: Path) -> AsyncIterator[Host]:
+    """A host whose daemon the test starts, beside a server."""
+    async with opened(tmp_path / "host", base_dir, repo, server.base_url, server.token) as host:
+        yield host

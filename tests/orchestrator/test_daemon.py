@@ -1,0 +1,420 @@
+"""The daemon on a real server: agents are started, kept, and ended, whoever dies in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import trio
+from checkouts import Repo
+from hosts import Host, until
+
+from relay import wire
+from relay.orchestrator.link import pauses
+from relay.orchestrator.outbox import Outbox
+
+SUCCEEDED, FAILED = wire.CommandStatus.SUCCEEDED, wire.CommandStatus.FAILED
+
+
+def alive(pid: int | None) -> bool:
+    assert pid
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+# -- spawning
+
+
+@pytest.mark.spec("R-87", "R-I24")
+async def test_a_spawn_starts_an_agent_in_a_worktree_of_its_own(host: Host):
+    statuses = []
+    async with host.running():
+        command = await host.ask("agent.spawn", **host.wish("ada"))
+
+        async def ended() -> bool:
+            now = await host.relay.command(command.id)
+            statuses.append(now.status)
+            return now.status.final
+
+        await until(ended)
+        done = await host.relay.command(command.id)
+        entry = await host.rostered("ada")
+        assert done.status is SUCCEEDED
+        assert list(dict.fromkeys(statuses))[-1] is SUCCEEDED
+        assert done.result is not None
+        assert done.result["managedAgents"][0]["agentId"] == "ada"
+        assert (entry.session_name, entry.spawn_request_id) == ("ar-command-ada-sp_ada", "sp_ada")
+        assert entry.workspace is not None
+        assert entry.workspace.branch == "agent/ada/ada"
+        assert entry.cwd == entry.workspace.worktree_path
+        assert alive(entry.pid)
+        row = await host.relay.workspace("sp_ada")
+        assert (row.agent_id, row.status, row.worktree_path) == ("ada", "active", entry.cwd)
+        agent = await host.relay.agent("ada")
+        assert agent.status in {"online", "idle"}
+
+
+@pytest.mark.spec("R-89", "R-I39", "R-I41")
+async def test_the_same_spawn_request_is_one_session(host: Host):
+    async with host.running():
+        commands = [await host.ask("agent.spawn", **host.wish("ada")) for _ in range(3)]
+        ended = [await host.ended(command) for command in commands]
+        assert {command.status for command in ended} == {SUCCEEDED}
+        assert len({command.result["managedAgents"][0]["pid"] for command in ended if command.result}) == 1
+        assert len(await host.roster()) == 1
+
+
+@pytest.mark.spec("R-90", "R-I38")
+async def test_a_spawn_outside_the_base_directory_starts_nothing(host: Host):
+    evil = Path(f"{host.config.base_dir}-evil")
+    evil.mkdir()
+    async with host.running():
+        command = await host.done("agent.spawn", **host.wish("ada", cwd=str(evil), workspaceMode="shared"))
+        assert command.status is FAILED
+        assert "base directory" in (command.error or "")
+        assert await host.roster() == []
+
+
+async def test_a_runner_that_cannot_start_fails_the_spawn_and_leaves_no_worktree(host: Host):
+    async with host.running():
+        command = await host.done("agent.spawn", **host.wish("ada", providerConfig={}))
+        assert command.status is FAILED
+        assert "AGENT_RELAY_PROVIDER_CONFIG_JSON" in (command.error or "")
+        assert host.repo.git("worktree", "list").count("\n") == 0
+        assert host.repo.git("branch", "--list", "agent/*") == ""
+        await until(lambda: not list((host.config.state / "sessions").iterdir()))
+
+
+@pytest.mark.spec("R-91", "R-I40")
+async def test_a_runner_that_does_not_register_in_time_only_frees_its_slot(host: Host):
+    async with host.running(registration=0.01, spawns=1):
+        commands = [await host.ask("agent.spawn", **host.wish(name)) for name in ("ada", "ben")]
+        assert [(await host.ended(command)).status for command in commands] == [SUCCEEDED, SUCCEEDED]
+        assert {(await host.rostered(name)).agent_id for name in ("ada", "ben")} == {"ada", "ben"}
+
+
+@pytest.mark.spec("R-88", "R-92", "R-I40")
+async def test_spawns_take_turns_and_a_canceled_one_is_skipped(host: Host):
+    async with host.running(spawns=1):
+        names = ("ada", "ben", "cora")
+        commands = [await host.ask("agent.spawn", **host.wish(name)) for name in names]
+        await host.relay.cancel_command(commands[1].id)
+        ended = [await host.ended(command) for command in commands]
+        assert [command.status for command in ended] == [SUCCEEDED, wire.CommandStatus.CANCELED, SUCCEEDED]
+        assert (ended[0].updated_at or 0) < (ended[2].updated_at or 0)
+        assert {entry.agent_id for entry in await host.roster()} == {"ada", "cora"}
+
+
+@pytest.mark.spec("R-93")
+async def test_a_host_without_room_says_so(host: Host):
+    async with host.running(admission=True, free_memory=2**62, admission_limit=0.05):
+        command = await host.done("agent.spawn", **host.wish("ada"))
+        assert command.status is FAILED
+        assert "host-headroom-timeout" in (command.error or "")
+        assert host.repo.git("worktree", "list").count("\n") == 0
+
+
+async def test_an_unknown_command_fails(host: Host):
+    async with host.running():
+        assert (await host.done("agent.dance")).status is FAILED
+
+
+# -- deaths
+
+
+@pytest.mark.spec("R-94", "R-I44")
+async def test_a_killed_runner_is_reported_once_and_started_again(host: Host):
+    async with host.running():
+        first = await host.spawned("ada")
+        os.kill(first.pid or 0, signal.SIGKILL)
+        second = await host.rostered("ada", after=first.pid)
+        assert alive(second.pid)
+        assert (second.session_name, second.workspace) == (first.session_name, first.workspace)
+        (told,) = await until(lambda: host.exits("ada"))
+        assert "SIGKILL" in json.dumps(wire.to_json(told))
+        await until(lambda: not list((host.config.state / "exits").iterdir()))
+        await host.done("agent.shutdown", agentId="ada")
+        assert len(await host.exits("ada")) == 1
+
+
+async def test_a_runner_that_keeps_dying_is_given_up(host: Host, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("relay.orchestrator.sessions.RAPID_ALLOWED", 1)
+    async with host.running():
+        first = await host.spawned("ada")
+        os.kill(first.pid or 0, signal.SIGKILL)
+        second = await host.rostered("ada", after=first.pid)
+        os.kill(second.pid or 0, signal.SIGKILL)
+
+        async def gone() -> bool:
+            return await host.roster() == []
+
+        await until(gone)
+        assert Path(first.cwd or "").exists()
+
+
+async def test_a_runner_is_not_started_again_where_that_is_turned_off(host: Host):
+    async with host.running(restart=False):
+        entry = await host.spawned("ada")
+        os.kill(entry.pid or 0, signal.SIGKILL)
+
+        async def gone() -> bool:
+            return await host.roster() == []
+
+        await until(gone)
+        assert await until(lambda: host.exits("ada"))
+
+
+# -- the daemon ends and comes back
+
+
+async def test_agents_go_on_without_their_daemon(host: Host):
+    async with host.running():
+        first = await host.spawned("ada")
+    assert alive(first.pid)
+    async with host.running():
+        assert await host.rostered("ada") == first
+        command = await host.done("agent.spawn", **host.wish("ada"))
+        assert command.result is not None
+        assert command.result["managedAgents"][0]["pid"] == first.pid
+        assert await host.exits("ada") == []
+
+
+async def test_a_runner_killed_while_nobody_watched_is_started_again(host: Host):
+    async with host.running():
+        first = await host.spawned("ada")
+    os.kill(first.pid or 0, signal.SIGKILL)
+    await until(lambda: not alive(first.pid))
+    async with host.running():
+        second = await host.rostered("ada", after=first.pid)
+        assert second.workspace == first.workspace
+        assert await until(lambda: host.exits("ada"))
+
+
+async def test_a_runner_that_ended_while_nobody_watched_is_over(host: Host):
+    async with host.running():
+        first = await host.spawned("ada")
+    os.kill(first.pid or 0, signal.SIGTERM)
+    await until(lambda: not alive(first.pid))
+    async with host.running():
+
+        async def gone() -> bool:
+            return await host.roster() == []
+
+        await until(gone)
+
+
+@pytest.mark.spec("R-96", "R-I43")
+@pytest.mark.parametrize("damage", ["", "{", '{"launch": 1}', "[]"])
+async def test_a_damaged_record_is_made_again_from_the_process(host: Host, damage: str):
+    async with host.running():
+        first = await host.spawned("ada")
+    (record,) = (host.config.state / "sessions").iterdir()
+    record.write_text(damage)
+    async with host.running():
+        entry = await host.rostered("ada")
+        assert (entry.pid, entry.session_name, entry.cwd) == (first.pid, first.session_name, first.cwd)
+        assert (entry.workspace, entry.spawn_request_id) == (first.workspace, first.spawn_request_id)
+        assert alive(first.pid)
+
+
+async def test_a_process_started_just_before_a_crash_is_found(host: Host):
+    async with host.running():
+        first = await host.spawned("ada")
+    (record,) = (host.config.state / "sessions").iterdir()
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"pid": 0, "tick": None, "boot": ""}))
+    async with host.running():
+        assert (await host.rostered("ada")).pid == first.pid
+        command = await host.done("agent.spawn", **host.wish("ada"))
+        assert command.result is not None
+        assert command.result["managedAgents"][0]["pid"] == first.pid
+
+
+async def test_a_session_of_an_earlier_boot_is_not_started_again(host: Host):
+    async with host.running():
+        first = await host.spawned("ada")
+    os.kill(first.pid or 0, signal.SIGKILL)
+    (record,) = (host.config.state / "sessions").iterdir()
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"boot": "another"}))
+    async with host.running():
+
+        async def told() -> bool:
+            return await host.roster() == [] and bool(await host.exits("ada"))
+
+        await until(told)
+
+
+async def test_a_second_daemon_of_the_same_host_is_refused(host: Host):
+    from relay.orchestrator import Refused, serve
+
+    async with host.running() as config:
+        with pytest.raises(Refused, match="runs already"):
+            await serve(config)
+
+
+# -- ending and restarting agents
+
+
+@pytest.mark.spec("R-97")
+async def test_a_shutdown_of_an_unknown_agent_fails(host: Host):
+    async with host.running():
+        for kind in ("agent.shutdown", "agent.restart"):
+            command = await host.done(kind, agentId="nobody")
+            assert command.status is FAILED
+            assert command.result is not None
+            assert command.result["targetNotFound"] is True
+
+
+async def test_a_shutdown_that_names_nobody_is_refused(host: Host):
+    async with host.running():
+        entry = await host.spawned("ada")
+        assert (await host.done("agent.shutdown")).status is FAILED
+        assert alive(entry.pid)
+
+
+async def test_a_shutdown_ends_the_agent_and_is_no_news(host: Host):
+    async with host.running():
+        entry = await host.spawned("ada")
+        command = await host.done("agent.shutdown", policyName="none", spawnRequestId="sp_ada")
+        assert command.status is SUCCEEDED
+        assert command.result is not None
+        assert (command.result["stopped"], command.result["wasRunning"]) == (True, True)
+        assert not alive(entry.pid)
+        assert await host.exits("ada") == []
+        assert Path(entry.cwd or "").exists()
+
+
+@pytest.mark.spec("R-98")
+async def test_a_runner_that_does_not_listen_is_killed(host: Host):
+    async with host.running():
+        entry = await host.spawned("ada")
+        os.kill(entry.pid or 0, signal.SIGSTOP)
+        command = await host.done("agent.shutdown", agentId="ada", graceful=False)
+        assert command.status is SUCCEEDED
+        assert not alive(entry.pid)
+
+
+async def test_a_restart_keeps_agent_session_and_workspace(host: Host):
+    async with host.running():
+        first = await host.spawned("ada")
+        command = await host.done("agent.restart", agentId="ada")
+        assert command.status is SUCCEEDED
+        second = await host.rostered("ada", after=first.pid)
+        assert (second.session_name, second.workspace) == (first.session_name, first.workspace)
+        assert not alive(first.pid)
+        assert await host.exits("ada") == []
+
+
+@pytest.mark.spec("R-99")
+async def test_a_successor_that_does_not_stand_leaves_its_predecessor(host: Host):
+    async with host.running():
+        first = await host.spawned("ada")
+        wish = host.wish("ada", spawnRequestId="sp_next", providerConfig={})
+        command = await host.done("agent.restart", agentId="ada", restartSpawn=wish)
+        assert command.status is FAILED
+        assert alive(first.pid)
+        assert (await host.rostered("ada")).pid == first.pid
+
+
+async def test_a_successor_that_stands_takes_over(host: Host):
+    async with host.running():
+        first = await host.spawned("ada")
+        wish = host.wish("ada", spawnRequestId="sp_next")
+        command = await host.done("agent.restart", agentId="ada", restartSpawn=wish)
+        assert command.status is SUCCEEDED
+        second = await host.rostered("ada", after=first.pid)
+        assert second.spawn_request_id == "sp_next"
+        assert not alive(first.pid)
+
+
+# -- workspaces
+
+
+async def test_a_merge_asked_of_relay_lands_and_its_owner_goes_on(host: Host):
+    async with host.running():
+        entry = await host.spawned("ada")
+        tree = Repo(Path(entry.cwd or ""))
+        head = tree.commit("notes", "a\n")
+        wish = wire.WorkspaceAction(action=wire.WorkspaceVerb.MERGE, strategy=wire.Strategy.REBASE_FF)
+        answer = await host.relay.act("sp_ada", wish)
+        command = await host.ended(wire.decode(wire.Command, answer["command"]))
+        assert command.status is SUCCEEDED, command.error
+        assert command.result is not None
+        assert (command.result["status"], command.result["mergedSha"]) == ("active", head)
+        assert host.repo.tip("main") == head
+        assert (await host.relay.workspace("sp_ada")).status == "active"
+        assert await host.relay.merge_leases() == []
+
+
+async def test_a_repository_outside_the_base_directory_is_refused(host: Host, tmp_path: Path):
+    async with host.running():
+        for kind in ("workspace.merge", "workspace.cleanup", "workspace.reconcile"):
+            command = await host.done(
+                kind,
+                workspaceId="w1",
+                repoRoot=str(tmp_path),
+                worktreePath=str(tmp_path / "x"),
+                baseRef="main",
+            )
+            assert command.status is FAILED
+            assert "base directory" in (command.error or "")
+
+
+async def test_workspace_commands_that_make_no_sense_fail(host: Host):
+    root = str(host.repo.path)
+    async with host.running():
+        for params in (
+            {},
+            {"repoRoot": "repo", "worktreePath": root},
+            {"repoRoot": root, "worktreePath": root, "branch": 1},
+            {"repoRoot": str(host.config.base_dir / "none"), "worktreePath": root},
+            {"repoRoot": str(host.config.base_dir), "worktreePath": root},
+        ):
+            assert (await host.done("workspace.merge", **params)).status is FAILED
+        assert host.repo.git("worktree", "list").count("\n") == 0
+
+
+# -- relay goes and comes back
+
+
+@pytest.mark.spec("R-83")
+def test_registration_is_tried_at_ever_longer_intervals():
+    assert list(islice(pauses(5.0, 120.0), 7)) == [5, 10, 20, 40, 80, 120, 120]
+
+
+@pytest.mark.spec("R-125", "R-I23")
+async def test_an_outcome_is_reported_by_the_next_daemon_and_nothing_is_done_twice(host: Host):
+    async with host.running():
+        pass
+    command = await host.ask("agent.spawn", **host.wish("ada"))
+    for status in (wire.CommandStatus.ACCEPTED, wire.CommandStatus.RUNNING):
+        await host.relay.patch_command(command.id, wire.PatchCommand(status=status))
+    outbox = Outbox(host.config.state / "outbox")
+    outbox.put(command.id, wire.PatchCommand(status=SUCCEEDED, result={"fixed": True}))
+    async with host.running():
+        ended = await host.ended(command)
+        assert ended.result == {"fixed": True}
+        await until(lambda: not outbox.pending())
+        assert await host.roster() == []
+
+
+async def test_a_command_begun_by_an_earlier_daemon_is_finished(host: Host):
+    async with host.running():
+        pass
+    command = await host.ask("agent.spawn", **host.wish("ada"))
+    await host.relay.patch_command(command.id, wire.PatchCommand(status=wire.CommandStatus.ACCEPTED))
+    async with host.running():
+        assert (await host.ended(command)).status is SUCCEEDED
+        assert len(await host.roster()) == 1
+
+
+async def test_a_command_is_taken_up_as_soon_as_it_is_announced(host: Host):
+    async with host.running(poll=3_600.0):
+        await host.done("agent.dance")
+        with trio.fail_after(10):
+            await host.done("agent.dance")
