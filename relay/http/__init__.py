@@ -3,7 +3,4 @@
 from .api import routes as routes
 from .auth import TokenUnusable as TokenUnusable
 from .listening import CannotListen as CannotListen
-from .server import Ready as Ready
-from .server import Settings as Settings
-from .server import run as run
-from .server import serve as serve
+from .server import Ready as Ready, Settings as Settings, run as run, serve as serve

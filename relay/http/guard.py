@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 import attrs
@@ -33,14 +34,15 @@ __all__ = ["Guard", "Hosts", "Limits", "Refusal"]
 
 log = logging.getLogger(__name__)
 
-SECURITY_HEADERS: Mapping[bytes, bytes] = {
-    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
-    b"cross-origin-opener-policy": b"same-origin",
-    b"cross-origin-resource-policy": b"same-origin",
-    b"cache-control": b"no-store",
-}
+SECURITY_HEADERS = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+DOCUMENT_HEADERS = ((b"referrer-policy", b"no-referrer"), (b"cross-origin-opener-policy", b"same-origin"))
+NO_DOCUMENTS = (b"application/json", b"text/event-stream")
+KNOWN_HOSTS = 256  # Host values whose check is remembered
 OWN_SITES = (b"same-origin", b"none")
 HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?")
 
@@ -74,8 +76,9 @@ class Hosts:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = frozenset({"localhost", *(name.strip("[]").lower() for name in names)})
+        self.allow = lru_cache(KNOWN_HOSTS)(self._allow)
 
-    def allow(self, host: bytes) -> bool:
+    def _allow(self, host: bytes) -> bool:
         """Whether the value of a Host header names this server. Parsed and compared whole, never by prefix."""
         match = HOST.fullmatch(host.decode("latin1").lower())
         if match is None:
@@ -238,10 +241,7 @@ class _Sender:
     async def __call__(self, message: ASGISendEvent) -> None:
         if message["type"] == "http.response.start":
             self._begun = True
-            given = list(message["headers"])
-            names = {name.lower() for name, _ in given}
-            given += [pair for pair in SECURITY_HEADERS.items() if pair[0] not in names]
-            message = {**message, "headers": given}
+            message["headers"] = secured(message["headers"])
         await self._send(message)
 
     async def refuse(self, refusal: Refusal) -> None:
@@ -252,6 +252,16 @@ class _Sender:
         body: Any = {"type": "http.response.body", "body": _text(refusal), "more_body": False}
         await self(start)
         await self._send(body)
+
+
+def secured(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer with the security headers that it does not set itself."""
+    given = list(headers)
+    names = dict(given)
+    given += [header for header in SECURITY_HEADERS if header[0] not in names]
+    if names.get(b"content-type", b"").partition(b";")[0] not in NO_DOCUMENTS:
+        given += [header for header in DOCUMENT_HEADERS if header[0] not in names]
+    return given
 
 
 def _text(refusal: Refusal) -> bytes:

@@ -1,12 +1,16 @@
 """Hypercorn's connection handling with half the cost per request, kept behind a switch (`Settings.lean`).
 
-Three changes to `hypercorn.trio.tcp_server.TCPServer`, the only inner part of Hypercorn that is touched:
-- the head of an answer waits for its body and leaves in the same `send`;
+What is touched of Hypercorn's inside is `hypercorn.trio.tcp_server.TCPServer` and its `TaskGroup`:
+- the head of an answer waits for its body and leaves in the same write, which costs no switch of task when the socket
+  takes it at once; later parts of a streamed answer are written the usual way;
+- what the parser hands to the application costs no switch of task either;
 - idle connections are found by one sweeper, not by a task started and cancelled for every request;
 - a client that does not take its answer in time is dropped by that sweeper too, also where the kernel has no
   `TCP_USER_TIMEOUT`, and at once when the server stops.
 """
 
+import os
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,12 +18,17 @@ import hypercorn.trio.run
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, ConnectionState, Scope
+from hypercorn.utils import parse_socket_addr
 
 __all__ = ["LeanConfig"]
 
 SWEEP = 1.0  # seconds, at most, between two looks at all connections
 SWEEP_STOPPING = 0.05
+MOST_MESSAGES = 16  # from the parser to the application
 
 
 class LeanConfig(Config):
@@ -82,9 +91,35 @@ class _Connection(TCPServer):
     async def run(self) -> None:
         self.config.connections.add(self)
         try:
-            await super().run()
+            await self._serve()
+        except OSError:
+            pass
         finally:
             self.config.connections.discard(self)
+            await self._close()
+
+    async def _serve(self) -> None:
+        socket = self.stream.socket
+        client = parse_socket_addr(socket.family, socket.getpeername())
+        server = parse_socket_addr(socket.family, socket.getsockname())
+        async with _Tasks() as tasks:
+            self._task_group = tasks
+            state = ConnectionState(self.state)
+            self.protocol = ProtocolWrapper(
+                self.app,
+                self.config,
+                self.context,
+                tasks,
+                state,
+                False,
+                client,
+                server,
+                self.protocol_send,
+                "http/1.1",
+            )
+            await self.protocol.initiate()
+            self.idle_task.since = trio.current_time()
+            await self._read_data()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
@@ -102,7 +137,9 @@ class _Connection(TCPServer):
     async def _write(self, data: bytes) -> None:
         """Sends the withheld head, if any, and `data`. Cannot be cancelled, like the method it stands for: half an
         answer is none. The sweeper limits it."""
-        data, self._head = self._head + data, b""
+        head, self._head = self._head, b""
+        if head:
+            data = self._at_once(head + data)
         if not data:
             return
         async with self.send_lock:
@@ -114,6 +151,15 @@ class _Connection(TCPServer):
                 await self.protocol.handle(Closed())
             finally:
                 self.writing_since = None
+
+    def _at_once(self, data: bytes) -> bytes:
+        """Writes what the socket takes without waiting; returns the rest. Errors are left to the usual way."""
+        if self.send_lock.locked():
+            return data
+        try:
+            return data[os.write(self.stream.socket.fileno(), data) :]
+        except OSError:
+            return data
 
     async def _read_data(self) -> None:
         receive, handle = self.stream.receive_some, self.protocol.handle
@@ -132,6 +178,65 @@ class _Connection(TCPServer):
     def abort(self) -> None:
         """Closes the socket under a send that does not end; the send then fails."""
         self.stream.socket.close()
+
+
+class _Tasks(TaskGroup):
+    """The tasks of one connection: one for each request, one after the other."""
+
+    async def spawn_app(
+        self,
+        app: AppWrapper,
+        config: Config,
+        scope: Scope,
+        send: Callable[[ASGISendEvent | None], Awaitable[None]],
+    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+        inbox = _Inbox()
+        self.spawn(_run_app, app, config, scope, inbox, send)
+        return inbox.put
+
+
+async def _run_app(
+    app: AppWrapper,
+    config: Config,
+    scope: Scope,
+    inbox: "_Inbox",
+    send: Callable[[ASGISendEvent | None], Awaitable[None]],
+) -> None:
+    try:
+        await app(scope, inbox.receive, send, trio.to_thread.run_sync, trio.from_thread.run)
+    except Exception:  # noqa: BLE001 - it is logged, and the connection goes on or is closed below
+        await config.log.exception("the application failed")
+    finally:
+        inbox.close()
+        await send(None)
+
+
+class _Inbox:
+    """What the parser has for the application. Bounded by making the parser wait, while there is somebody to read."""
+
+    def __init__(self) -> None:
+        self._messages: deque[ASGIReceiveEvent] = deque()
+        self._changed = trio.lowlevel.ParkingLot()
+        self._closed = False
+
+    async def put(self, message: ASGIReceiveEvent) -> None:
+        while len(self._messages) >= MOST_MESSAGES and not self._closed:
+            await self._changed.park()
+        if not self._closed:
+            self._messages.append(message)
+            self._changed.unpark_all()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        while not self._messages:
+            await self._changed.park()
+        message = self._messages.popleft()
+        self._changed.unpark_all()
+        return message
+
+    def close(self) -> None:
+        self._closed = True
+        self._messages.clear()
+        self._changed.unpark_all()
 
 
 def _is_final_head(data: bytes) -> bool:

@@ -109,30 +109,48 @@ def _said(error: BaseException) -> str:
 @cache
 def _members(kind: type[Any]) -> tuple[tuple[str, str, bool, bool], ...]:
     return tuple(
-        (field.name, _json_name(field.name), field.metadata.get("instant", False), field.metadata.get("null", False))
+        (
+            field.name,
+            _json_name(field.name),
+            field.metadata.get("instant", False),
+            field.metadata.get("null", False),
+        )
         for field in attrs.fields(kind)
     )
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def to_json(value: object) -> Any:
     """What `value` is on the wire, made of dicts, lists, texts and numbers."""
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value.value if isinstance(value, StrEnum) else value
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
     if isinstance(value, dict):
         return {key: to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, StrEnum):
+        return value.value
+    return {
+        name: member if type(member) in _PLAIN else to_json(member)
+        for name, member in _shallow(value).items()
+    }
+
+
+def _shallow(value: object) -> dict[str, Any]:
+    """The members of a record under their JSON names, as they are."""
     result: dict[str, Any] = {}
     for name, json_name, instant, null in _members(cast(Hashable, type(value))):
         member = getattr(value, name)
-        if member is None:
-            if null:
-                result[json_name] = None
-        else:
-            result[json_name] = round(member * 1000) if instant else to_json(member)
+        if member is not None:
+            result[json_name] = round(member * 1000) if instant else member
+        elif null:
+            result[json_name] = None
     return result
 
 
 def encode(value: Any) -> bytes:
     """The JSON text of `value`."""
-    return orjson.dumps(to_json(value))
+    return orjson.dumps(value, default=_shallow)

@@ -52,8 +52,8 @@ class Reader:
         assert list(fields) == [b"id", b"event", b"data"]
         return Received(int(fields[b"id"]), fields[b"event"].decode(), orjson.loads(fields[b"data"]))
 
-    async def until(self, type: str) -> Received:
-        while (event := await self.event()).type != type:
+    async def until(self, kind: str) -> Received:
+        while (event := await self.event()).type != kind:
             pass
         return event
 

@@ -2,8 +2,7 @@
 
 import pytest
 import trio.testing
-from quart import request as quart_request
-from quart import websocket
+from quart import request as quart_request, websocket
 from quart_trio import QuartTrio
 from rawhttp import connect, eventually, request, serving
 
@@ -110,7 +109,16 @@ async def test_a_failure_of_the_application_is_json_and_tells_nothing() -> None:
 
 
 async def test_every_answer_carries_the_security_headers() -> None:
-    async with serving(Guard(app())) as port, connect(port) as client:
+    quart = app()
+
+    @quart.get("/page")
+    async def page() -> tuple[str, dict[str, str]]:
+        return "<p>", {"Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'"}
+
+    async with serving(Guard(quart)) as port, connect(port) as client:
+        headers = (await client.request("GET", "/page")).headers
+        assert headers["content-security-policy"].startswith("default-src 'self'")
+        assert headers["referrer-policy"] == "no-referrer"
         for path in ("/no-such-route", "/fails"):
             headers = (await client.request("GET", path)).headers
             assert headers["x-content-type-options"] == "nosniff"

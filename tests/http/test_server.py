@@ -125,5 +125,5 @@ async def test_an_address_in_use_is_an_error_that_says_so(tmp_path: Path) -> Non
 
 
 async def test_a_host_that_does_not_resolve_is_an_error_that_says_so(tmp_path: Path) -> None:
-    with pytest.raises(CannotListen, match="999.1.1.1"):
+    with pytest.raises(CannotListen, match=r"999\.1\.1\.1"):
         listen("999.1.1.1", 0, stalled=1.0)
