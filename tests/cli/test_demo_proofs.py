@@ -3,7 +3,9 @@
 The evidence is a real repository and a real database with relay's schema, written as a run would leave them.
 """
 
+import copy
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -25,14 +27,15 @@ class Run:
 
     def __init__(self, root: Path) -> None:
         self.plan = plan.make(quick=True)
-        self.root = root
-        self.git = Git(root / "repo")
-        (root / "repo").mkdir()
-        (root / "journals").mkdir()
         self.journals: dict[str, list[dict[str, Any]]] = {name: [] for name in self.plan.team}
         self.merges: list[dict[str, Any]] = []
+        self.place(root)
+
+    def place(self, root: Path) -> None:
+        """Where the files are."""
+        self.root = root
+        self.git = Git(root / "repo")
         self.database = apsw.Connection(str(root / "relay.db"))
-        self.database.execute(SCHEMA.read_text()).fetchall()
 
     def commit(self, step: plan.Step) -> str:
         path = self.git.root / step.file
@@ -88,9 +91,14 @@ class Run:
             return {proof.claim: proof for proof in proofs.examine(evidence)}
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    run = Run(tmp_path)
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run in which everything went well; it is only copied."""
+    root = tmp_path_factory.mktemp("honest")
+    (root / "repo").mkdir()
+    (root / "journals").mkdir()
+    run = Run(root)
+    run.database.execute(SCHEMA.read_text()).fetchall()
     run.git("init", "-q", "-b", BASE)
     for setting in ("user.name=Ada", "user.email=ada@example.org"):
         run.git("config", *setting.split("="))
@@ -107,6 +115,15 @@ def run(tmp_path: Path) -> Iterator[Run]:
     run.journals[run.plan.victim] += [{"event": "started"}, {"event": "started"}, {"event": "landed"}]
     run.insert("activity", client_id=f"server-agent-{run.plan.victim}-exited-1", kind="state", created_at=0,
                record=json.dumps({"metadata": {"signal": "SIGKILL"}}))  # fmt: skip
+    run.database.close()
+    return run
+
+
+@pytest.fixture
+def run(honest: Run, tmp_path: Path) -> Iterator[Run]:
+    run = copy.copy(honest)
+    run.journals = copy.deepcopy(honest.journals)
+    run.place(Path(shutil.copytree(honest.root, tmp_path / "run")))
     yield run
     run.database.close()
 
