@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Coroutine
-from time import perf_counter
+from time import perf_counter  # noqa: TID251 - how long a turn may hold the loop; says nothing to actors
 from typing import TYPE_CHECKING, Any
 
 import trio

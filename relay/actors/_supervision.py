@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from random import Random
+from random import Random  # noqa: TID251 - the type; the source is the system's
 
 import attrs
 
