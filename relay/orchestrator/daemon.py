@@ -45,6 +45,7 @@ POLLED = 50  # commands
 RESULT_LIMIT = 60_000  # characters of a result's JSON text
 ESSENTIAL = ("workspaceId", "status", "merged", "mergedSha", "removed", "error")
 RETRY = 1.0  # seconds
+LISTEN_AGAIN = 60.0  # seconds
 STALLED_AFTER = 45 * 60.0  # seconds: longer than any command may take
 
 Loop = Callable[[], Awaitable[None]]
@@ -179,10 +180,14 @@ class Orchestrator:
     async def _listen(self) -> None:
         """A command that is announced is fetched at once; polling stays the source of truth (2.4-1)."""
         await self._link.connected()
-        async with aclosing(self._relay.events(self._config.agent_id)) as events:
-            async for event in events:
-                if event.type in {"command.requested", "reset"}:
-                    self._woken.set()
+        try:
+            async with aclosing(self._relay.events(self._config.agent_id)) as events:
+                async for event in events:
+                    if event.type in {"command.requested", "reset"}:
+                        self._woken.set()
+        except RefusedByRelay as error:
+            log.info("relay announces nothing: %s", error)
+            await trio.sleep(LISTEN_AGAIN)
 
     async def _poll(self, nursery: trio.Nursery) -> None:
         while True:

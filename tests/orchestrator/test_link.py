@@ -1,0 +1,244 @@
+"""The daemon and a relay that goes, comes, and answers badly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from hosts import until
+
+from relay.orchestrator import Config, serve
+from relay.orchestrator._http import Bad, Request, serve_http
+
+Json = dict[str, Any]
+
+
+@attrs.define(slots=False)
+class FakeRelay:
+    """The few routes a daemon needs, with faults on request."""
+
+    commands: dict[str, Json] = attrs.field(factory=dict)
+    patched: list[str] = attrs.field(factory=list)
+    rosters: list[Json] = attrs.field(factory=list)
+    registered: int = 0
+    known: bool = False
+    refuse: int = 0
+    """How many reports of a command's status are still answered with 503."""
+    slow_roster: trio.Event | None = None
+    """What the next roster report waits for."""
+    port: int = 0
+
+    async def answer(self, request: Request) -> tuple[int, Any]:
+        body = json.loads(request.body) if request.body else {}
+        match request.method, request.path.split("/")[2:]:
+            case "POST", ["orchestrators"]:
+                self.registered, self.known = self.registered + 1, True
+                return 200, body | {"agentId": f"orchestrator-{body['id']}"}
+            case "POST", ["orchestrators", _, "heartbeat"]:
+                return (200, {}) if self.known else (404, {"error": "unknown"})
+            case "PATCH", ["orchestrators", _, "agents"]:
+                return await self._roster(body)
+            case "GET", ["commands"]:
+                status = request.query["status"]
+                return 200, [each for each in self.commands.values() if each["status"] == status]
+            case "GET", ["commands", name]:
+                return 200, self.commands[name]
+            case "PATCH", ["commands", name]:
+                return self._patch(name, body)
+        raise Bad(404, "not here")
+
+    async def _roster(self, body: Json) -> tuple[int, Any]:
+        waits, self.slow_roster = self.slow_roster, None
+        if waits is not None:
+            await waits.wait()
+        self.rosters.append(body)
+        return 200, {}
+
+    def _patch(self, name: str, body: Json) -> tuple[int, Any]:
+        if self.refuse:
+            self.refuse -= 1
+            raise Bad(503, "busy")
+        self.patched.append(body["status"])
+        self.commands[name] |= body
+        return 200, self.commands[name]
+
+    def command(self, name: str, kind: str, **params: Any) -> None:
+        target = "orchestrator-h1"
+        self.commands[name] = {
+            "id": name,
+            "type": kind,
+            "source": "test",
+            "target": target,
+            "status": "pending",
+            "params": params,
+        }
+
+    @asynccontextmanager
+    async def up(self) -> AsyncIterator[None]:
+        """It answers within the block, always on the same port."""
+        async with trio.open_nursery() as nursery:
+            url = await nursery.start(serve_http, self.answer, "127.0.0.1", self.port)
+            self.port = int(url.rpartition(":")[2])
+            yield
+            nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def fake() -> FakeRelay:
+    fake = FakeRelay()
+    async with fake.up():
+        pass
+    return fake
+
+
+@pytest.fixture
+def config(fake: FakeRelay, base_dir: Path, tmp_path: Path) -> Config:
+    return Config(
+        id="h1",
+        hostname="h1",
+        relay_url=f"http://127.0.0.1:{fake.port}",
+        token="secret",
+        base_dir=base_dir,
+        home=tmp_path,
+        api_port=0,
+        poll=0.02,
+        heartbeat=0.05,
+        register_first=0.01,
+        register_most=0.02,
+        reconnect_first=0.01,
+        reconnect_most=0.02,
+    )
+
+
+@asynccontextmanager
+async def daemon(config: Config) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, config)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def health(port: int) -> Json | None:
+    import httpx2
+
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        try:
+            return (await client.get(f"http://127.0.0.1:{port}/api/health")).json()
+        except httpx2.TransportError:
+            return None
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.spec("R-83", "R-84")
+async def test_a_relay_that_is_down_is_waited_for(fake: FakeRelay, config: Config):
+    port = free_port()
+    async with daemon(attrs.evolve(config, api_port=port)):
+
+        async def degraded() -> Json | None:
+            found = await health(port)
+            return found if found and found["degraded"] else None
+
+        found = await until(degraded)
+        assert found["ok"] is True
+        assert found["registration"]["consecutiveFailures"] >= 5
+        assert "did not answer" in found["registration"]["lastError"]
+        async with fake.up():
+            await until(lambda: fake.rosters)
+
+            async def well() -> bool:
+                found = await health(port)
+                return bool(found) and not found["degraded"] and found["relay"]["connected"]
+
+            await until(well)
+
+
+@pytest.mark.spec("R-85")
+async def test_a_relay_that_forgot_the_host_gets_everything_again(fake: FakeRelay, config: Config):
+    async with fake.up(), daemon(config):
+        await until(lambda: fake.rosters)
+        fake.known = False
+        fake.rosters.clear()
+        await until(lambda: fake.rosters)
+        assert fake.registered == 2
+
+
+async def test_a_relay_that_was_away_gets_the_roster_again(fake: FakeRelay, config: Config):
+    port = free_port()
+    async with daemon(attrs.evolve(config, api_port=port)):
+        async with fake.up():
+            await until(lambda: fake.rosters)
+
+        async def alone() -> bool:
+            found = await health(port)
+            return bool(found) and not found["relay"]["connected"]
+
+        await until(alone)
+        fake.rosters.clear()
+        async with fake.up():
+            await until(lambda: fake.rosters)
+            assert fake.registered == 2
+
+
+@pytest.mark.spec("R-86", "R-I45")
+async def test_an_older_roster_never_overtakes_a_newer_one(fake: FakeRelay, config: Config):
+    fake.slow_roster = release = trio.Event()
+    async with fake.up(), daemon(config):
+        await until(lambda: fake.slow_roster is None)
+        fake.command("c1", "agent.dance")  # its end makes another roster due
+        await until(lambda: fake.patched[-1:] == ["failed"])
+        assert fake.rosters == []
+        release.set()
+        await until(lambda: len(fake.rosters) == 2)
+
+
+@pytest.mark.spec("R-100", "R-I24")
+async def test_a_status_that_is_refused_for_now_is_sent_again(fake: FakeRelay, config: Config):
+    fake.command("c1", "agent.dance")
+    fake.refuse = 2
+    async with fake.up(), daemon(config):
+        await until(lambda: fake.commands["c1"]["status"] == "failed")
+        assert fake.patched == ["accepted", "running", "failed"]
+
+
+async def test_an_outcome_waits_for_a_relay_that_is_away(fake: FakeRelay, config: Config):
+    fake.command("c1", "agent.dance")
+    async with daemon(config):
+        async with fake.up():
+            await until(lambda: fake.patched[-1:] == ["running"])
+            fake.refuse = 10**6
+        await until(lambda: list((config.state / "outbox").iterdir()))
+        fake.refuse = 0
+        async with fake.up():
+            await until(lambda: fake.commands["c1"]["status"] == "failed")
+            await until(lambda: not list((config.state / "outbox").iterdir()))
+        assert fake.patched == ["accepted", "running", "failed"]
+
+
+async def test_a_command_that_ended_meanwhile_is_dropped(fake: FakeRelay, config: Config, base_dir: Path):
+    fake.command("c1", "agent.dance")
+    take = fake._patch
+
+    def patch(name: str, body: Json) -> tuple[int, Any]:
+        answer = take(name, body)
+        fake.commands[name]["status"] = "canceled"
+        return answer
+
+    fake._patch = patch  # type: ignore[method-assign]
+    async with fake.up(), daemon(config):
+        await until(lambda: fake.patched)
+        fake.command("c2", "agent.dance")
+        await until(lambda: len(fake.patched) == 2)
+        assert fake.patched == ["accepted", "accepted"]
