@@ -9,6 +9,12 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 PRINTS = {
     "embedding.py": ["total 6"],
+    "fleet.py": [
+        "reviewer got: please look at branch x",
+        "writer got: looks good (from reviewer, in reply to True)",
+        "reviewer is online",
+        "writer is online",
+    ],
     "supervision.py": [
         "started",
         "100 / 4 = 25.0",
