@@ -238,7 +238,7 @@ class Agent:
                     file.write(line + "\n")
                 self.glance()
                 time.sleep(self.plan["pace"])
-            self.git("add", "--", step["file"])
+            self.git("add", "--force", "--", step["file"])
             self.git("commit", "-q", "-m", f"{step['subject']}\n\n{trailer}")
             self.journal.note("committed", step=step["id"], sha=self.git("rev-parse", "HEAD").strip())
 

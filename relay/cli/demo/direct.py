@@ -1,5 +1,6 @@
 """Sets the stage, lets the play run, and judges it."""
 
+import shutil
 import signal
 import subprocess
 from contextlib import closing
@@ -8,6 +9,7 @@ from pathlib import Path
 import trio
 
 import relay
+from relay.cli.failure import Failure
 
 from . import plan, proofs
 from .play import Play
@@ -27,6 +29,8 @@ async def direct(repo: Path | None, quick: bool, keep: bool, as_json: bool) -> b
 
 
 async def _demo(source: Path | None, quick: bool, keep: bool, as_json: bool) -> bool:
+    if shutil.which("git") is None:
+        raise Failure("the demo needs git, and there is none on PATH", then="install git 2.38 or newer")
     timeline = Timeline(as_json=as_json)
     todo = plan.make(quick=quick)
     timeline.say(
