@@ -30,6 +30,7 @@ DECLARED = {
 HOST_AWAY = 90.0
 LIFE = merges.TERM - 60
 GRACE = 30.0
+AWAY = 0.7  # seconds a restart takes
 
 names = st.sampled_from(sorted(WORKSPACES))
 ends = st.sampled_from(["succeeded", "failed", "timed_out", "rejected", "canceled"])
@@ -103,8 +104,10 @@ class Model:
                 self.ended(sent, "timed_out")
         self.leases = {repo: held for repo, held in self.leases.items() if held[1] > self.now}
 
-    def restarted(self) -> None:
+    def restarted(self, away: float) -> None:
+        self.now += away
         self.heard = self.now
+        self.leases = {repo: held for repo, held in self.leases.items() if held[1] > self.now}
         for sent in self.sent:
             if sent.end is None:
                 sent.until = max(sent.until, self.now + GRACE)
@@ -267,9 +270,10 @@ def test_every_history_follows_the_rules(history: list[Any]) -> None:
                 else:
                     parts[-1].append(step)
             for part in parts:
+                await trio.sleep(AWAY)
                 async with open_fleet(system, store) as fleet:
                     run.hosts = Hosts(fleet)
-                    run.model.restarted()
+                    run.model.restarted(AWAY)
                     run.check()
                     for step in part:
                         await run.step(*step)
