@@ -71,7 +71,7 @@ async def follow(checkouts: Iterable[Checkout], old: str, new: str) -> dict[str,
 
 
 async def _follow(where: str, old: str, new: str) -> dict[str, Any]:
-    kept = [name for name in await _changed(where, old, new, "A") if os.path.lexists(Path(where, name))]
+    kept = await _untracked(where, await _changed(where, old, new, "A"))
     target = await _without(where, new, kept) if kept else new
     said = await _two_tree_read(where, old, target)
     if said is not None:
@@ -88,6 +88,15 @@ async def _follow(where: str, old: str, new: str) -> dict[str, Any]:
         "unsyncedPaths": kept,
         "message": f"{where} has files of its own in {_some(kept)}; they were left alone",
     }
+
+
+async def _untracked(where: str, added: list[str]) -> list[str]:
+    """Which of the paths have a file that git does not know."""
+    there = [name for name in added if os.path.lexists(Path(where, name))]
+    if not there:
+        return []
+    known = set((await git(where, "ls-files", "-z")).split("\0"))
+    return [name for name in there if name not in known]
 
 
 async def _two_tree_read(where: str, old: str, new: str) -> str | None:

@@ -64,10 +64,13 @@ async def land(merge: Merge) -> dict[str, Any]:
 async def _land(merge: Merge) -> dict[str, Any]:
     base = _checked(merge)
     if not merge.worktree.is_dir():
-        raise Stopped("cleaned", f"the worktree {merge.worktree} is not there any more")
+        known = await fence.read(merge.repo_root)
+        if known.landed is None or known.command_id != merge.command_id:
+            raise Stopped("cleaned", f"the worktree {merge.worktree} is not there any more")
+        return await _landed_before(merge, base, known)
     mark = await _claim(merge)
     if mark.landed is not None:
-        return await _landed(merge, base, mark, await checkouts_of(merge.worktree, base))
+        return await _landed_before(merge, base, mark)
     upstream = await fetched(merge.worktree, base)
     seen = await _looked(merge, base)
     old = await _base_tip(merge, base)
@@ -84,6 +87,18 @@ async def _land(merge: Merge) -> dict[str, Any]:
         mark = await fence.move(merge.worktree, mark, after, (base, new, old))
         facts = await _landed(merge, base, mark, checkouts, upstream)
     return facts  # noqa: RET504 - a scope may end a block early, for all that mypy knows
+
+
+async def _landed_before(merge: Merge, base: str, mark: fence.Fence) -> dict[str, Any]:
+    """An earlier life of the daemon landed it and did not come to tell: what is still open is done now."""
+    assert mark.landed is not None
+    try:
+        upstream = await fetched(merge.place, base)
+    except GitError:
+        upstream = None
+    still_there = await _base_tip(merge, base) == mark.landed[1]
+    checkouts = await checkouts_of(merge.place, base) if still_there else []
+    return await _landed(merge, base, mark, checkouts, upstream)
 
 
 def _checked(merge: Merge) -> str:
@@ -135,7 +150,7 @@ async def _looked(merge: Merge, base: str) -> Mapping[str, Any]:
 
 
 async def _base_tip(merge: Merge, base: str) -> str:
-    code, tip, _ = await git_result(merge.worktree, "rev-parse", "--verify", "--quiet", f"refs/heads/{base}")
+    code, tip, _ = await git_result(merge.place, "rev-parse", "--verify", "--quiet", f"refs/heads/{base}")
     if code:
         raise Stopped(
             "review_requested", f"{base!r} is not a branch of {merge.repo_root}: merge into a local branch"
@@ -159,7 +174,7 @@ async def _integration_base(merge: Merge, base: str, old: str, upstream: Upstrea
 
 
 async def _is_in(merge: Merge, commit: str, tip: str) -> bool:
-    return await succeeds(merge.worktree, "merge-base", "--is-ancestor", commit, tip)
+    return await succeeds(merge.place, "merge-base", "--is-ancestor", commit, tip)
 
 
 async def _composed(merge: Merge, base: str, onto: str, head: str) -> str:
@@ -183,27 +198,26 @@ async def _composed(merge: Merge, base: str, onto: str, head: str) -> str:
 
 
 async def _landed(
-    merge: Merge, base: str, mark: fence.Fence, checkouts: list[Checkout], upstream: Upstream | None = None
+    merge: Merge, base: str, mark: fence.Fence, checkouts: list[Checkout], upstream: Upstream | None
 ) -> dict[str, Any]:
     """The base has moved. Everything that follows from it; cannot be stopped by the merge's own time limit."""
     assert mark.landed is not None
     old, new, head = mark.landed
-    commits = (await git(merge.worktree, "rev-list", "--reverse", f"{old}..{head}")).split()
+    commits = (await git(merge.place, "rev-list", "--reverse", f"{old}..{head}")).split()
     facts: dict[str, Any] = {
         "merged": True,
         "mergedSha": new,
         "baseSha": new,
         "previousBaseSha": old,
         "landedCommitShas": commits,
-        "subject": await git(merge.worktree, "log", "-1", "--format=%s", head),
+        "subject": await git(merge.place, "log", "-1", "--format=%s", head),
         "baseWorktreeSync": await follow(checkouts, old, new),
-        "pushed": False,
+        "pushed": upstream is not None,
     }
-    if upstream is not None:
-        refused = await push(merge.worktree, base, upstream, new)
+    if upstream is not None and not await _is_in(merge, new, upstream.tip):
+        refused = await push(merge.place, base, upstream, new)
         if refused is not None:
             await _go_back(merge, base, mark, checkouts, refused)
-        facts["pushed"] = True
     return facts | await tear_down(merge, base, head)
 
 
@@ -213,10 +227,10 @@ async def _go_back(
     """The remote did not take it: the base returns to the remote's tip, or to where it was if it held more (2.20)."""
     assert mark.landed is not None
     old, new, _ = mark.landed
-    upstream = await fetched(merge.worktree, base)
+    upstream = await fetched(merge.place, base)
     back = upstream.tip if upstream and await _is_in(merge, old, upstream.tip) else old
     try:
-        await fence.move(merge.worktree, mark, attrs.evolve(mark, landed=None), (base, back, new))
+        await fence.move(merge.place, mark, attrs.evolve(mark, landed=None), (base, back, new))
     except fence.FenceMoved as moved:
         raise Stopped(
             "conflict", f"the push was refused ({refused}), and {base} moved on meanwhile: {moved}"

@@ -66,6 +66,11 @@ class Merge:
     reason: str | None = None
     occupant: Callable[[str], str | None] = _nobody
 
+    @property
+    def place(self) -> str:
+        """Where git is asked: in the worktree, and in its repository when that is gone."""
+        return str(self.worktree) if self.worktree.is_dir() else self.repo_root
+
     @classmethod
     def read(
         cls, params: Mapping[str, Any], command_id: str = "", occupant: Callable[[str], str | None] = _nobody
@@ -109,7 +114,7 @@ async def tear_down(merge: Merge, base: str, head: str) -> dict[str, Any]:
     if occupant := merge.occupant(str(merge.worktree)):
         return {**kept, "branchPreservedReason": f"{occupant} still works in it"}
     now = await state(merge.worktree, base)
-    if now.get("dirty") is not False or now.get("headSha") != head:
+    if "missing" not in now and (now.get("dirty") is not False or now.get("headSha") != head):
         return {**kept, "branchPreservedReason": "the worktree has changed while it was merged"}
     owner, branch = await _owner(merge), now.get("branch") or merge.branch
     try:

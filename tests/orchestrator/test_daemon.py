@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -183,6 +185,41 @@ async def test_agents_go_on_without_their_daemon(host: Host):
         assert command.result is not None
         assert command.result["managedAgents"][0]["pid"] == first.pid
         assert await host.exits("ada") == []
+
+
+async def test_a_daemon_that_was_killed_finds_its_agents(host: Host, tmp_path: Path):
+    config = tmp_path / "orchestrator.json"
+    config.write_text(
+        json.dumps(
+            {"id": "h1", "apiPort": 0, "baseDir": str(host.config.base_dir), "token": host.config.token}
+        )
+    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_RELAY")} | {
+        "RELAY_HOME": str(host.config.home),
+        "AGENT_RELAY_URL": host.config.relay_url,
+        "AGENT_RELAY_TOKEN": host.config.token or "",
+        "AGENT_RELAY_SPAWN_ADMISSION_DISABLED": "1",
+    }
+    program = [sys.executable, "-m", "relay", "orchestrator", "--config", str(config)]
+    with (tmp_path / "daemon.log").open("wb") as log:
+        daemon = subprocess.Popen(program, env=environ, stdout=log, stderr=log)
+    try:
+
+        async def registered() -> bool:
+            assert daemon.poll() is None, (tmp_path / "daemon.log").read_text()
+            return bool(await host.relay.orchestrators())
+
+        await until(registered)
+        first = await host.spawned("ada")
+    finally:
+        daemon.kill()
+        daemon.wait()
+    assert alive(first.pid)
+    async with host.running():
+        assert (await host.rostered("ada")).pid == first.pid
+        os.kill(first.pid or 0, signal.SIGKILL)
+        second = await host.rostered("ada", after=first.pid)
+        assert second.workspace == first.workspace
 
 
 async def test_a_runner_killed_while_nobody_watched_is_started_again(host: Host):

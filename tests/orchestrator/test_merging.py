@@ -239,7 +239,7 @@ async def test_a_base_that_moves_in_between_is_kept(repo: Repo, work: Work, monk
     assert (await fence.read(repo.path)).landed is None
 
 
-@pytest.mark.spec("W-I7")
+@pytest.mark.spec("R-I47")
 async def test_a_stale_lease_cannot_land(repo: Repo, work: Work):
     stale, current = await work("a", notes="a\n"), await work("b", other="b\n")
     assert (await current.land(lease_token=8))["merged"] is True
@@ -277,6 +277,32 @@ async def test_a_merge_carried_out_again_finds_its_own_landing(repo: Repo, work:
     assert again["mergedSha"] == first["mergedSha"]
     assert again["landedCommitShas"] == first["landedCommitShas"]
     assert (repo.path / "later").exists()
+
+
+async def test_a_merge_told_of_after_its_worktree_is_gone_has_landed_all_the_same(
+    repo: Repo, origin: Repo, work: Work
+):
+    workspace = await work(notes="a\n")
+    first = await workspace.land(lease_token=3)
+    again = await workspace.land(lease_token=3)
+    assert again == {name: value for name, value in first.items() if name != "baseWorktreeSync"} | {
+        "baseWorktreeSync": {"reconciled": True}
+    }
+    other = await workspace.land(lease_token=4, command_id="another")
+    assert (other["status"], other["merged"]) == ("cleaned", False)
+
+
+async def test_a_landing_that_a_crash_cut_short_is_finished(repo: Repo, origin: Repo, work: Work):
+    workspace = await work(notes="a\n")
+    old, head = repo.head, workspace.tree.head
+    claimed = await fence.move(repo.path, fence.Fence(), fence.Fence(3, "cmd_a"))
+    await fence.move(repo.path, claimed, attrs.evolve(claimed, landed=(old, head, head)), ("main", head, old))
+    result = await workspace.land(lease_token=3)
+    assert (result["merged"], result["status"], result["pushed"]) == (True, "merged", True)
+    assert origin.tip("main") == head
+    assert (repo.path / "notes").exists()
+    assert repo.git("status", "--porcelain") == ""
+    assert not workspace.tree.path.exists()
 
 
 # -- people's checkouts of the base

@@ -1,0 +1,101 @@
+"""Session records and what is said of a session that ended."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay import wire
+from relay.orchestrator import Config, _processes, diagnosis
+from relay.orchestrator._processes import Life, boot, start_tick
+from relay.orchestrator.outbox import Outbox
+from relay.orchestrator.sessions import Launch, Session, Sessions
+
+ENTRY = wire.ManagedAgent(agent_id="ada", session_name="ar-x", pid=7, started_at=wire.Instant(100.0))
+
+
+@pytest.fixture
+def sessions(base_dir: Path, tmp_path: Path) -> Sessions:
+    return Sessions(Config(id="h1", base_dir=base_dir, home=tmp_path), lambda: 200.0)
+
+
+def of_this_process(**given: Any) -> Session:
+    launch = Launch(
+        name="ar-x",
+        agent_id="ada",
+        provider="command",
+        cwd="/",
+        label=None,
+        approval_mode="guarded",
+        spawn_request_id="sp_1",
+        policy_name=None,
+        workspace={"id": "w1", "mode": "shared"},
+        environment={},
+    )
+    fields = {
+        "pid": os.getpid(),
+        "tick": start_tick(os.getpid()),
+        "boot": boot(),
+        "started_at": 100.0,
+        **given,
+    }
+    return Session(launch=launch, **fields)
+
+
+@pytest.mark.spec("R-95", "R-I42")
+def test_a_session_of_which_nothing_can_be_known_is_kept(sessions: Sessions, monkeypatch: pytest.MonkeyPatch):
+    sessions.live["ar-x"] = of_this_process()
+
+    def unreadable(pid: int) -> str | None:
+        raise PermissionError
+
+    monkeypatch.setattr(_processes, "start_tick", unreadable)
+    assert sessions.live["ar-x"].life() is Life.UNKNOWN
+    assert sessions.look() is False
+    assert list(sessions.live) == ["ar-x"]
+    assert sessions.exits() == {}
+
+
+@pytest.mark.spec("R-95", "R-I42")
+async def test_a_process_that_may_be_anothers_is_not_signalled():
+    assert await _processes.stop_group(os.getpid(), None, 0.0) is False
+    assert await _processes.stop_group(os.getpid(), "another start", 0.0) is True
+
+
+def test_a_pid_that_belongs_to_somebody_else_now_is_dead(sessions: Sessions):
+    assert of_this_process(tick="1").life() is Life.DEAD
+    assert of_this_process().life() is Life.ALIVE
+    assert of_this_process(boot="another").life() is Life.DEAD
+
+
+def test_a_report_names_signal_or_exit_code_and_the_end_of_the_log(tmp_path: Path):
+    log = tmp_path / "log"
+    log.write_text("".join(f"line {number}\n\n" for number in range(50)) + "\x1b[31mred\x1b[0m\x07\n")
+    killed = diagnosis.report(ENTRY, -9, 130.5, log, restarted=True)
+    assert (killed.signal, killed.exit_code, killed.runtime_ms, killed.restarted) == (
+        "SIGKILL",
+        None,
+        30_500,
+        True,
+    )
+    assert killed.log_tail is not None
+    assert killed.log_tail.split("\n")[-2:] == ["line 49", "red"]
+    assert len(killed.log_tail.split("\n")) == 20
+    failed = diagnosis.report(ENTRY, 1, 130.5, tmp_path / "none", restarted=False)
+    assert (failed.signal, failed.exit_code, failed.log_tail) == (None, 1, None)
+    unseen = diagnosis.report(ENTRY, None, 130.5, log, restarted=False)
+    assert (unseen.signal, unseen.exit_code) == (None, None)
+    assert "nobody saw" in (unseen.last_error or "")
+
+
+def test_an_outcome_survives_and_odd_ids_stay_in_the_outbox(tmp_path: Path):
+    outbox = Outbox(tmp_path / "outbox")
+    outcome = wire.PatchCommand(status=wire.CommandStatus.FAILED, error="no")
+    for name in ("cmd_1", "../../evil", "a/b"):
+        outbox.put(name, outcome)
+        assert name in Outbox(tmp_path / "outbox")
+    assert set(Outbox(tmp_path / "outbox").pending()) == {"cmd_1", "../../evil", "a/b"}
+    assert {path.name for path in tmp_path.iterdir()} == {"outbox"}
