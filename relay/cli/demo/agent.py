@@ -282,7 +282,7 @@ class Agent:
                 marks = ("<<<<<<<", "=======", ">>>>>>>")
                 lines = [line for line in path.read_text().splitlines() if not line.startswith(marks)]
                 path.write_text("\n".join(dict.fromkeys(lines)) + "\n")
-                self.git("add", "--", name)
+                self.git("add", "--force", "--", name)
             done = self.succeeds("rebase", "--continue")
         self.journal.note("rebased", sha=self.git("rev-parse", "HEAD").strip())
 

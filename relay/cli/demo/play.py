@@ -44,6 +44,7 @@ class Play:
         self.acknowledged: dict[str, int] = {}
         self.journals: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.team}
         self._exited: Counter[str] = Counter()
+        self._expected_exits: Counter[str] = Counter()
         self._merging = 0
         self._changed = trio.Event()
         self._waits_for = "the server"
@@ -121,6 +122,7 @@ class Play:
         host = await client.orchestrator(HOST)
         pid = next(agent.pid for agent in host.managed_agents if agent.agent_id == victim)
         assert pid is not None
+        self._expected_exits[victim] += 1
         os.kill(pid, signal.SIGKILL)
         self.say(
             "demo", f"kills the runner of {victim} (SIGKILL to {pid}) while it works on {work}", loud=True
@@ -145,6 +147,7 @@ class Play:
 
     async def _dismiss(self, client: Client) -> None:
         """Asks the host to end the agents; what does not end is ended with the stage."""
+        self._expected_exits.update(self.plan.team)
         for name in self.plan.team:
             wish = wire.OrchestratorAction(
                 action="shutdown", spawn_request_id=f"demo-{name}", reason="demo is over"
@@ -232,9 +235,12 @@ class Play:
                 self._tell_command(command)
             case "activity.created", {"clientId": str(key), "title": str(title)} if "-exited-" in key:
                 self.say("host", title, loud=True)
-                self._exited[event.data["agentId"]] += 1
-                if max(self._exited.values()) > 2:
-                    raise self._failure(f"the runner of {event.data['agentId']} does not stay alive")
+                self._ended(event.data["agentId"])
+
+    def _ended(self, name: str) -> None:
+        self._exited[name] += 1
+        if self._exited[name] > self._expected_exits[name]:
+            raise self._failure(f"the runner of {name} ended, and nobody had asked for that")
 
     def _tell_command(self, command: dict[str, Any]) -> None:
         status, result = command["status"], command.get("result") or {}
