@@ -7,7 +7,7 @@ specification: text is trimmed, and empty or null counts as absent (1.4, O-02); 
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, NewType, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import orjson
@@ -29,7 +29,7 @@ __all__ = [
     "texts",
 ]
 
-Instant = NewType("Instant", float)
+Instant: TypeAlias = float
 """Seconds since 1970; milliseconds on the wire."""
 
 E = TypeVar("E", bound=StrEnum)
@@ -43,7 +43,7 @@ ABSENT: Any = object()
 
 def length(value: str) -> int:
     """The length of a text in UTF-16 units."""
-    return len(value) + sum(character > "\uffff" for character in value)
+    return len(value) if value.isascii() else len(value) + sum(character > "\uffff" for character in value)
 
 
 def _field(read: Reader, *, required: bool, default: Any, **metadata: bool) -> Any:
