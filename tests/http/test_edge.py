@@ -1,6 +1,7 @@
 """The edge between a request and its handler: checks in their order, and failures as answers."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,6 +10,7 @@ from rawhttp import Connection, connect, eventually, request, serving
 
 from relay import fleet, wire
 from relay.actors import ActorFailed, ActorStopped, DeadlineExpired, MailboxFull, NoReply
+from relay.http import edge as edge_module
 from relay.http.answers import Answer, Stream, Write, created, ok
 from relay.http.auth import ROOT, Authenticator, Principal
 from relay.http.edge import Edge
@@ -224,3 +226,11 @@ async def test_other_paths_are_left_to_quart() -> None:
 
     async with serving(Guard(edge)) as port, connect(port) as client:
         assert (await client.request("GET", "/page")).body == b"from Quart"
+
+
+def test_nothing_runs_in_quarts_own_nursery() -> None:
+    """A task that fails there cancels its siblings in silence, while the server goes on answering."""
+    sources = [path.read_text() for path in Path(edge_module.__file__).parent.glob("*.py")]
+    assert len(sources) > 10
+    for name in (".add_background_task(", "app.nursery", "edge.nursery", "self.nursery"):
+        assert not any(name in source for source in sources), name
