@@ -189,3 +189,12 @@ def register(url: str, home: Path, agent: str) -> None:
     )
     with urllib.request.urlopen(request, timeout=10) as response:
         assert response.status in {200, 201}
+
+
+def test_programs_that_cannot_start_say_what_to_do(run: Run, tmp_path: Path) -> None:
+    result = run("orchestrator", "--base-dir", str(tmp_path / "absent"))
+    assert result.exit_code == 1
+    assert str(tmp_path / "absent") in result.stderr
+    result = run("runner", "command")
+    assert result.exit_code == 1
+    assert "AGENT_RELAY_PROVIDER_CONFIG_JSON" in result.stderr
