@@ -119,9 +119,7 @@ class Play:
     async def _kill_a_runner(self, client: Client) -> None:
         victim, work = self.plan.victim, self.plan.work_to_interrupt
         await self.until(f"{victim} at {work}", lambda: self._did(victim, "turn", what=work))
-        host = await client.orchestrator(HOST)
-        pid = next(agent.pid for agent in host.managed_agents if agent.agent_id == victim)
-        assert pid is not None
+        pid = await self._runner_of(client, victim)
         self._expected_exits[victim] += 1
         os.kill(pid, signal.SIGKILL)
         self.say(
@@ -129,6 +127,14 @@ class Play:
         )
         await self.until(f"the death of {victim} noticed", lambda: self._exited[victim] > 0)
         await self.until(f"{victim} back at work", lambda: self._times(victim, "started") > 1)
+
+    async def _runner_of(self, client: Client, name: str) -> int:
+        """Its process, as the host has reported it."""
+        while True:
+            for agent in (await client.orchestrator(HOST)).managed_agents:
+                if agent.agent_id == name and agent.pid:
+                    return agent.pid
+            await trio.sleep(LOOK)
 
     async def _kill_the_server(self) -> None:
         self.stage.kill_server()
