@@ -9,4 +9,9 @@ from ._errors import (
     Unreachable as Unreachable,
 )
 from ._events import StreamedEvent as StreamedEvent
-from ._transport import DEFAULT_URL as DEFAULT_URL, home as home, token_file as token_file
+from ._transport import (
+    DEFAULT_URL as DEFAULT_URL,
+    find_token as find_token,
+    home as home,
+    token_file as token_file,
+)

@@ -17,7 +17,7 @@ from relay import wire
 
 from ._errors import Overloaded, Refused, Unauthorized, Unreachable
 
-__all__ = ["DEFAULT_URL", "Transport", "home", "token_file"]
+__all__ = ["DEFAULT_URL", "Transport", "find_token", "home", "token_file"]
 
 DEFAULT_URL = "http://127.0.0.1:4850"
 TRIES = 3

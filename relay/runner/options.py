@@ -1,0 +1,152 @@
+"""What a runner is told, by its command line and its environment (1.2)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from relay.client import DEFAULT_URL, find_token
+
+__all__ = ["BadOptions", "Options", "read_options"]
+
+
+class BadOptions(Exception):
+    """The runner cannot start with what it was told; the text says what to change."""
+
+
+def _list(text: str) -> list[str]:
+    return [item for part in text.split(",") if (item := part.strip())]
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """One runner's life. Durations are seconds; `started_at` is epoch seconds."""
+
+    provider: str
+    agent_id: str
+    cwd: Path
+    relay_url: str
+    token: str | None
+    provider_config: Mapping[str, Any]
+    instance_id: str = attrs.field(factory=lambda: f"run_{uuid.uuid4().hex}")
+    approval_mode: str = "guarded"
+    headless: bool = False
+    label: str | None = None
+    model: str | None = None
+    effort: str | None = None
+    prompt: str | None = None
+    tags: Sequence[str] = ()
+    capabilities: Sequence[str] = ()
+    provider_args: Sequence[str] = ()
+    policy_name: str | None = None
+    spawn_request_id: str | None = None
+    workspace: Mapping[str, Any] | None = None
+    info_file: Path | None = None
+    log_file: Path | None = None
+    state_dir: Path
+    liveness: float = 20.0
+    poll: float = 2.0
+
+    @property
+    def command(self) -> list[str]:
+        """The agent's program and its arguments."""
+        config = self.provider_config
+        return [config["command"], *config.get("defaultArgs", ()), *self.provider_args]
+
+    @property
+    def all_tags(self) -> list[str]:
+        """What is registered and what is matched: one set (1.12-2)."""
+        return list(dict.fromkeys([*self.tags, *self.provider_config.get("defaultTags", ()), self.provider]))
+
+    @property
+    def all_capabilities(self) -> list[str]:
+        return list(dict.fromkeys([*self.capabilities, *self.provider_config.get("defaultCapabilities", ())]))
+
+
+def read_options(arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> Options:
+    """The options in `arguments` and `environ`; raises `BadOptions`."""
+    environ = os.environ if environ is None else environ
+    given = _parser().parse_args(arguments)
+    config = _json(environ, "AGENT_RELAY_PROVIDER_CONFIG_JSON") or {}
+    _check_provider(given.provider, config)
+    cwd = Path(given.cwd).absolute()
+    if not cwd.is_dir():
+        raise BadOptions(f"{cwd} is not a directory: give one with --cwd")
+    label = given.label or environ.get("AGENT_RELAY_LABEL") or None
+    agent_id = given.agent_id or environ.get("AGENT_RELAY_AGENT_ID") or _own_id(given.provider, label)
+    state = environ.get("AGENT_RELAY_STATE_DIR")
+    return Options(
+        provider=given.provider,
+        agent_id=agent_id,
+        cwd=cwd,
+        relay_url=given.relay_url or environ.get("AGENT_RELAY_URL") or DEFAULT_URL,
+        token=environ.get("AGENT_RELAY_TOKEN") or find_token(),
+        provider_config=config,
+        approval_mode=given.approval or environ.get("AGENT_RELAY_APPROVAL") or "guarded",
+        headless=given.headless,
+        label=label,
+        model=given.model or environ.get("AGENT_RELAY_MODEL") or None,
+        effort=given.effort or environ.get("AGENT_RELAY_EFFORT") or None,
+        prompt=given.prompt or environ.get("AGENT_RELAY_PROMPT") or None,
+        tags=[*_list(given.tags), *_list(environ.get("AGENT_RELAY_TAGS", ""))],
+        capabilities=[*_list(given.caps), *_list(environ.get("AGENT_RELAY_CAPS", ""))],
+        provider_args=[*(_json(environ, "AGENT_RELAY_PROVIDER_ARGS_JSON") or []), *given.rest],
+        policy_name=environ.get("AGENT_RELAY_POLICY") or None,
+        spawn_request_id=environ.get("AGENT_RELAY_SPAWN_REQUEST_ID") or None,
+        workspace=_json(environ, "AGENT_RELAY_WORKSPACE_JSON"),
+        info_file=_path(environ, "AGENT_RELAY_RUNNER_INFO_FILE"),
+        log_file=_path(environ, "AGENT_RELAY_LOG_FILE"),
+        state_dir=Path(state) if state else Path.home() / ".relay" / "runners" / agent_id,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="relay runner", description="Run one agent; the orchestrator starts this."
+    )
+    parser.add_argument("provider", choices=["command"])
+    parser.add_argument("--headless", action="store_true")
+    parser.add_argument("--cwd", default=".")
+    for name in ("relay-url", "approval", "model", "effort", "label", "agent-id", "prompt"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--tags", default="")
+    parser.add_argument("--caps", default="")
+    parser.add_argument("rest", nargs="*", metavar="-- ARGUMENT", help="arguments for the agent's program")
+    return parser
+
+
+def _check_provider(provider: str, config: Any) -> None:
+    if not isinstance(config, dict) or not isinstance(config.get("command"), str) or not config["command"]:
+        raise BadOptions(
+            f"provider {provider} needs AGENT_RELAY_PROVIDER_CONFIG_JSON with a `command`,"
+            ' such as {"command": "my-agent", "defaultArgs": []}'
+        )
+    if config.get("protocol", "jsonl") != "jsonl":
+        raise BadOptions(f"protocol {config['protocol']!r} is not known; use jsonl")
+
+
+def _json(environ: Mapping[str, str], name: str) -> Any:
+    """The value of a JSON variable, or of the file that `<NAME>_FILE` points to."""
+    file, text = environ.get(f"{name}_FILE"), environ.get(name)
+    try:
+        if file:
+            text = Path(file).read_text()
+        return json.loads(text) if text else None
+    except (OSError, ValueError) as error:
+        raise BadOptions(f"{name} cannot be read: {error}") from None
+
+
+def _path(environ: Mapping[str, str], name: str) -> Path | None:
+    return Path(environ[name]) if environ.get(name) else None
+
+
+def _own_id(provider: str, label: str | None) -> str:
+    return f"{socket.gethostname()}-{provider}-{label or 'agent'}-{uuid.uuid4().hex[:8]}"

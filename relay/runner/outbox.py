@@ -1,0 +1,85 @@
+"""What the agent said to others, kept until relay has it.
+
+Each message gets its idempotency key and its file before anything is sent, so it is stored by relay exactly once,
+however often relay or this runner is killed in between. A key that the agent itself gives survives the agent, too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from relay import wire
+from relay.client import Client, Overloaded, Refused, RelayError, Unauthorized
+
+__all__ = ["Outbox"]
+
+log = logging.getLogger(__name__)
+
+RETRY = 0.5  # seconds
+LONGEST_RETRY = 10.0
+CAPACITY = 10_000
+
+
+class Outbox:
+    """A directory of messages, in order."""
+
+    def __init__(self, directory: Path, prefix: str) -> None:
+        self._directory = directory
+        self._prefix = prefix
+        self._changed = trio.Event()
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._files = sorted(directory.glob("*.json"))
+        self._last = int(self._files[-1].stem) if self._files else 0
+
+    def put(self, message: dict[str, Any]) -> None:
+        """Keep a message for sending. Raises `OSError` when it cannot be kept, or there are too many."""
+        if len(self._files) >= CAPACITY:
+            raise OSError(f"{CAPACITY} messages wait to be sent")
+        self._last += 1
+        key = message.pop("idempotencyKey", None) or f"{self._prefix}/{self._last}"
+        path = self._directory / f"{self._last:012}.json"
+        self._write(path, {**message, "idempotencyKey": str(key)[:240]})
+        self._files.append(path)
+        self._changed.set()
+
+    async def deliver(self, relay: Client, sent: Callable[[], None] = lambda: None) -> None:
+        """Send what is here, and whatever comes, one after the other, for ever."""
+        pause = RETRY
+        while True:
+            while self._files:
+                if await self._send(relay, self._files[0]):
+                    self._files.pop(0).unlink(missing_ok=True)
+                    pause = RETRY
+                    sent()
+                else:
+                    await trio.sleep(pause)
+                    pause = min(LONGEST_RETRY, pause * 2)
+            self._changed = trio.Event()
+            await self._changed.wait()
+
+    async def _send(self, relay: Client, path: Path) -> bool:
+        """Whether this message is settled: relay has it, or will never take it."""
+        try:
+            await relay.send(wire.decode(wire.SendMessage, path.read_bytes()))
+        except (Overloaded, Unauthorized):
+            return False
+        except (Refused, wire.Invalid) as error:
+            log.error("relay does not take a message of the agent: %s", error)
+        except RelayError:
+            return False
+        return True
+
+    def _write(self, path: Path, message: dict[str, Any]) -> None:
+        beside = path.with_suffix(".new")
+        with beside.open("w") as file:
+            json.dump(message, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
