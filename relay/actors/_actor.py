@@ -94,16 +94,14 @@ class Context(Generic[P]):
         """Disarm a timer; unknown keys are fine."""
         self._cell.cancel_timer(key)
 
-    def start_soon(
-        self, function: Callable[[Unpack[Ts]], Awaitable[object]], *arguments: Unpack[Ts]
-    ) -> None:
+    def start_soon(self, function: Callable[[Unpack[Ts]], Awaitable[object]], *arguments: *Ts) -> None:
         """Run `function` beside the handlers until the incarnation ends. If it fails, the incarnation does."""
         self._cell.start_background(partial(function, *arguments))
 
     async def spawn(
         self,
         factory: Callable[[Unpack[Ts]], Actor[Q]],
-        *arguments: Unpack[Ts],
+        *arguments: *Ts,
         name: str | None = None,
         supervision: Supervision | None = None,
         capacity: int | None = None,

@@ -148,9 +148,7 @@ class Cell:
 
     def __repr__(self) -> str:
         depth = len(self.queue) if self.queue else 0
-        return (
-            f"<{self.address} {self.state.value} incarnation={self.incarnation} mailbox={depth}/{self.capacity}>"
-        )
+        return f"<{self.address} {self.state.value} incarnation={self.incarnation} mailbox={depth}/{self.capacity}>"
 
     # -- the mailbox
 
@@ -412,7 +410,9 @@ class Cell:
                 if hook is not None:
                     await hook
             if budget.cancelled_caught:
-                self.system.note(StopOverran(f"{self.address} did not end within {self.policy.stop_budget} s"))
+                self.system.note(
+                    StopOverran(f"{self.address} did not end within {self.policy.stop_budget} s")
+                )
         except Exception as later:  # noqa: BLE001 - the supervisor is its owner
             error = error or later
         self._background = None

@@ -25,7 +25,7 @@ class Source:
 
     def __init__(self, wall: Callable[[], float] | None = None, seed: int | None = None) -> None:
         self.wall = wall or time.time
-        self.random = random.Random(seed)  # noqa: S311 - jitter and ids, no secrets
+        self.random = random.Random(seed)
 
     def new_id(self, prefix: str) -> str:
         """A fresh id such as `cmd_01j9…`: 48 bits of milliseconds, then 80 random bits, so ids sort by age."""

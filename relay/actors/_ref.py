@@ -89,7 +89,7 @@ class Ref(Generic[P_contra]):
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Ref)
-            and other._cell.system is self._cell.system  # noqa: SLF001 - its own kind
+            and other._cell.system is self._cell.system
             and other.address == self.address
         )
 

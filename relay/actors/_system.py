@@ -64,7 +64,9 @@ class Fates:
 class System:
     """Made by `open_system`. Spawns actors and keeps time, ids and chance for them."""
 
-    def __init__(self, wall: Callable[[], float] | None, seed: int | None, *, inline: bool, drain: float) -> None:
+    def __init__(
+        self, wall: Callable[[], float] | None, seed: int | None, *, inline: bool, drain: float
+    ) -> None:
         self.scheduler = Scheduler(inline=inline)
         self.timers = Timers()
         self.fates = Fates()
@@ -92,7 +94,7 @@ class System:
     async def spawn(
         self,
         factory: Callable[[Unpack[Ts]], Actor[P]],
-        *arguments: Unpack[Ts],
+        *arguments: *Ts,
         name: str | None = None,
         supervision: Supervision | None = None,
         capacity: int | None = None,
@@ -236,7 +238,7 @@ async def open_system(
         system._body = nursery.cancel_scope  # noqa: SLF001
         try:
             yield system
-        except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery
+        except BaseException as error:
             if _cancelled(error):
                 raise
             raised = error

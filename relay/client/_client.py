@@ -85,7 +85,12 @@ class Client:
         return wire.decode(wire.Message, await self._call("POST", "/api/messages", message, repeatable=again))
 
     async def messages(
-        self, *, for_: str | None = None, since: int | None = None, unread: bool = False, limit: int | None = None
+        self,
+        *,
+        for_: str | None = None,
+        since: int | None = None,
+        unread: bool = False,
+        limit: int | None = None,
     ) -> list[wire.Message]:
         query = {"for": for_, "since": since, "unread": "1" if unread else None, "limit": limit}
         return _list(wire.Message, await self._get("/api/messages", query))
@@ -108,7 +113,9 @@ class Client:
 
     async def claim(self, id: int, agent_id: str) -> wire.Claim:  # noqa: A002
         body = wire.ClaimMessage(agent_id=agent_id)
-        return wire.decode(wire.Claim, await self._call("POST", f"/api/messages/{id}/claim", body, repeatable=True))
+        return wire.decode(
+            wire.Claim, await self._call("POST", f"/api/messages/{id}/claim", body, repeatable=True)
+        )
 
     async def renew_claim(self, id: int, agent_id: str) -> wire.Claim:  # noqa: A002
         body = wire.ClaimMessage(agent_id=agent_id)

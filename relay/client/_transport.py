@@ -72,7 +72,9 @@ class Transport:
             except (Unreachable, Overloaded) as error:
                 if not repeatable or attempt == TRIES:
                     raise
-                await trio.sleep(min(5.0, getattr(error, "retry_after", 0.0)) + 0.1 * attempt * (0.5 + random()))
+                await trio.sleep(
+                    min(5.0, getattr(error, "retry_after", 0.0)) + 0.1 * attempt * (0.5 + random())
+                )
         raise AssertionError
 
     async def _once(self, method: str, path: str, content: bytes | None, params: dict[str, Any]) -> Any:

@@ -102,7 +102,7 @@ def integer(least: int, most: int = SAFE, *, required: bool = False, default: in
 
 
 def boolean(*, required: bool = False, default: bool | None = None) -> Any:
-    """true or false, and nothing that resembles them."""
+    """True or false, and nothing that resembles them."""
 
     def read(value: Any) -> Any:
         if value is None and not required:

@@ -43,7 +43,16 @@ class Server:
 
         with (self.home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "relay", "serve", "--database", str(self.database), "--port", str(self.port)],
+                [
+                    sys.executable,
+                    "-m",
+                    "relay",
+                    "serve",
+                    "--database",
+                    str(self.database),
+                    "--port",
+                    str(self.port),
+                ],
                 env={**os.environ, "RELAY_HOME": str(self.home), "AGENT_RELAY_TOKEN": TOKEN},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -75,7 +84,9 @@ class Notes:
     unsure: list[str] = attrs.field(factory=list)
     commands: dict[str, str] = attrs.field(factory=dict)  # id -> acknowledged status
     statuses: dict[str, set[str]] = attrs.field(factory=dict)  # agent -> statuses it may have
-    leases: dict[str, set[str]] = attrs.field(factory=dict)  # workspace -> command ids the lease may have, "" = none
+    leases: dict[str, set[str]] = attrs.field(
+        factory=dict
+    )  # workspace -> command ids the lease may have, "" = none
 
 
 class Stopped(Exception):
@@ -205,7 +216,11 @@ async def verify(client: httpx2.AsyncClient, notes: Notes, database: Path) -> No
     assert {key: [number] for key, number in notes.messages.items()} == by_key
     for command, status in notes.commands.items():
         found = (await client.get(f"/api/commands/{command}")).json()["status"]
-        assert ORDER.index(found) in {ORDER.index(status), min(ORDER.index(status) + 1, 3)}, (command, status, found)
+        assert ORDER.index(found) in {ORDER.index(status), min(ORDER.index(status) + 1, 3)}, (
+            command,
+            status,
+            found,
+        )
     notes.commands = {}
     for agent, possible in notes.statuses.items():
         assert (await client.get(f"/api/agents/{agent}")).json()["status"] in possible
@@ -215,13 +230,19 @@ async def verify(client: httpx2.AsyncClient, notes: Notes, database: Path) -> No
 
 
 async def verify_leases(client: httpx2.AsyncClient, notes: Notes) -> None:
-    held = {lease["workspaceId"]: lease["commandId"] for lease in (await client.get("/api/merge-leases")).json()}
+    held = {
+        lease["workspaceId"]: lease["commandId"] for lease in (await client.get("/api/merge-leases")).json()
+    }
     for workspace, possible in notes.leases.items():
         command = held.get(workspace, "")
         assert command in possible or "?" in possible, (workspace, command, possible)
         if command:
-            assert (await client.get(f"/api/commands/{command}")).status_code == 200, "a lease without its command"
-            answer = await client.patch(f"/api/commands/{command}", json={"status": "failed", "error": "killed"})
+            assert (await client.get(f"/api/commands/{command}")).status_code == 200, (
+                "a lease without its command"
+            )
+            answer = await client.patch(
+                f"/api/commands/{command}", json={"status": "failed", "error": "killed"}
+            )
             assert answer.status_code in {200, 409}
         row = (await client.get(f"/api/workspaces/{workspace}")).json()
         assert row["status"] in {"active", "review_requested"}, row
