@@ -13,6 +13,7 @@ The first run takes uv from PATH or fetches it into .tools, then installs what u
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,8 @@ def main(arguments: list[str]) -> int:
 
 def check() -> int:
     """Runs every check, also after one has failed, so that one run shows all there is to mend."""
+    if code := run("python", "-c", ""):  # without an environment, every check would fail of the same
+        return code
     failed = []
     for command in CHECKS:
         print("==>", *command, flush=True)
@@ -86,6 +89,11 @@ def environment() -> dict[str, str]:
     for theirs, ours in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_CERT", "SSL_CERT_FILE")):
         if theirs in environ:
             environ.setdefault(ours, environ[theirs])
+    trusted = ssl.get_default_verify_paths()
+    if trusted.cafile or trusted.capath:
+        environ.setdefault(
+            "UV_SYSTEM_CERTS", "1"
+        )  # as pip: a company's own certificate is known to the system only
     return environ
 
 
