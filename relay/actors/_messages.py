@@ -14,15 +14,17 @@ its answer::
         token: int
 
 The marker is covariant here and contravariant in `Ref`, so a `Ref[Lease | Observable]` may be handed to code
-that needs only a `Ref[Lease]`. The reply type is invariant: a wrong answer is a type error, not an `object`.
+that needs only a `Ref[Lease]`. Whoever answers sees the reply type as invariant (`Ask`): a wrong answer is a type
+error, not an `object`. Whoever asks sees it as covariant (`Question`): a `Grant` may go where an `object` is wanted.
 """
 
 from typing import Generic, TypeVar
 
-__all__ = ["Ask", "Tell"]
+__all__ = ["Ask", "Question", "Tell"]
 
 P_co = TypeVar("P_co", covariant=True)
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class Tell(Generic[P_co]):
@@ -31,7 +33,13 @@ class Tell(Generic[P_co]):
     __slots__ = ()
 
 
-class Ask(Generic[P_co, R]):
+class Question(Generic[P_co, R_co]):
+    """An `Ask` as its asker sees it."""
+
+    __slots__ = ()
+
+
+class Ask(Question[P_co, R], Generic[P_co, R]):
     """A message of protocol `P` that is answered with an `R`."""
 
     __slots__ = ()

@@ -12,7 +12,7 @@ from ._reply import Reply
 
 if TYPE_CHECKING:
     from ._cell import Cell
-    from ._messages import Ask, Tell
+    from ._messages import Question, Tell
 
 __all__ = ["Ref"]
 
@@ -55,7 +55,7 @@ class Ref(Generic[P_contra]):
                 await self._cell.has_room()
 
     @enable_ki_protection
-    async def ask(self, message: Ask[P_contra, R]) -> R:
+    async def ask(self, message: Question[P_contra, R]) -> R:
         """Put `message` into the mailbox and wait for the answer.
 
         The surrounding cancel scope is the time limit. It travels along: a request nobody waits for any more is

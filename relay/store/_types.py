@@ -108,7 +108,8 @@ class Store(Protocol):
     def stage(self, writes: Sequence[Write], events: Sequence[Event], owner: Owner, done: Done) -> None:
         """Take one part in. Its writes and events become durable together, or none of them does.
 
-        Never blocks. `done` is called in staging order: with None once the part is durable, else with the error.
+        Never blocks, never raises. `done` is called in staging order: with None once the part is durable, else with
+        the error; a part that cannot be written at all fails in its turn, like any other.
         """
 
     def rows(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:

@@ -59,7 +59,7 @@ class Durable(Actor[P]):
 
     def settle(self, message: Ask[P, R] | Tell[P], decision: Decision[R], context: Context[P]) -> None:
         """Stage `decision`; answer `message` once it is durable."""
-        self._arm(decision, context)
+        self._set_timers(decision, context)
         slot = context.detach(message) if isinstance(message, Ask) else None
         if not self._needs_order(decision):
             _leave(decision, slot, context)
@@ -98,7 +98,7 @@ class Durable(Actor[P]):
                 except Conflict:
                     self._owner = Owner()
                     raise
-        self._arm(decision, context)
+        self._set_timers(decision, context)
         _leave(decision, None, context)
         return decision.reply
 
@@ -123,7 +123,7 @@ class Durable(Actor[P]):
         if not self._in_flight and self._settled is not None:
             self._settled.set()
 
-    def _arm(self, decision: Decision[Any], context: Context[P]) -> None:
+    def _set_timers(self, decision: Decision[Any], context: Context[P]) -> None:
         for key, timer in decision.timers.items():
             if timer is None:
                 context.cancel_timer(key)
