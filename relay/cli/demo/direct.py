@@ -43,7 +43,7 @@ async def _demo(source: Path | None, quick: bool, keep: bool, as_json: bool) -> 
         with closing(
             proofs.Evidence(stage.git, stage.base, stage.database, stage.journals, todo)
         ) as evidence:
-            evidence.seen, evidence.acknowledged = play.seen, play.acknowledged
+            evidence.seen, evidence.acknowledged = play.witness.seen, play.acknowledged
             evidence.original = Git(source) if source else None
             proven = timeline.conclude(proofs.examine(evidence))
         if keep:
