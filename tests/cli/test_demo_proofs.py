@@ -29,6 +29,7 @@ class Run:
         self.plan = plan.make(quick=True)
         self.journals: dict[str, list[dict[str, Any]]] = {name: [] for name in self.plan.team}
         self.merges: list[dict[str, Any]] = []
+        self.original: Git | None = None
         self.place(root)
 
     def place(self, root: Path) -> None:
@@ -87,6 +88,7 @@ class Run:
             (self.root / "journals" / f"{name}.jsonl").write_text("\n".join(lines))
         folder, database = self.root / "journals", self.root / "relay.db"
         with closing(proofs.Evidence(self.git, BASE, database, folder, self.plan)) as evidence:
+            evidence.original = self.original
             evidence.seen, evidence.acknowledged = {1: "command.requested"}, {"ada-hello": 1}
             return {proof.claim: proof for proof in proofs.examine(evidence)}
 
@@ -200,6 +202,19 @@ def leave_the_checkout_dirty(run: Run) -> None:
     (run.git.root / "stray").touch()
 
 
+def let_a_commit_into_the_original(run: Run) -> None:
+    subprocess.run(["git", "clone", "-q", run.git.root, run.root / "original"], check=True)
+    run.original = Git(run.root / "original")
+
+
+def leave_a_worktree_in_the_original(run: Run) -> None:
+    run.original = Git(run.root / "original")
+    subprocess.run(["git", "init", "-q", run.original.root], check=True)
+    who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+    run.original(*who, "commit", "-q", "--allow-empty", "-m", "of its own")
+    run.original("worktree", "add", "-q", str(run.git.root / "worktree"))
+
+
 @pytest.mark.parametrize(
     ("spoil", "claim"),
     [
@@ -218,6 +233,8 @@ def leave_the_checkout_dirty(run: Run) -> None:
         (lose_an_event, "nothing acknowledged was lost with the killed server"),
         (lose_an_event_that_was_shown, "nothing acknowledged was lost with the killed server"),
         (leave_the_checkout_dirty, "the base checkout follows its branch"),
+        (let_a_commit_into_the_original, "the original repository is untouched"),
+        (leave_a_worktree_in_the_original, "the original repository is untouched"),
     ],
 )
 def test_a_claim_that_does_not_hold_is_found(run: Run, spoil: Callable[[Run], None], claim: str) -> None:
