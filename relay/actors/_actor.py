@@ -74,7 +74,7 @@ class Context(Generic[P]):
     def defer(self, message: Ask[P, R]) -> Reply[R]:
         """Take over the duty to answer. If this incarnation ends first, the asker gets `ActorFailed`."""
         slot: Reply[R] = self.detach(message)
-        self._cell.owe(slot)
+        self._cell.take_on().owe(slot)
         return slot
 
     def detach(self, message: Ask[P, R]) -> Reply[R]:
@@ -88,15 +88,16 @@ class Context(Generic[P]):
 
     def set_timer(self, key: str, delay: float, message: Tell[P]) -> None:
         """Put `message` into the own mailbox after `delay` seconds. Arming a key again replaces it."""
-        self._cell.set_timer(key, delay, message)
+        self._cell.take_on().set_timer(key, delay, message)
 
     def cancel_timer(self, key: str) -> None:
         """Disarm a timer; unknown keys are fine."""
-        self._cell.cancel_timer(key)
+        if self._cell.duties is not None:
+            self._cell.duties.cancel_timer(key)
 
     def start_soon(self, function: Callable[[Unpack[Ts]], Awaitable[object]], *arguments: *Ts) -> None:
         """Run `function` beside the handlers until the incarnation ends. If it fails, the incarnation does."""
-        self._cell.start_background(partial(function, *arguments))
+        self._cell.take_on().start(partial(function, *arguments))
 
     async def spawn(
         self,

@@ -19,6 +19,11 @@ class Background:
         self._nursery: trio.Nursery | None = None
         self._closed = trio.Event()
 
+    @property
+    def busy(self) -> bool:
+        """Whether any task still runs."""
+        return bool(self._waiting if self._nursery is None else self._nursery.child_tasks)
+
     def start(self, function: Callable[[], Awaitable[object]]) -> None:
         if self._nursery is None:
             self._waiting.append(function)

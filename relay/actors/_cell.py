@@ -1,13 +1,11 @@
 """The cell: what stays of an actor while its incarnations come and go.
 
-A cell holds the mailbox, the supervision and the place in the tree. Rules:
+A cell is a mailbox with a place in the tree, a policy of supervision, and one incarnation at a time. Rules:
 
-1. The mailbox belongs to the cell and survives restarts. Every accepted message meets exactly one fate: handled,
-   expired (its deadline passed), abandoned (its asker left) or undelivered (a dead letter, with the reason).
-2. An incarnation starts, runs and ends. It has ended when its children, its background tasks and its `stopped`
+1. An incarnation starts, runs and ends. It has ended when its children, its background tasks and its `stopped`
    hook have; only then may the next one start.
-3. A message that was being handled when its incarnation ended is never handed out again.
-4. Signals (stop, failure from outside) are flags, obeyed before the next message.
+2. A message that was being handled when its incarnation ended is never handed out again.
+3. Signals (stop, failure from outside) are flags, obeyed before the next message.
 
     state      start    started   fail/crash   stop      wound up
     STARTING   -        RUNNING   ENDING       ENDING    -
@@ -19,31 +17,30 @@ A cell holds the mailbox, the supervision and the place in the tree. Rules:
 from __future__ import annotations
 
 import enum
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 import trio
 
 from ._actor import Actor, Context, Step
-from ._background import Background
+from ._duties import Duties
 from ._errors import (
     ActorError,
     ActorFailed,
     ActorStopped,
-    DeadlineExpired,
-    MailboxFull,
     RestartsExhausted,
     StopOverran,
 )
+from ._mailbox import Mailbox
 from ._ref import Ref
-from ._reply import Reply
 from ._supervision import Budget, Restart, Supervision, delay
 
 if TYPE_CHECKING:
     from ._errors import Refusal
     from ._family import Family
     from ._gate import Gate
+    from ._reply import Reply
     from ._system import System
     from ._timers import Timer
 
@@ -59,43 +56,35 @@ class State(enum.Enum):
 
 
 @final
-class Cell:
+class Cell(Mailbox):
     """See the module's rules. Only the runtime touches cells."""
 
     __slots__ = (
-        "_background",
         "_budget",
         "_factory",
         "_gone",
-        "_owed",
+        "_restart_timer",
         "_scope",
-        "_timers",
         "actor",
-        "capacity",
         "children",
         "closed",
         "context",
+        "duties",
         "failure",
         "family",
         "gate",
-        "handled",
         "handler",
         "held",
         "incarnation",
         "key",
         "name",
-        "occupied",
         "parent",
         "passive",
         "policy",
-        "queue",
-        "room",
         "signalled",
         "start_report",
         "state",
         "stopping",
-        "system",
-        "used",
     )
 
     def __init__(
@@ -107,25 +96,20 @@ class Cell:
         policy: Supervision,
         capacity: int,
     ) -> None:
-        self.system = system
+        super().__init__(system, capacity)
         self.parent = parent
         self.name = name
         self.policy = policy
-        self.capacity = capacity
         self.family: Family[Any, Any] | None = None
         self.key: Any = None
         self.actor: Actor[Any] | None = None
         self.context: Context[Any] | None = None
         self.handler: Callable[[Any, Context[Any]], Step] | None = None
         self.gate: Gate | None = None
-        self.queue: deque[tuple[object, Reply[Any] | None]] | None = None
-        self.room: trio.Event | None = None
+        self.duties: Duties | None = None
         self.children: dict[str, Cell] | None = None
         self.state = State.STARTING
         self.incarnation = 0
-        self.handled = 0
-        self.occupied = True
-        self.used = True
         self.held = False
         self.closed = False
         self.signalled = False
@@ -134,9 +118,7 @@ class Cell:
         self.failure: BaseException | None = None
         self.start_report: Reply[None] | None = None
         self._factory = factory
-        self._timers: dict[str, Timer] | None = None
-        self._owed: dict[Reply[Any], None] | None = None
-        self._background: Background | None = None
+        self._restart_timer: Timer | None = None
         self._budget: Budget | None = None
         self._scope: trio.CancelScope | None = None
         self._gone: trio.Event | None = None
@@ -150,83 +132,20 @@ class Cell:
         depth = len(self.queue) if self.queue else 0
         return f"<{self.address} {self.state.value} incarnation={self.incarnation} mailbox={depth}/{self.capacity}>"
 
-    # -- the mailbox
+    @property
+    def quiet(self) -> bool:
+        """Whether passivating it now loses nothing."""
+        return not (self.occupied or self.children) and (self.duties is None or self.duties.none)
 
-    def put(self, message: object, reply: Reply[Any] | None) -> None:
-        """Accept a message from outside, within the capacity."""
-        if self.queue is not None and len(self.queue) >= self.capacity:
-            raise MailboxFull(f"{self.address} holds {self.capacity} messages")
-        self.accept(message, reply)
+    def take_on(self) -> Duties:
+        """The duties of this incarnation."""
+        if self.duties is None:
+            self.duties = Duties(self)
+        return self.duties
+
+    def rouse(self) -> None:
         if not self.occupied:
             self.system.scheduler.schedule(self)
-
-    def accept(self, message: object, reply: Reply[Any] | None) -> None:
-        if self.queue is None:
-            self.queue = deque()
-        self.queue.append((message, reply))
-
-    async def has_room(self) -> None:
-        if self.room is None:
-            self.room = trio.Event()
-        await self.room.wait()
-
-    def make_room(self) -> None:
-        room, self.room = self.room, None
-        if room is not None:
-            room.set()
-
-    def dropped(self, reply: Reply[Any]) -> bool:
-        """Whether nobody waits for this answer any more; notes the fate."""
-        if reply.done:
-            self.system.fates.abandoned += 1
-        elif reply.deadline < trio.current_time():
-            self.system.fates.expired += 1
-            reply.fail(DeadlineExpired(f"{self.address} came to it too late"))
-        else:
-            return False
-        return True
-
-    def rest(self) -> None:
-        """The mailbox is empty: free it. An idle actor should cost as little as possible."""
-        self.queue = None
-        self.occupied = False
-        self.used = True
-        self.system.fates.handled += self.handled
-        self.handled = 0
-
-    # -- duties of an incarnation
-
-    def owe(self, reply: Reply[Any]) -> None:
-        if self._owed is None:
-            self._owed = {}
-        elif len(self._owed) > 64:
-            self._owed = {slot: None for slot in self._owed if not slot.done}
-        self._owed[reply] = None
-
-    def set_timer(self, key: str, seconds: float, message: object) -> None:
-        self.cancel_timer(key)
-        if self._timers is None:
-            self._timers = {}
-        due = trio.current_time() + seconds
-        self._timers[key] = self.system.timers.at(due, lambda: self._ring(key, message))
-
-    def cancel_timer(self, key: str) -> None:
-        if self._timers is not None and key in self._timers:
-            self._timers.pop(key).cancel()
-
-    def _ring(self, key: str, message: object) -> None:
-        """A timer is due. Keys bound the number of ticks, so they may exceed the mailbox's capacity."""
-        assert self._timers is not None
-        del self._timers[key]
-        self.accept(message, None)
-        if not self.occupied:
-            self.system.scheduler.schedule(self)
-
-    def start_background(self, function: Callable[[], Awaitable[object]]) -> None:
-        if self._background is None:
-            self._background = Background(self.fail)
-            self.system.nursery.start_soon(self._background.run, name=f"{self.address} background")
-        self._background.start(function)
 
     def refuse(self, message: object, refusal: Refusal) -> None:
         assert self.context is not None
@@ -235,13 +154,6 @@ class Cell:
             slot.fail(refusal)
         else:
             self.system.bury(message, self.address, f"refused: {refusal}")
-
-    @property
-    def quiet(self) -> bool:
-        """Whether passivating it now loses nothing."""
-        return not (self.occupied or self._timers or self.children or self._background) and not (
-            self._owed and any(not slot.done for slot in self._owed)
-        )
 
     # -- start
 
@@ -321,13 +233,14 @@ class Cell:
     def _signal(self) -> None:
         self.signalled = True
         if self.state is State.BACKOFF:
-            self.cancel_timer("restart")
+            assert self._restart_timer is not None
+            self._restart_timer.cancel()
             self._finish(None)
         elif self.held:
             self.held = False
             self.system.scheduler.schedule(self)
-        elif not self.occupied:
-            self.system.scheduler.schedule(self)
+        else:
+            self.rouse()
 
     def obey(self) -> None:
         """Act on the signals, in the scheduler."""
@@ -377,9 +290,9 @@ class Cell:
         self.occupied = True
         self.signalled = False
         self._scope = None
-        for key in list(self._timers or ()):
-            self.cancel_timer(key)
-        if self.children or self._background:
+        if self.duties is not None:
+            self.duties.disarm()
+        if self.children or (self.duties is not None and self.duties.running):
             self.system.nursery.start_soon(self._wind_up, error, None, name=f"{self.address} end")
             return
         hook = None
@@ -404,8 +317,8 @@ class Cell:
                 for child in reversed(list((self.children or {}).values())):
                     child.stop()
                     await child.gone()
-                if self._background is not None:
-                    await self._background.close()
+                if self.duties is not None:
+                    await self.duties.close()
                 hook = hook or self._hook()
                 if hook is not None:
                     await hook
@@ -415,14 +328,13 @@ class Cell:
                 )
         except Exception as later:  # noqa: BLE001 - the supervisor is its owner
             error = error or later
-        self._background = None
         self._ended(error)
 
     def _ended(self, error: BaseException | None) -> None:
-        owed, self._owed = self._owed, None
-        answer = ActorFailed if error is not None else ActorStopped
-        for slot in owed or ():
-            slot.fail(answer(f"{self.address} ended before it answered"))
+        if self.duties is not None:
+            answer = ActorFailed if error is not None else ActorStopped
+            self.duties.fail(partial(answer, f"{self.address} ended before it answered"))
+            self.duties = None
         self.actor = self.context = self.handler = self.gate = None
         restart = self.policy.restart
         if error is None and self.passive and self.queue and not self.stopping:
@@ -446,14 +358,8 @@ class Cell:
             self._escalate(error)
             return
         self.state = State.BACKOFF
-        if self._timers is None:
-            self._timers = {}
         due = trio.current_time() + delay(self.policy, failure, self.system.random)
-        self._timers["restart"] = self.system.timers.at(due, self._start_again)
-
-    def _start_again(self) -> None:
-        self._timers = None
-        self.start()
+        self._restart_timer = self.system.timers.at(due, self.start)
 
     def _escalate(self, error: BaseException | None) -> None:
         exhausted = RestartsExhausted(
@@ -472,17 +378,7 @@ class Cell:
         """Stop for good: whatever is still queued is undelivered."""
         self.state = State.STOPPED
         self.closed = self.occupied = True
-        self._timers = None
-        queue, self.queue = self.queue, None
-        for message, reply in queue or ():
-            if reply is None:
-                self.system.bury(message, self.address, "the actor stopped")
-            else:
-                self.system.fates.undelivered += 1
-                stopped = ActorStopped(f"{self.address} stopped before it came to this")
-                stopped.__cause__ = error
-                reply.fail(stopped)
-        self.make_room()
+        self.discard(error)
         self.system.forget(self)
         if self._gone is not None:
             self._gone.set()

@@ -427,6 +427,24 @@ async def test_family_members_start_on_demand_and_are_passivated_when_idle(
     assert started == ["a", "b", "a"]
 
 
+async def test_a_member_is_awake_as_long_as_its_tasks_run_and_no_longer(
+    autojump_clock: MockClock, system: System
+) -> None:
+    class Member(Counter):
+        def __init__(self, key: str) -> None:
+            super().__init__()
+
+        def started(self, context: Context[Counting]) -> None:  # type: ignore[override]
+            context.start_soon(trio.sleep, 200)
+
+    family = system.family(Member, idle=60)
+    family["a"].tell(Add(3))
+    await trio.sleep(190)
+    assert list(family) == ["a"]
+    await trio.sleep(130)
+    assert list(family) == []
+
+
 async def test_a_message_to_a_member_that_is_falling_asleep_is_handled(
     autojump_clock: MockClock, system: System
 ) -> None:

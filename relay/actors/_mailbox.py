@@ -1,0 +1,98 @@
+"""The mailbox: what an actor has been sent and has not handled yet.
+
+It belongs to the cell, not to an incarnation, and survives restarts. Every accepted message meets exactly one fate:
+handled, expired (its deadline passed), abandoned (its asker left) or undelivered (a dead letter, with the reason).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ._errors import ActorStopped, DeadlineExpired, MailboxFull
+
+if TYPE_CHECKING:
+    from ._reply import Reply
+    from ._system import System
+
+__all__ = ["Mailbox"]
+
+
+class Mailbox:
+    """A bounded queue of `(message, reply slot)`. An empty one costs nothing."""
+
+    __slots__ = ("capacity", "handled", "occupied", "queue", "room", "system", "used")
+
+    def __init__(self, system: System, capacity: int) -> None:
+        self.system = system
+        self.capacity = capacity
+        self.queue: deque[tuple[object, Reply[Any] | None]] | None = None
+        self.room: trio.Event | None = None
+        self.occupied = True
+        self.used = True
+        self.handled = 0
+
+    @property
+    def address(self) -> str:
+        """The path of names from the root."""
+        raise NotImplementedError
+
+    def put(self, message: object, reply: Reply[Any] | None) -> None:
+        """Accept a message from outside, within the capacity."""
+        if self.queue is not None and len(self.queue) >= self.capacity:
+            raise MailboxFull(f"{self.address} holds {self.capacity} messages")
+        self.accept(message, reply)
+        self.rouse()
+
+    def accept(self, message: object, reply: Reply[Any] | None) -> None:
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.append((message, reply))
+
+    def rouse(self) -> None:
+        """See to it that the actor gets a turn."""
+        raise NotImplementedError
+
+    async def has_room(self) -> None:
+        if self.room is None:
+            self.room = trio.Event()
+        await self.room.wait()
+
+    def make_room(self) -> None:
+        room, self.room = self.room, None
+        if room is not None:
+            room.set()
+
+    def dropped(self, reply: Reply[Any]) -> bool:
+        """Whether nobody waits for this answer any more; notes the fate."""
+        if reply.done:
+            self.system.fates.abandoned += 1
+        elif reply.deadline < trio.current_time():
+            self.system.fates.expired += 1
+            reply.fail(DeadlineExpired(f"{self.address} came to it too late"))
+        else:
+            return False
+        return True
+
+    def rest(self) -> None:
+        """All is handled: free the queue."""
+        self.queue = None
+        self.occupied = False
+        self.used = True
+        self.system.fates.handled += self.handled
+        self.handled = 0
+
+    def discard(self, error: BaseException | None) -> None:
+        """The actor is gone for good, because of `error`: what is still queued is undelivered."""
+        queue, self.queue = self.queue, None
+        for message, reply in queue or ():
+            if reply is None:
+                self.system.bury(message, self.address, "the actor stopped")
+            else:
+                self.system.fates.undelivered += 1
+                stopped = ActorStopped(f"{self.address} stopped before it came to this")
+                stopped.__cause__ = error
+                reply.fail(stopped)
+        self.make_room()
