@@ -10,6 +10,7 @@ from ._errors import (
     ActorFailed as ActorFailed,
     ActorStopped as ActorStopped,
     DeadlineExpired as DeadlineExpired,
+    DeadlockError as DeadlockError,
     MailboxFull as MailboxFull,
     NoReply as NoReply,
     Refusal as Refusal,

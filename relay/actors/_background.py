@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -10,9 +12,13 @@ __all__ = ["Background"]
 
 
 class Background:
-    """A nursery that lives as long as one incarnation, made when the first task is wanted."""
+    """A nursery that lives as long as one incarnation, made when the first task is wanted.
 
-    def __init__(self, fail: Callable[[BaseException], None]) -> None:
+    Its tasks run in `context`, whoever starts them: they are part of no handler.
+    """
+
+    def __init__(self, context: contextvars.Context, fail: Callable[[BaseException], None]) -> None:
+        self._context = context
         self._fail = fail
         self._scope = trio.CancelScope()
         self._waiting: list[Callable[[], Awaitable[object]]] = []
@@ -28,7 +34,7 @@ class Background:
         if self._nursery is None:
             self._waiting.append(function)
         else:
-            self._nursery.start_soon(function)
+            self._context.run(partial(self._nursery.start_soon, function))
 
     async def run(self) -> None:
         try:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ._errors import Refusal
     from ._family import Family
     from ._gate import Gate
+    from ._handling import Handling
     from ._reply import Reply
     from ._system import System
     from ._timers import Timer
@@ -74,6 +75,7 @@ class Cell(Mailbox):
         "family",
         "gate",
         "handler",
+        "handling",
         "held",
         "incarnation",
         "key",
@@ -107,6 +109,7 @@ class Cell(Mailbox):
         self.handler: Callable[[Any, Context[Any]], Step] | None = None
         self.gate: Gate | None = None
         self.duties: Duties | None = None
+        self.handling: Handling | None = None
         self.children: dict[str, Cell] | None = None
         self.state = State.STARTING
         self.incarnation = 0
@@ -293,7 +296,7 @@ class Cell(Mailbox):
         if self.duties is not None:
             self.duties.disarm()
         if self.children or (self.duties is not None and self.duties.running):
-            self.system.nursery.start_soon(self._wind_up, error, None, name=f"{self.address} end")
+            self.system.start_task(self._wind_up, error, None, name=f"{self.address} end")
             return
         hook = None
         try:
@@ -303,7 +306,7 @@ class Cell(Mailbox):
         if hook is None:
             self._ended(error)
         else:
-            self.system.nursery.start_soon(self._wind_up, error, hook, name=f"{self.address} end")
+            self.system.start_task(self._wind_up, error, hook, name=f"{self.address} end")
 
     def _hook(self) -> Step:
         if self.actor is None or self.context is None:

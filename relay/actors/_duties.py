@@ -72,8 +72,8 @@ class Duties:
     def start(self, function: Callable[[], Awaitable[object]]) -> None:
         cell = self._cell
         if self._background is None:
-            self._background = Background(cell.fail)
-            cell.system.nursery.start_soon(self._background.run, name=f"{cell.address} background")
+            self._background = Background(cell.system.context, cell.fail)
+            cell.system.start_task(self._background.run, name=f"{cell.address} background")
         self._background.start(function)
 
     def disarm(self) -> None:

@@ -2,7 +2,7 @@
 
 `ActorError` is the root. The subclasses tell apart what a caller can act on: the mailbox is full (slow down),
 the actor stopped (it is gone for good), it failed while handling the message (the outcome is unknown to the
-caller), it answered nothing (a defect), or nobody waited for the answer any more.
+caller), it answered nothing or both wait for each other (defects), or nobody waited for the answer any more.
 `Refusal` is no failure: it is an answer that happens to be "no".
 """
 
@@ -11,6 +11,7 @@ __all__ = [
     "ActorFailed",
     "ActorStopped",
     "DeadlineExpired",
+    "DeadlockError",
     "MailboxFull",
     "NoReply",
     "Refusal",
@@ -41,6 +42,10 @@ class NoReply(ActorError):
 
 class DeadlineExpired(ActorError):
     """The deadline of the ask passed before the actor came to it; it was dropped unhandled."""
+
+
+class DeadlockError(ActorError):
+    """The wait could never end: who is waited for waits for this handler. The text names the circle."""
 
 
 class RestartsExhausted(ActorError):

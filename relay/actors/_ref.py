@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
 from ._errors import ActorStopped, MailboxFull
+from ._handling import deadline, handled_by_this_task
 from ._reply import Reply
 
 if TYPE_CHECKING:
@@ -52,31 +52,49 @@ class Ref(Generic[P_contra]):
             try:
                 return self.tell(message)
             except MailboxFull:
-                await self._cell.has_room()
+                await self._has_room()
+
+    async def _has_room(self) -> None:
+        handling, cell = handled_by_this_task(), self._cell
+        if handling is not None:
+            handling.wait_for(cell)
+        try:
+            await cell.has_room()
+        finally:
+            if handling is not None:
+                handling.go_on(cell)
 
     @enable_ki_protection
     async def ask(self, message: Question[P_contra, R]) -> R:
         """Put `message` into the mailbox and wait for the answer.
 
-        The surrounding cancel scope is the time limit. It travels along: a request nobody waits for any more is
-        dropped before it costs work. Raises what the actor refuses with, or an `ActorError`.
+        The surrounding cancel scope is the time limit. It travels along, also to what the handler asks in turn: a
+        request nobody waits for any more is dropped before it costs work. Raises what the actor refuses with, or an
+        `ActorError`; `DeadlockError` at once if the answer could never come.
         """
         cell = self._cell
         if cell.closed:
             cell = self._renewed()
-        scheduler = cell.system.scheduler
-        reply: Reply[Any] = Reply(trio.current_effective_deadline())
-        if cell.occupied or not scheduler.inline:
-            cell.put(message, reply)
+        handling = handled_by_this_task()
+        if handling is not None:
+            handling.wait_for(cell)
+        try:
+            scheduler = cell.system.scheduler
+            reply: Reply[Any] = Reply(deadline(handling))
+            if cell.occupied or not scheduler.inline:
+                cell.put(message, reply)
+                return await reply.wait()  # type: ignore[no-any-return]
+            # An idle actor may as well answer in the asker's task: that saves two switches of task.
+            await checkpoint_if_cancelled()
+            scheduler.answer(cell, message, reply)
+            if reply.done and not scheduler.breathe():
+                return reply.result()  # type: ignore[no-any-return]
+            if reply.done:
+                await checkpoint()
             return await reply.wait()  # type: ignore[no-any-return]
-        # An idle actor may as well answer in the asker's task: that saves two switches of task.
-        await checkpoint_if_cancelled()
-        scheduler.answer(cell, message, reply)
-        if reply.done and not scheduler.breathe():
-            return reply.result()  # type: ignore[no-any-return]
-        if reply.done:
-            await checkpoint()
-        return await reply.wait()  # type: ignore[no-any-return]
+        finally:
+            if handling is not None:
+                handling.go_on(cell)
 
     def _renewed(self) -> Cell:
         """The cell behind this address now: a passivated family member has a new one."""

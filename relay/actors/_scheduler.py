@@ -30,7 +30,8 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from ._errors import NoReply, Refusal
+from ._errors import DeadlineExpired, NoReply, Refusal
+from ._handling import Handling, current
 
 if TYPE_CHECKING:
     from ._cell import Cell
@@ -63,7 +64,7 @@ class Scheduler:
         self._wake()
 
     @enable_ki_protection
-    async def run(self, nursery: trio.Nursery) -> None:
+    async def run(self) -> None:
         """Run whatever is ready, for ever."""
         ready, bulk = self._ready, self._bulk
         fresh = 0
@@ -82,8 +83,7 @@ class Scheduler:
                     break
                 coroutine = self.turn(cell)
                 if coroutine is not None:
-                    self.bursts += 1
-                    nursery.start_soon(self._burst, cell, coroutine, name=cell.address)
+                    self._start_burst(cell, coroutine)
                 if perf_counter() > stop:
                     break
             await checkpoint()
@@ -141,8 +141,7 @@ class Scheduler:
         cell.accept(message, reply)
         coroutine = self.turn(cell, 1)
         if coroutine is not None:
-            self.bursts += 1
-            cell.system.nursery.start_soon(self._burst, cell, coroutine, name=cell.address)
+            self._start_burst(cell, coroutine)
         elif self._bulk or self._ready:
             self._wake()
 
@@ -159,6 +158,10 @@ class Scheduler:
             self._quiet.append(event)
             await event.wait()
             await checkpoint()
+
+    def _start_burst(self, cell: Cell, first: Coroutine[Any, Any, None]) -> None:
+        self.bursts += 1
+        cell.system.start_task(self._burst, cell, first, name=cell.address)
 
     async def _burst(self, cell: Cell, first: Coroutine[Any, Any, None]) -> None:
         coroutine: Coroutine[Any, Any, None] | None = first
@@ -183,16 +186,25 @@ class Scheduler:
         context = cell.context
         assert context is not None
         message, reply = context._message, context._slot  # noqa: SLF001
+        cell.handling = handling = Handling(cell, message, reply)
+        current.set(handling)
         try:
             await coroutine
         except Refusal as refusal:
             cell.refuse(message, refusal)
+        except DeadlineExpired as late:
+            if reply is None or reply.deadline > trio.current_time():
+                cell.crash(late)
+                return False
+            reply.fail(late)
         except Exception as error:  # noqa: BLE001 - the supervisor is its owner
             cell.crash(error)
             return False
         else:
             if reply is not None and context._slot is reply and not reply.done:  # noqa: SLF001
                 reply.fail(NoReply(f"{cell.address} did not answer {message!r}"))
+        finally:
+            cell.handling = None
         cell.handled += 1
         return True
 

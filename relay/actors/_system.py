@@ -11,8 +11,9 @@ A failure that no supervisor forgives cancels the block and is raised from it, i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from functools import partial
 from math import inf
 from typing import Any, TypeVar, TypeVarTuple, Unpack, final
@@ -74,6 +75,7 @@ class System:
         self.failures: deque[BaseException] = deque(maxlen=REMEMBERED)
         self.on_failure: Callable[[BaseException], None] | None = None
         self.nursery: trio.Nursery
+        self.context = copy_context()
         self._source = Source(wall, seed)
         self._drain = drain
         self._body: trio.CancelScope | None = None
@@ -157,6 +159,12 @@ class System:
             raise
         return Ref(cell)
 
+    def start_task(
+        self, function: Callable[[Unpack[Ts]], Awaitable[object]], *arguments: *Ts, name: str
+    ) -> None:
+        """Run a task of the runtime's, in the context of `open_system`, whoever asks for it."""
+        self.context.run(partial(self.nursery.start_soon, function, *arguments, name=name))
+
     def forget(self, cell: Cell) -> None:
         if cell.family is not None:
             cell.family.forget(cell)
@@ -193,7 +201,7 @@ class System:
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
                 nursery.start_soon(self.timers.run)
-                nursery.start_soon(self.scheduler.run, nursery)
+                nursery.start_soon(self.scheduler.run)
                 task_status.started()
 
     async def _shut(self, *, drain: bool) -> None:
