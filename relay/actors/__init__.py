@@ -24,3 +24,4 @@ from ._ref import Ref as Ref
 from ._reply import Reply as Reply
 from ._supervision import Restart as Restart, Supervision as Supervision
 from ._system import DeadLetter as DeadLetter, Fates as Fates, System as System, open_system as open_system
+from ._watches import Exit as Exit

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._ref import Ref
     from ._supervision import Supervision
     from ._system import System
+    from ._watches import Exit
 
 __all__ = ["Actor", "Context", "Step"]
 
@@ -86,6 +87,32 @@ class Context(Generic[P]):
             slot.done = True
         return slot
 
+    def stash(self, message: Ask[P, Any] | Tell[P]) -> None:
+        """Put the message that is being handled aside, until `unstash`. Raises `MailboxFull` when too many are there.
+
+        As many fit as into the mailbox. What is put aside survives a restart: the next incarnation finds it first.
+        """
+        assert message is self._message, f"{message!r} is not what is being handled"
+        self._cell.stash(message, self._slot)
+        self._slot = None
+
+    def unstash(self) -> None:
+        """Put what was put aside back before everything else in the mailbox, in its order."""
+        self._cell.unstash()
+
+    def watch(self, ref: Ref[Any], then: Callable[[Exit], Tell[P]]) -> None:
+        """Have `then(exit)` put into the own mailbox once the actor behind `ref` has stopped for good.
+
+        If it has already, that happens at once. A restart is no stop, nor does a family member stop when it falls
+        asleep. Watching again replaces `then`; a watch ends with the incarnation.
+        """
+        self._cell.take_on().watch(ref._cell, then)  # noqa: SLF001 - the runtime's own
+
+    def unwatch(self, ref: Ref[Any]) -> None:
+        """End a watch; one that is not there is fine."""
+        if self._cell.duties is not None:
+            self._cell.duties.unwatch(ref.address)
+
     def set_timer(self, key: str, delay: float, message: Tell[P]) -> None:
         """Put `message` into the own mailbox after `delay` seconds. Arming a key again replaces it."""
         self._cell.take_on().set_timer(key, delay, message)
@@ -98,6 +125,19 @@ class Context(Generic[P]):
     def start_soon(self, function: Callable[[Unpack[Ts]], Awaitable[object]], *arguments: *Ts) -> None:
         """Run `function` beside the handlers until the incarnation ends. If it fails, the incarnation does."""
         self._cell.take_on().start(partial(function, *arguments))
+
+    def pipe(
+        self,
+        function: Callable[[Unpack[Ts]], Awaitable[R]],
+        *arguments: *Ts,
+        then: Callable[[R], Tell[P]],
+        failed: Callable[[Exception], Tell[P]] | None = None,
+    ) -> None:
+        """Run `function` beside the handlers and put `then(result)` into the own mailbox.
+
+        If it raises, `failed(error)` is put there; without `failed` the incarnation fails.
+        """
+        self._cell.take_on().pipe(partial(function, *arguments), then, failed)
 
     async def spawn(
         self,

@@ -128,8 +128,9 @@ class Cell(Mailbox):
 
     @property
     def address(self) -> str:
-        above = self.parent.address if self.parent else self.family.name if self.family else ""
-        return f"{above}/{self.name}" if above else self.name
+        if self.family is not None:
+            return f"{self.family.name}/{self.name}"
+        return f"{self.parent.address}/{self.name}" if self.parent is not None else self.name
 
     def __repr__(self) -> str:
         depth = len(self.queue) if self.queue else 0
@@ -138,7 +139,9 @@ class Cell(Mailbox):
     @property
     def quiet(self) -> bool:
         """Whether passivating it now loses nothing."""
-        return not (self.occupied or self.children) and (self.duties is None or self.duties.none)
+        return not (self.occupied or self.children or self.stashed) and (
+            self.duties is None or self.duties.none
+        )
 
     def take_on(self) -> Duties:
         """The duties of this incarnation."""
@@ -166,6 +169,7 @@ class Cell(Mailbox):
         self.incarnation += 1
         self.signalled = self.stopping
         self.failure = None
+        self.unstash()
         try:
             self.actor = actor = self._factory()
             self.context = Context(self, Ref(self), self.system)
@@ -206,8 +210,10 @@ class Cell(Mailbox):
         if self.start_report is not None:
             self.start_report.fail(error)
             self.start_report = None
-            self.stopping = True  # whoever spawned it knows, and decides
-        self.end(error)
+            self.stopping = True
+            self.end(None)  # whoever spawned it knows, and decides
+        else:
+            self.end(error)
 
     # -- signals
 
@@ -338,6 +344,8 @@ class Cell(Mailbox):
             answer = ActorFailed if error is not None else ActorStopped
             self.duties.fail(partial(answer, f"{self.address} ended before it answered"))
             self.duties = None
+        if error is not None:
+            self.system.note(error)
         self.actor = self.context = self.handler = self.gate = None
         restart = self.policy.restart
         if error is None and self.passive and self.queue and not self.stopping:
@@ -356,7 +364,6 @@ class Cell(Mailbox):
             if self._budget is None:
                 self._budget = Budget()
             failure = self._budget.spend(self.policy, trio.current_time())
-            self.system.note(error)
         if failure is None:
             self._escalate(error)
             return
@@ -380,6 +387,7 @@ class Cell(Mailbox):
     def _finish(self, error: BaseException | None) -> None:
         """Stop for good: whatever is still queued is undelivered."""
         self.state = State.STOPPED
+        self.failure = error
         self.closed = self.occupied = True
         self.discard(error)
         self.system.forget(self)

@@ -1,4 +1,4 @@
-"""What one incarnation has taken on beside its mailbox: timers, answers it owes, tasks in the background.
+"""What one incarnation has taken on beside its mailbox: timers, watches, answers it owes, tasks in the background.
 
 Most actors have none of these, so a cell makes its duties when the first is taken on and drops them with the
 incarnation. While an actor has duties it is not idle.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ._background import Background
+from ._watches import Exit
 
 if TYPE_CHECKING:
     from ._cell import Cell
@@ -27,11 +28,12 @@ MANY = 64  # owed answers, from which on the completed ones are looked for and f
 class Duties:
     """The duties of a cell's running incarnation."""
 
-    __slots__ = ("_background", "_cell", "_many", "_owed", "_timers")
+    __slots__ = ("_background", "_cell", "_many", "_owed", "_timers", "_watched")
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._timers: dict[str, Timer] = {}
+        self._watched: dict[str, Callable[[Exit], object]] = {}
         self._owed: list[Reply[Any]] = []
         self._many = MANY
         self._background: Background | None = None
@@ -39,7 +41,7 @@ class Duties:
     @property
     def none(self) -> bool:
         """Whether nothing is left to do."""
-        if self._timers or (self._background is not None and self._background.busy):
+        if self._timers or self._watched or (self._background is not None and self._background.busy):
             return False
         return all(slot.done for slot in self._owed)
 
@@ -64,10 +66,24 @@ class Duties:
             self._timers.pop(key).cancel()
 
     def _ring(self, key: str, message: object) -> None:
-        """A timer is due. Keys bound the number of ticks, so they may exceed the mailbox's capacity."""
         del self._timers[key]
-        self._cell.accept(message, None)
-        self._cell.rouse()
+        self._cell.notify(message)
+
+    def watch(self, target: Cell, then: Callable[[Exit], object]) -> None:
+        """Be told, once, when `target` has stopped for good."""
+        if target.closed and target.family is None:
+            self._cell.notify(then(Exit(target.address, target.failure)))
+            return
+        self._watched[target.address] = then
+        self._cell.system.watches.add(target.address, self)
+
+    def unwatch(self, address: str) -> None:
+        if self._watched.pop(address, None) is not None:
+            self._cell.system.watches.remove(address, self)
+
+    def departed(self, exit_: Exit) -> None:
+        """Who was watched has stopped."""
+        self._cell.notify(self._watched.pop(exit_.address)(exit_))
 
     def start(self, function: Callable[[], Awaitable[object]]) -> None:
         cell = self._cell
@@ -76,11 +92,32 @@ class Duties:
             cell.system.start_task(self._background.run, name=f"{cell.address} background")
         self._background.start(function)
 
+    def pipe(
+        self,
+        function: Callable[[], Awaitable[Any]],
+        then: Callable[[Any], object],
+        failed: Callable[[Exception], object] | None,
+    ) -> None:
+        """Run `function` in the background and put its outcome into the mailbox."""
+
+        async def run() -> None:
+            try:
+                outcome = then(await function())
+            except Exception as error:
+                if failed is None:
+                    raise
+                outcome = failed(error)
+            self._cell.notify(outcome)
+
+        self.start(run)
+
     def disarm(self) -> None:
-        """No timer rings any more."""
+        """No timer rings and no watch is told any more."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        for address in list(self._watched):
+            self.unwatch(address)
 
     async def close(self) -> None:
         """End what runs in the background."""

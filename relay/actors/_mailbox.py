@@ -23,12 +23,13 @@ __all__ = ["Mailbox"]
 class Mailbox:
     """A bounded queue of `(message, reply slot)`. An empty one costs nothing."""
 
-    __slots__ = ("capacity", "handled", "occupied", "queue", "room", "system", "used")
+    __slots__ = ("capacity", "handled", "occupied", "queue", "room", "stashed", "system", "used")
 
     def __init__(self, system: System, capacity: int) -> None:
         self.system = system
         self.capacity = capacity
         self.queue: deque[tuple[object, Reply[Any] | None]] | None = None
+        self.stashed: deque[tuple[object, Reply[Any] | None]] | None = None
         self.room: trio.Event | None = None
         self.occupied = True
         self.used = True
@@ -50,6 +51,31 @@ class Mailbox:
         if self.queue is None:
             self.queue = deque()
         self.queue.append((message, reply))
+
+    def notify(self, message: object) -> None:
+        """Accept what the actor itself has ordered: a timer, a watch, an outcome. Orders bound it, not the capacity."""
+        self.accept(message, None)
+        self.rouse()
+
+    def stash(self, message: object, reply: Reply[Any] | None) -> None:
+        """Put aside what is being handled; it has not met its fate."""
+        if self.stashed is None:
+            self.stashed = deque()
+        if len(self.stashed) >= self.capacity:
+            raise MailboxFull(f"{self.address} has put aside {self.capacity} messages")
+        self.stashed.append((message, reply))
+        self.handled -= 1
+
+    def unstash(self) -> None:
+        """Put what was put aside before everything else, in its order."""
+        stashed, self.stashed = self.stashed, None
+        if stashed:
+            stashed.extend(self.queue or ())
+            if self.queue is None:
+                self.queue = stashed
+            else:  # in place, for a turn may be holding it
+                self.queue.clear()
+                self.queue.extend(stashed)
 
     def rouse(self) -> None:
         """See to it that the actor gets a turn."""
@@ -85,7 +111,8 @@ class Mailbox:
         self.handled = 0
 
     def discard(self, error: BaseException | None) -> None:
-        """The actor is gone for good, because of `error`: what is still queued is undelivered."""
+        """The actor is gone for good, because of `error`: what is still here is undelivered."""
+        self.unstash()
         queue, self.queue = self.queue, None
         for message, reply in queue or ():
             if reply is None:

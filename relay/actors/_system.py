@@ -31,6 +31,7 @@ from ._reply import Reply
 from ._scheduler import Scheduler
 from ._supervision import Supervision
 from ._timers import Timers
+from ._watches import Exit, Watches
 
 __all__ = ["DeadLetter", "Fates", "System", "open_system"]
 
@@ -71,6 +72,7 @@ class System:
         self.scheduler = Scheduler(inline=inline)
         self.timers = Timers()
         self.fates = Fates()
+        self.watches = Watches()
         self.dead_letters: deque[DeadLetter] = deque(maxlen=REMEMBERED)
         self.failures: deque[BaseException] = deque(maxlen=REMEMBERED)
         self.on_failure: Callable[[BaseException], None] | None = None
@@ -173,6 +175,8 @@ class System:
             del cell.parent.children[cell.name]
         else:
             del self._roots[cell.name]
+        if not cell.passive:
+            self.watches.tell(Exit(cell.address, cell.failure))
 
     def bury(self, message: object, address: str, reason: str) -> None:
         self.fates.undelivered += 1
