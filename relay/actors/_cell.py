@@ -33,6 +33,7 @@ from ._errors import (
     StopOverran,
 )
 from ._mailbox import Mailbox
+from ._protocols import check_handler
 from ._ref import Ref
 from ._supervision import Budget, Restart, Supervision, delay
 
@@ -172,6 +173,7 @@ class Cell(Mailbox):
         self.unstash()
         try:
             self.actor = actor = self._factory()
+            check_handler(type(actor))
             self.context = Context(self, Ref(self), self.system)
             self.handler = actor.handle
             self.gate = actor.gate

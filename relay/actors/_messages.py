@@ -18,7 +18,9 @@ that needs only a `Ref[Lease]`. Whoever answers sees the reply type as invariant
 error, not an `object`. Whoever asks sees it as covariant (`Question`): a `Grant` may go where an `object` is wanted.
 """
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from ._protocols import register
 
 __all__ = ["Ask", "Question", "Tell"]
 
@@ -32,6 +34,10 @@ class Tell(Generic[P_co]):
 
     __slots__ = ()
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        register(cls)
+
 
 class Question(Generic[P_co, R_co]):
     """An `Ask` as its asker sees it."""
@@ -43,3 +49,7 @@ class Ask(Question[P_co, R], Generic[P_co, R]):
     """A message of protocol `P` that is answered with an `R`."""
 
     __slots__ = ()
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        register(cls)
