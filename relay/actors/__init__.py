@@ -22,6 +22,7 @@ from ._gate import Gate as Gate
 from ._messages import Ask as Ask, Tell as Tell
 from ._ref import Ref as Ref
 from ._reply import Reply as Reply
+from ._snapshot import ActorInfo as ActorInfo, describe as describe
 from ._supervision import Restart as Restart, Supervision as Supervision
 from ._system import DeadLetter as DeadLetter, Fates as Fates, System as System, open_system as open_system
 from ._watches import Exit as Exit

@@ -80,6 +80,7 @@ class Cell(Mailbox):
         "held",
         "incarnation",
         "key",
+        "last_failure",
         "name",
         "parent",
         "passive",
@@ -120,6 +121,7 @@ class Cell(Mailbox):
         self.stopping = False
         self.passive = False
         self.failure: BaseException | None = None
+        self.last_failure: BaseException | None = None
         self.start_report: Reply[None] | None = None
         self._factory = factory
         self._restart_timer: Timer | None = None
@@ -347,6 +349,7 @@ class Cell(Mailbox):
             self.duties.fail(partial(answer, f"{self.address} ended before it answered"))
             self.duties = None
         if error is not None:
+            self.last_failure = error
             self.system.note(error)
         self.actor = self.context = self.handler = self.gate = None
         restart = self.policy.restart

@@ -29,6 +29,7 @@ from ._family import Family
 from ._ref import Ref
 from ._reply import Reply
 from ._scheduler import Scheduler
+from ._snapshot import ActorInfo, dumped_on, look
 from ._supervision import Supervision
 from ._timers import Timers
 from ._watches import Exit, Watches
@@ -127,6 +128,13 @@ class System:
         cell.stop()
         await trio.lowlevel.checkpoint()
         await cell.gone()
+
+    def snapshot(self) -> list[ActorInfo]:
+        """Every actor at this moment: single ones with their children, then the active members of families."""
+        roots = list(self._roots.values())
+        cells = [root for root in roots if isinstance(root, Cell)]
+        members = [cell for root in roots if isinstance(root, Family) for cell in root.cells()]
+        return [look(cell) for cell in [*cells, *members]]
 
     async def idle(self) -> None:
         """Wait until no message is queued or being handled. Timers and background tasks do not count."""
@@ -236,12 +244,14 @@ async def open_system(
     seed: int | None = None,
     inline: bool = True,
     drain: float = 5.0,
+    dump_on: int | None = None,
 ) -> AsyncGenerator[System]:
     """The block in which actors live.
 
     `wall` gives the wall time in seconds (default: the machine's); `seed` fixes ids and jitter; `inline=False`
     makes every ask go through the run queue; `drain` is how long (seconds) queued messages may still be handled
-    when the block is left.
+    when the block is left. On the signal `dump_on`, such as `signal.SIGUSR1`, what every actor is doing is printed on
+    standard error; that works only in the main thread.
     """
     system = System(wall, seed, inline=inline, drain=drain)
     raised: BaseException | None = None
@@ -249,7 +259,8 @@ async def open_system(
         await nursery.start(system._serve)  # noqa: SLF001 - this is its constructor
         system._body = nursery.cancel_scope  # noqa: SLF001
         try:
-            yield system
+            with dumped_on(dump_on, system.snapshot):
+                yield system
         except BaseException as error:
             if _cancelled(error):
                 raise
