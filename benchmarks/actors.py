@@ -17,7 +17,7 @@ import trio
 from _interleaved import interleaved
 from rows import Row
 
-from relay.actors import Actor, Ask, Context, Ref, Tell, open_system
+from relay.actors import Actor, Ask, Bounds, Context, Ref, Tell, open_system
 
 TELLS = 100_000
 ASKS = 20_000
@@ -106,7 +106,7 @@ Counters = AbstractAsyncContextManager[Sequence[Counter]]
 @asynccontextmanager
 async def relay(number: int) -> AsyncIterator[Sequence[Counter]]:
     async with open_system() as system:
-        yield [Relay(await system.spawn(CountingActor, capacity=TELLS)) for _ in range(number)]
+        yield [Relay(await system.spawn(CountingActor, bounds=Bounds(capacity=TELLS))) for _ in range(number)]
 
 
 @asynccontextmanager

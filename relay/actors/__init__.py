@@ -4,6 +4,7 @@ It imports trio and attrs, and nothing else of relay. Start at `open_system`, `A
 """
 
 from ._actor import Actor as Actor, Context as Context, Step as Step
+from ._bounds import Bounds as Bounds, Overflow as Overflow
 from ._clock import virtual_wall as virtual_wall
 from ._errors import (
     ActorError as ActorError,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, Unpack, f
 from ._reply import Reply
 
 if TYPE_CHECKING:
+    from ._bounds import Bounds
     from ._cell import Cell
     from ._gate import Gate
     from ._messages import Ask, Tell
@@ -145,10 +146,10 @@ class Context(Generic[P]):
         *arguments: *Ts,
         name: str | None = None,
         supervision: Supervision | None = None,
-        capacity: int | None = None,
+        bounds: Bounds | None = None,
     ) -> Ref[Q]:
         """Start a child. It ends before this incarnation does."""
-        return await self.system.spawn_under(self._cell, factory, arguments, name, supervision, capacity)
+        return await self.system.spawn_under(self._cell, factory, arguments, name, supervision, bounds)
 
     def stop(self) -> None:
         """End after this message. Does not wait. A permanent child is started again."""

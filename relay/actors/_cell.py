@@ -38,6 +38,7 @@ from ._ref import Ref
 from ._supervision import Budget, Restart, Supervision, delay
 
 if TYPE_CHECKING:
+    from ._bounds import Bounds
     from ._errors import Refusal
     from ._family import Family
     from ._gate import Gate
@@ -98,9 +99,9 @@ class Cell(Mailbox):
         name: str,
         factory: Callable[[], Actor[Any]],
         policy: Supervision,
-        capacity: int,
+        bounds: Bounds,
     ) -> None:
-        super().__init__(system, capacity)
+        super().__init__(system, bounds)
         self.parent = parent
         self.name = name
         self.policy = policy

@@ -22,6 +22,7 @@ from ._ref import Ref
 
 if TYPE_CHECKING:
     from ._actor import Actor
+    from ._bounds import Bounds
     from ._supervision import Supervision
     from ._system import System
 
@@ -42,14 +43,14 @@ class Family(Generic[K, P]):
         factory: Callable[[K], Actor[P]],
         idle: float,
         policy: Supervision,
-        capacity: int,
+        bounds: Bounds,
     ) -> None:
         self.name = name
         self._system = system
         self._factory = factory
         self._idle = idle
         self.policy = policy
-        self._capacity = capacity
+        self._bounds = bounds
         self._cells: dict[K, Cell] = {}
         self._quarantined: dict[K, float] = {}
         self._sweeping = False
@@ -97,7 +98,7 @@ class Family(Generic[K, P]):
         if until is not None and trio.current_time() < until:
             raise ActorStopped(f"{self.name}/{key} failed too often and is in quarantine")
         factory: Callable[[], Actor[Any]] = partial(self._factory, key)
-        cell = Cell(self._system, None, str(key), factory, self.policy, self._capacity)
+        cell = Cell(self._system, None, str(key), factory, self.policy, self._bounds)
         cell.family, cell.key = self, key
         self._cells[key] = cell
         cell.signalled = True  # it starts at its first turn, not inside whoever called it up

@@ -1,7 +1,8 @@
 """The mailbox: what an actor has been sent and has not handled yet.
 
 It belongs to the cell, not to an incarnation, and survives restarts. Every accepted message meets exactly one fate:
-handled, expired (its deadline passed), abandoned (its asker left) or undelivered (a dead letter, with the reason).
+handled, expired (its deadline passed), abandoned (its asker left), superseded (by a newer one of its key) or
+undelivered (a dead letter, with the reason).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._bounds import Bounds, Coalescing, Overflow
 from ._errors import ActorStopped, DeadlineExpired, MailboxFull
 
 if TYPE_CHECKING:
@@ -23,12 +25,13 @@ __all__ = ["Mailbox"]
 class Mailbox:
     """A bounded queue of `(message, reply slot)`. An empty one costs nothing."""
 
-    __slots__ = ("capacity", "handled", "occupied", "queue", "room", "stashed", "system", "used")
+    __slots__ = ("bounds", "capacity", "handled", "occupied", "queue", "room", "stashed", "system", "used")
 
-    def __init__(self, system: System, capacity: int) -> None:
+    def __init__(self, system: System, bounds: Bounds) -> None:
         self.system = system
-        self.capacity = capacity
-        self.queue: deque[tuple[object, Reply[Any] | None]] | None = None
+        self.bounds = bounds
+        self.capacity = bounds.capacity
+        self.queue: deque[tuple[object, Reply[Any] | None]] | Coalescing | None = None
         self.stashed: deque[tuple[object, Reply[Any] | None]] | None = None
         self.room: trio.Event | None = None
         self.occupied = True
@@ -42,15 +45,38 @@ class Mailbox:
 
     def put(self, message: object, reply: Reply[Any] | None) -> None:
         """Accept a message from outside, within the capacity."""
-        if self.queue is not None and len(self.queue) >= self.capacity:
-            raise MailboxFull(f"{self.address} holds {self.capacity} messages")
+        if self.queue is not None and len(self.queue) >= self.capacity and not self._place(message, reply):
+            return
         self.accept(message, reply)
         self.rouse()
 
     def accept(self, message: object, reply: Reply[Any] | None) -> None:
         if self.queue is None:
-            self.queue = deque()
+            self.queue = self._new_queue()
         self.queue.append((message, reply))
+
+    def _new_queue(self) -> deque[tuple[object, Reply[Any] | None]] | Coalescing:
+        key = self.bounds.coalesce
+        return deque() if key is None else Coalescing(key, self.system.fates.supersede)
+
+    def _place(self, message: object, reply: Reply[Any] | None) -> bool:
+        """Whether there is a place for one more in a full mailbox, which may have been made."""
+        queue = self.queue
+        assert queue is not None
+        if isinstance(queue, Coalescing) and reply is None and queue.holds(message):
+            return True
+        if self.bounds.overflow is Overflow.DROP_OLDEST:
+            self._drop(*queue.popleft())
+            return True
+        if self.bounds.overflow is Overflow.DROP_NEWEST and reply is None:
+            self._drop(message, None)
+            return False
+        raise MailboxFull(f"{self.address} holds {self.capacity} messages")
+
+    def _drop(self, message: object, reply: Reply[Any] | None) -> None:
+        self.system.bury(message, self.address, "dropped from a full mailbox")
+        if reply is not None:
+            reply.fail(MailboxFull(f"{self.address} holds {self.capacity} messages, and dropped its oldest"))
 
     def notify(self, message: object) -> None:
         """Accept what the actor itself has ordered: a timer, a watch, an outcome. Orders bound it, not the capacity."""
@@ -70,12 +96,11 @@ class Mailbox:
         """Put what was put aside before everything else, in its order."""
         stashed, self.stashed = self.stashed, None
         if stashed:
-            stashed.extend(self.queue or ())
             if self.queue is None:
-                self.queue = stashed
-            else:  # in place, for a turn may be holding it
-                self.queue.clear()
-                self.queue.extend(stashed)
+                self.queue = self._new_queue()
+            stashed.extend(self.queue)
+            self.queue.clear()  # in place, for a turn may be holding it
+            self.queue.extend(stashed)
 
     def rouse(self) -> None:
         """See to it that the actor gets a turn."""

@@ -22,6 +22,7 @@ import attrs
 import trio
 
 from ._actor import Actor
+from ._bounds import Bounds
 from ._cell import Cell
 from ._clock import Source
 from ._errors import StopOverran
@@ -36,7 +37,6 @@ from ._watches import Exit, Watches
 
 __all__ = ["DeadLetter", "Fates", "System", "open_system"]
 
-CAPACITY = 1000
 REMEMBERED = 1000
 
 K = TypeVar("K", bound=Hashable)
@@ -60,7 +60,12 @@ class Fates:
     handled: int = 0
     expired: int = 0
     abandoned: int = 0
+    superseded: int = 0
     undelivered: int = 0
+
+    def supersede(self) -> None:
+        """A queued message was replaced by a newer one of its key."""
+        self.superseded += 1
 
 
 @final
@@ -102,10 +107,10 @@ class System:
         *arguments: *Ts,
         name: str | None = None,
         supervision: Supervision | None = None,
-        capacity: int | None = None,
+        bounds: Bounds | None = None,
     ) -> Ref[P]:
         """Start an actor. Returns once its `started` hook is done, and raises what the start raises."""
-        return await self.spawn_under(None, factory, arguments, name, supervision, capacity)
+        return await self.spawn_under(None, factory, arguments, name, supervision, bounds)
 
     def family(
         self,
@@ -114,11 +119,11 @@ class System:
         name: str | None = None,
         idle: float = 60.0,
         supervision: Supervision | None = None,
-        capacity: int | None = None,
+        bounds: Bounds | None = None,
     ) -> Family[K, P]:
         """Actors by key, started on demand and passivated after `idle` seconds without a message."""
         name = self._free(name or str(getattr(factory, "__name__", "family")), self._roots)
-        family = Family(self, name, factory, idle, supervision or Supervision(), capacity or CAPACITY)
+        family = Family(self, name, factory, idle, supervision or Supervision(), bounds or Bounds())
         self._roots[name] = family
         return family
 
@@ -149,14 +154,14 @@ class System:
         arguments: tuple[Any, ...],
         name: str | None,
         supervision: Supervision | None,
-        capacity: int | None,
+        bounds: Bounds | None,
     ) -> Ref[P]:
         siblings: dict[str, Any] = self._roots
         if parent is not None:
             siblings = parent.children = parent.children if parent.children is not None else {}
         name = self._free(name or str(getattr(factory, "__name__", "actor")), siblings)
         made = partial(factory, *arguments)
-        cell = Cell(self, parent, name, made, supervision or Supervision(), capacity or CAPACITY)
+        cell = Cell(self, parent, name, made, supervision or Supervision(), bounds or Bounds())
         siblings[name] = cell
         report: Reply[None] = Reply(inf)
         cell.start_report = report

@@ -28,6 +28,7 @@ from relay.actors import (
     Actor,
     ActorFailed,
     ActorStopped,
+    Bounds,
     Context,
     DeadlineExpired,
     Gate,
@@ -130,7 +131,7 @@ async def test_a_full_mailbox_refuses_and_send_waits_for_room(
 ) -> None:
     gate = Gate()
     gate.close()
-    ref = await system.spawn(Counter, None, gate, capacity=3)
+    ref = await system.spawn(Counter, None, gate, bounds=Bounds(capacity=3))
     for _ in range(3):
         ref.tell(Add())
     with pytest.raises(MailboxFull):
@@ -537,7 +538,7 @@ async def test_every_accepted_message_has_one_fate(
 
 
 async def test_a_flooded_actor_does_not_delay_an_idle_one(autojump_clock: MockClock, system: System) -> None:
-    flooded = await system.spawn(Counter, capacity=100_000)
+    flooded = await system.spawn(Counter, bounds=Bounds(capacity=100_000))
     idle = await system.spawn(Counter)
     for _ in range(50_000):
         flooded.tell(Add())

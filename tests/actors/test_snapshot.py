@@ -15,7 +15,7 @@ import pytest
 import trio
 from protocols import Add, Counting, Crash, Slow, Total
 
-from relay.actors import Actor, ActorInfo, Context, Ref, Supervision, System, describe, open_system
+from relay.actors import Actor, ActorInfo, Bounds, Context, Ref, Supervision, System, describe, open_system
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -48,7 +48,7 @@ async def system() -> AsyncIterator[System]:
 async def test_a_snapshot_tells_who_is_at_what_and_waits_for_whom(
     autojump_clock: MockClock, system: System
 ) -> None:
-    last = await system.spawn(Busy, name="last", capacity=5)
+    last = await system.spawn(Busy, name="last", bounds=Bounds(capacity=5))
     first = await system.spawn(Busy, last, name="first")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(first.ask, Slow(10.0))

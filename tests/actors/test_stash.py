@@ -9,7 +9,18 @@ import attrs
 import pytest
 import trio
 
-from relay.actors import Actor, ActorFailed, ActorStopped, Ask, Context, Ref, System, Tell, open_system
+from relay.actors import (
+    Actor,
+    ActorFailed,
+    ActorStopped,
+    Ask,
+    Bounds,
+    Context,
+    Ref,
+    System,
+    Tell,
+    open_system,
+)
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -70,7 +81,7 @@ async def system() -> AsyncIterator[System]:
 
 @pytest.fixture(params=[Mutex, SlowMutex], ids=["plain", "async"])
 async def mutex(request: pytest.FixtureRequest, system: System) -> Ref[Lock]:
-    return await system.spawn(request.param, capacity=3)
+    return await system.spawn(request.param, bounds=Bounds(capacity=3))
 
 
 async def test_what_was_put_aside_comes_first_and_in_order(

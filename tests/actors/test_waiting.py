@@ -14,6 +14,7 @@ from relay.actors import (
     Actor,
     ActorFailed,
     Ask,
+    Bounds,
     Context,
     DeadlineExpired,
     DeadlockError,
@@ -75,10 +76,10 @@ class World:
         self.others: dict[str, Ref[Asking]] = {}
         self.log: list[str] = []
 
-    async def spawn(self, *names: str, capacity: int | None = None) -> list[Ref[Asking]]:
+    async def spawn(self, *names: str, bounds: Bounds | None = None) -> list[Ref[Asking]]:
         for name in names:
             self.others[name] = await self.system.spawn(
-                Asker, self.others, self.log, name=name, capacity=capacity
+                Asker, self.others, self.log, name=name, bounds=bounds
             )
         return [self.others[name] for name in names]
 
@@ -114,7 +115,7 @@ async def test_a_circle_of_asks_is_an_error_that_names_it(
 
 
 async def test_waiting_for_room_may_close_a_circle_too(autojump_clock: MockClock, world: World) -> None:
-    [a] = await world.spawn("a", capacity=1)
+    [a] = await world.spawn("a", bounds=Bounds(capacity=1))
     [b] = await world.spawn("b")
 
     async def fill(context: Context[Asking]) -> object:

@@ -1,0 +1,78 @@
+"""How many messages a mailbox holds, and what becomes of one too many."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from ._reply import Reply
+
+__all__ = ["Bounds", "Coalescing", "Overflow"]
+
+Entry = tuple[object, "Reply[Any] | None"]
+
+
+class Overflow(enum.Enum):
+    """What a full mailbox does with one more message. What is dropped is a dead letter; its asker is told."""
+
+    REJECT = "reject"  # the sender gets MailboxFull
+    DROP_OLDEST = "drop oldest"
+    DROP_NEWEST = "drop newest"
+
+
+@attrs.frozen(kw_only=True)
+class Bounds:
+    """The bounds of one mailbox.
+
+    With `coalesce`, a told message takes the place of a queued one with the same key, so of many only the newest is
+    handled: for states, such as "the file changed", rather than for events. A key of None stands alone, and asks do.
+    """
+
+    capacity: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
+    overflow: Overflow = Overflow.REJECT
+    coalesce: Callable[[Any], Hashable] | None = None
+
+
+class Coalescing:
+    """A queue in which a message replaces an older one of its key, in its place."""
+
+    __slots__ = ("_entries", "_key", "_superseded")
+
+    def __init__(self, key: Callable[[Any], Hashable], superseded: Callable[[], None]) -> None:
+        self._key = key
+        self._superseded = superseded
+        self._entries: dict[Hashable, Entry] = {}
+
+    def append(self, entry: Entry) -> None:
+        key = self._key_of(entry)
+        if key in self._entries:
+            self._superseded()
+        self._entries[key] = entry
+
+    def popleft(self) -> Entry:
+        return self._entries.pop(next(iter(self._entries)))
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.append(entry)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def holds(self, message: object) -> bool:
+        """Whether `message`, if told, would take the place of another."""
+        return self._key_of((message, None)) in self._entries
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _key_of(self, entry: Entry) -> Hashable:
+        key = self._key(entry[0]) if entry[1] is None else None
+        return object() if key is None else (key,)

@@ -1,0 +1,145 @@
+"""Full mailboxes: refused, dropped or coalesced, and always on record."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+import trio
+
+from relay.actors import (
+    Actor,
+    Ask,
+    Bounds,
+    Context,
+    Gate,
+    MailboxFull,
+    Overflow,
+    Ref,
+    System,
+    Tell,
+    open_system,
+)
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+
+class Watching:
+    """Somebody who looks at files."""
+
+
+@attrs.frozen
+class Changed(Tell[Watching]):
+    path: str
+    version: int
+
+
+@attrs.frozen
+class Seen(Ask[Watching, list[Changed]]):
+    pass
+
+
+class Viewer(Actor[Watching]):
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.seen: list[Changed] = []
+
+    def handle(self, message: Changed | Seen, context: Context[Watching]) -> None:
+        match message:
+            case Changed():
+                self.seen.append(message)
+            case Seen():
+                context.reply(message, list(self.seen))
+
+
+@pytest.fixture
+async def system() -> AsyncIterator[System]:
+    async with open_system() as system:
+        yield system
+
+
+@pytest.fixture
+def gate() -> Gate:
+    gate = Gate()
+    gate.close()
+    return gate
+
+
+async def seen(system: System, viewer: Ref[Watching], gate: Gate) -> list[int]:
+    gate.open()
+    await system.idle()
+    return [change.version for change in await viewer.ask(Seen())]
+
+
+async def test_the_oldest_makes_way(autojump_clock: MockClock, system: System, gate: Gate) -> None:
+    viewer = await system.spawn(Viewer, gate, bounds=Bounds(capacity=2, overflow=Overflow.DROP_OLDEST))
+    for version in range(5):
+        viewer.tell(Changed("a", version))
+    assert await seen(system, viewer, gate) == [3, 4]
+    assert [letter.message for letter in system.dead_letters] == [
+        Changed("a", version) for version in range(3)
+    ]
+
+
+async def test_an_asker_whose_message_makes_way_is_told(
+    autojump_clock: MockClock, system: System, gate: Gate
+) -> None:
+    viewer = await system.spawn(Viewer, gate, bounds=Bounds(capacity=1, overflow=Overflow.DROP_OLDEST))
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with pytest.raises(MailboxFull):
+                await viewer.ask(Seen())
+
+        nursery.start_soon(ask)
+        await trio.sleep(1)
+        viewer.tell(Changed("a", 1))
+
+
+async def test_the_newest_is_dropped_and_an_ask_refused(
+    autojump_clock: MockClock, system: System, gate: Gate
+) -> None:
+    viewer = await system.spawn(Viewer, gate, bounds=Bounds(capacity=2, overflow=Overflow.DROP_NEWEST))
+    for version in range(5):
+        viewer.tell(Changed("a", version))
+    with pytest.raises(MailboxFull):
+        await viewer.ask(Seen())
+    assert await seen(system, viewer, gate) == [0, 1]
+    assert system.fates.undelivered == 3
+
+
+async def test_of_messages_of_one_key_the_newest_is_handled_in_the_place_of_the_oldest(
+    autojump_clock: MockClock, system: System, gate: Gate
+) -> None:
+    bounds = Bounds(capacity=2, coalesce=lambda change: change.path)
+    viewer = await system.spawn(Viewer, gate, bounds=bounds)
+    for version, path in enumerate("aabab"):
+        viewer.tell(Changed(path, version))
+    with pytest.raises(MailboxFull):
+        viewer.tell(Changed("c", 9))
+    assert await seen(system, viewer, gate) == [3, 4]
+    assert system.fates.superseded == 3
+    assert system.fates.handled == 3
+
+
+async def test_asks_never_coalesce(autojump_clock: MockClock, system: System, gate: Gate) -> None:
+    viewer = await system.spawn(Viewer, gate, bounds=Bounds(coalesce=lambda _: "all the same"))
+    answers: list[list[Changed]] = []
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            answers.append(await viewer.ask(Seen()))
+
+        nursery.start_soon(ask)
+        nursery.start_soon(ask)
+        await trio.sleep(1)
+        gate.open()
+    assert answers == [[], []]
+
+
+def test_a_mailbox_holds_at_least_one() -> None:
+    with pytest.raises(ValueError, match="capacity"):
+        Bounds(capacity=0)
