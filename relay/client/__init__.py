@@ -9,6 +9,7 @@ from ._errors import (
     Unreachable as Unreachable,
 )
 from ._events import StreamedEvent as StreamedEvent
+from ._outcomes import Outcomes as Outcomes
 from ._transport import (
     DEFAULT_URL as DEFAULT_URL,
     find_token as find_token,

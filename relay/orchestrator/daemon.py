@@ -25,13 +25,12 @@ import attrs
 import trio
 
 from relay import __version__, wire
-from relay.client import Client, Refused as RefusedByRelay, RelayError, open_client
+from relay.client import Client, Outcomes, Refused as RefusedByRelay, RelayError, open_client
 
 from ._problems import Refused
 from .config import Config
 from .hostapi import HostApi, serve_host_api
 from .link import Link
-from .outbox import Outbox
 from .repolock import RepositoryLocks
 from .sessions import Sessions
 from .work import Workshop
@@ -69,7 +68,7 @@ class Orchestrator:
         self._link.on_connect = [self._owe_roster, self._catch_up]
         self.sessions = Sessions(config, time.time)
         self._workshop = Workshop(config, self.sessions, RepositoryLocks())
-        self._outbox = Outbox(config.state / "outbox")
+        self._outbox = Outcomes(config.state / "outbox")
         self._roster_owed = trio.Event()
         self._woken = trio.Event()
         self._to_catch_up = True

@@ -29,9 +29,9 @@ import attrs
 import trio
 
 from relay import wire
+from relay._files import read_json, remove, write_json
 
 from . import diagnosis
-from ._files import read_json, remove, write_json
 from ._problems import Refused
 from ._processes import Life, boot, environment, exit_code, life_of, start_tick, stop_group, tagged
 from .config import Config

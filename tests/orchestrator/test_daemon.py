@@ -16,8 +16,8 @@ from checkouts import Repo
 from hosts import Host, until
 
 from relay import wire
+from relay.client import Outcomes
 from relay.orchestrator.link import pauses
-from relay.orchestrator.outbox import Outbox
 
 SUCCEEDED, FAILED = wire.CommandStatus.SUCCEEDED, wire.CommandStatus.FAILED
 
@@ -431,7 +431,7 @@ async def test_an_outcome_is_reported_by_the_next_daemon_and_nothing_is_done_twi
     command = await host.ask("agent.spawn", **host.wish("ada"))
     for status in (wire.CommandStatus.ACCEPTED, wire.CommandStatus.RUNNING):
         await host.relay.patch_command(command.id, wire.PatchCommand(status=status))
-    outbox = Outbox(host.config.state / "outbox")
+    outbox = Outcomes(host.config.state / "outbox")
     outbox.put(command.id, wire.PatchCommand(status=SUCCEEDED, result={"fixed": True}))
     async with host.running():
         ended = await host.ended(command)

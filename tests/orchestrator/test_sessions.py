@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from relay import wire
+from relay.client import Outcomes
 from relay.orchestrator import Config, _processes, diagnosis
 from relay.orchestrator._processes import Life, boot, start_tick
-from relay.orchestrator.outbox import Outbox
 from relay.orchestrator.sessions import Launch, Session, Sessions
 
 ENTRY = wire.ManagedAgent(agent_id="ada", session_name="ar-x", pid=7, started_at=wire.Instant(100.0))
@@ -92,10 +92,10 @@ def test_a_report_names_signal_or_exit_code_and_the_end_of_the_log(tmp_path: Pat
 
 
 def test_an_outcome_survives_and_odd_ids_stay_in_the_outbox(tmp_path: Path):
-    outbox = Outbox(tmp_path / "outbox")
+    outbox = Outcomes(tmp_path / "outbox")
     outcome = wire.PatchCommand(status=wire.CommandStatus.FAILED, error="no")
     for name in ("cmd_1", "../../evil", "a/b"):
         outbox.put(name, outcome)
-        assert name in Outbox(tmp_path / "outbox")
-    assert set(Outbox(tmp_path / "outbox").pending()) == {"cmd_1", "../../evil", "a/b"}
+        assert name in Outcomes(tmp_path / "outbox")
+    assert set(Outcomes(tmp_path / "outbox").pending()) == {"cmd_1", "../../evil", "a/b"}
     assert {path.name for path in tmp_path.iterdir()} == {"outbox"}

@@ -1,7 +1,7 @@
 """Outcomes of commands that relay has not acknowledged yet.
 
 An outcome is final once it is known. It is put here before it is reported, and goes when relay has answered, so
-neither a crash of this daemon nor one of relay loses or changes it.
+neither a crash of its owner nor one of relay loses or changes it.
 """
 
 from __future__ import annotations
@@ -14,26 +14,30 @@ from urllib.parse import quote, unquote
 import trio
 
 from relay import wire
-from relay.client import Client, Overloaded, Refused, RelayError, Unauthorized
+from relay._files import read_json, remove, write_json
 
-from ._files import read_json, remove, write_json
+from ._client import Client
+from ._errors import Overloaded, Refused, RelayError, Unauthorized
 
-__all__ = ["Outbox"]
+__all__ = ["Outcomes"]
 
 log = logging.getLogger(__name__)
 
 RETRY = 1.0  # seconds
 
 
-class Outbox:
+class Outcomes:
     """One file per outcome, named by the command."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._changed = trio.Event()
+        self._settled = trio.Event()
 
     def put(self, command_id: str, outcome: wire.PatchCommand) -> None:
         write_json(self._path(command_id), wire.to_json(outcome))
+        if self._settled.is_set():
+            self._settled = trio.Event()
         self._changed.set()
 
     def pending(self) -> dict[str, Any]:
@@ -44,6 +48,11 @@ class Outbox:
     def __contains__(self, command_id: str) -> bool:
         return self._path(command_id).exists()
 
+    async def settled(self) -> None:
+        """Wait until `deliver` finds nothing left to report."""
+        while not self._settled.is_set():
+            await self._settled.wait()
+
     async def deliver(self, relay: Client) -> None:
         """Report what is here, and whatever comes, for ever."""
         while True:
@@ -51,6 +60,8 @@ class Outbox:
             failed = False
             for command_id, outcome in self.pending().items():
                 failed = not await self._report(relay, command_id, outcome) or failed
+            if not self.pending():
+                self._settled.set()
             with trio.move_on_after(RETRY if failed else 60):
                 await self._changed.wait()
 
