@@ -25,5 +25,11 @@ from ._ref import Ref as Ref
 from ._reply import Reply as Reply
 from ._snapshot import ActorInfo as ActorInfo, describe as describe
 from ._supervision import Restart as Restart, Supervision as Supervision
+from ._supervisor import (
+    AutoShutdown as AutoShutdown,
+    Child as Child,
+    Strategy as Strategy,
+    Supervisor as Supervisor,
+)
 from ._system import DeadLetter as DeadLetter, Fates as Fates, System as System, open_system as open_system
 from ._watches import Exit as Exit

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ._gate import Gate
     from ._handling import Handling
     from ._reply import Reply
+    from ._supervisor import Group
     from ._system import System
     from ._timers import Timer
 
@@ -76,6 +77,7 @@ class Cell(Mailbox):
         "failure",
         "family",
         "gate",
+        "group",
         "handler",
         "handling",
         "held",
@@ -85,6 +87,7 @@ class Cell(Mailbox):
         "name",
         "parent",
         "passive",
+        "pausing",
         "policy",
         "signalled",
         "start_report",
@@ -105,6 +108,7 @@ class Cell(Mailbox):
         self.parent = parent
         self.name = name
         self.policy = policy
+        self.group: Group | None = None
         self.family: Family[Any, Any] | None = None
         self.key: Any = None
         self.actor: Actor[Any] | None = None
@@ -121,6 +125,7 @@ class Cell(Mailbox):
         self.signalled = False
         self.stopping = False
         self.passive = False
+        self.pausing = False
         self.failure: BaseException | None = None
         self.last_failure: BaseException | None = None
         self.start_report: Reply[None] | None = None
@@ -206,10 +211,22 @@ class Cell(Mailbox):
         if self.start_report is not None:
             self.start_report.set(None)
             self.start_report = None
+        if self.group is not None:
+            self.group.changed()
         if self.queue or self.signalled:
             self.system.scheduler.schedule(self)
         else:
             self.rest()
+
+    @property
+    def starting(self) -> bool:
+        """Whether its start is not decided yet."""
+        return self.state in (State.STARTING, State.ENDING)
+
+    @property
+    def resting(self) -> bool:
+        """Whether it has ended and will be started again."""
+        return self.state is State.BACKOFF
 
     def _start_failed(self, error: Exception) -> None:
         if self.start_report is not None:
@@ -227,14 +244,27 @@ class Cell(Mailbox):
         if not self.stopping and self.state is not State.STOPPED:
             self.stopping = True
             self._signal()
-            if self._scope is not None:
-                budget = trio.current_time() + self.policy.stop_budget
-                self.system.timers.at(budget, self._scope.cancel)
+            self._limit()
 
     def leave(self) -> None:
         """End the running incarnation; the policy decides whether there is another."""
         if self.state in (State.STARTING, State.RUNNING):
             self._signal()
+
+    def pause(self) -> None:
+        """End the running incarnation; the group starts the next one."""
+        if self.state is State.BACKOFF and self._restart_timer is not None:
+            self._restart_timer.cancel()
+        elif self.state is not State.BACKOFF:
+            self.pausing = True
+            self.leave()
+            self._limit()
+
+    def _limit(self) -> None:
+        """Cut short, once the budget is used up, what it is at."""
+        if self._scope is not None:
+            budget = trio.current_time() + self.policy.stop_budget
+            self.system.timers.at(budget, self._scope.cancel)
 
     def fail(self, error: BaseException) -> None:
         """End the running incarnation as if its handler had raised `error`."""
@@ -247,8 +277,8 @@ class Cell(Mailbox):
     def _signal(self) -> None:
         self.signalled = True
         if self.state is State.BACKOFF:
-            assert self._restart_timer is not None
-            self._restart_timer.cancel()
+            if self._restart_timer is not None:
+                self._restart_timer.cancel()
             self._finish(None)
         elif self.held:
             self.held = False
@@ -359,12 +389,29 @@ class Cell(Mailbox):
             self.start()  # somebody wrote to it while it was falling asleep
         elif self.stopping or self.passive or restart is Restart.TEMPORARY:
             self._finish(error)
+        elif self.pausing:
+            self.rest_for_group()
         elif error is not None or restart is Restart.PERMANENT:
             self._restart(error)
         else:
             self._finish(None)
 
+    def rest_for_group(self) -> None:
+        """Wait for the group to start the next incarnation."""
+        assert self.group is not None
+        self.pausing = False
+        self.state = State.BACKOFF
+        self.group.changed()
+
+    def start_in(self, seconds: float) -> None:
+        """Start the next incarnation after `seconds`."""
+        self.state = State.BACKOFF
+        self._restart_timer = self.system.timers.at(trio.current_time() + seconds, self.start)
+
     def _restart(self, error: BaseException | None) -> None:
+        if self.group is not None:
+            self.group.failed(self, error)
+            return
         failure: int | None = 1  # an end without failure costs nothing of the budget
         if error is not None:
             if self._budget is None:
@@ -373,9 +420,7 @@ class Cell(Mailbox):
         if failure is None:
             self._escalate(error)
             return
-        self.state = State.BACKOFF
-        due = trio.current_time() + delay(self.policy, failure, self.system.random)
-        self._restart_timer = self.system.timers.at(due, self.start)
+        self.start_in(delay(self.policy, failure, self.system.random))
 
     def _escalate(self, error: BaseException | None) -> None:
         exhausted = RestartsExhausted(
@@ -397,6 +442,8 @@ class Cell(Mailbox):
         self.closed = self.occupied = True
         self.discard(error)
         self.system.forget(self)
+        if self.group is not None:
+            self.group.finished(self, error)
         if self._gone is not None:
             self._gone.set()
 

@@ -155,6 +155,7 @@ class System:
         name: str | None,
         supervision: Supervision | None,
         bounds: Bounds | None,
+        join: Callable[[Cell], None] | None = None,
     ) -> Ref[P]:
         siblings: dict[str, Any] = self._roots
         if parent is not None:
@@ -165,6 +166,8 @@ class System:
         siblings[name] = cell
         report: Reply[None] = Reply(inf)
         cell.start_report = report
+        if join is not None:
+            join(cell)  # before it can fail
         cell.start()
         await trio.lowlevel.checkpoint()
         try:
