@@ -24,6 +24,14 @@ from ._messages import Ask as Ask, Tell as Tell
 from ._ref import Ref as Ref
 from ._reply import Reply as Reply
 from ._snapshot import ActorInfo as ActorInfo, describe as describe
+from ._stream import (
+    DeadLetter as DeadLetter,
+    Failed as Failed,
+    Listener as Listener,
+    Started as Started,
+    Stopped as Stopped,
+    SystemEvent as SystemEvent,
+)
 from ._supervision import Restart as Restart, Supervision as Supervision
 from ._supervisor import (
     AutoShutdown as AutoShutdown,
@@ -31,5 +39,5 @@ from ._supervisor import (
     Strategy as Strategy,
     Supervisor as Supervisor,
 )
-from ._system import DeadLetter as DeadLetter, Fates as Fates, System as System, open_system as open_system
+from ._system import Fates as Fates, System as System, open_system as open_system
 from ._watches import Exit as Exit

@@ -211,6 +211,7 @@ class Cell(Mailbox):
         if self.start_report is not None:
             self.start_report.set(None)
             self.start_report = None
+        self.system.started(self)
         if self.group is not None:
             self.group.changed()
         if self.queue or self.signalled:
@@ -309,7 +310,7 @@ class Cell(Mailbox):
             self.crash(self.failure)
             return
         late = StopOverran(f"{self.address} did not stop within {self.policy.stop_budget} s")
-        self.system.note(late)
+        self.system.note(late, self.address)
         self._break_off(ActorStopped(f"{self.address} was stopped while it handled this"))
         self.end(None)
 
@@ -367,9 +368,8 @@ class Cell(Mailbox):
                 if hook is not None:
                     await hook
             if budget.cancelled_caught:
-                self.system.note(
-                    StopOverran(f"{self.address} did not end within {self.policy.stop_budget} s")
-                )
+                late = StopOverran(f"{self.address} did not end within {self.policy.stop_budget} s")
+                self.system.note(late, self.address)
         except Exception as later:  # noqa: BLE001 - the supervisor is its owner
             error = error or later
         self._ended(error)
@@ -381,7 +381,7 @@ class Cell(Mailbox):
             self.duties = None
         if error is not None:
             self.last_failure = error
-            self.system.note(error)
+            self.system.note(error, self.address)
         self.actor = self.context = self.handler = self.gate = None
         restart = self.policy.restart
         if error is None and self.passive and self.queue and not self.stopping:

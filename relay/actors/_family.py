@@ -84,12 +84,13 @@ class Family(Generic[K, P]):
         self._quarantined[key] = now + self.policy.within
 
     async def stop(self) -> None:
-        """Stop all members and refuse new ones."""
+        """Stop all members, refuse new ones, and give the name back."""
         self._stopping = True
         for cell in self.cells():
             cell.stop()
         for cell in self.cells():
             await cell.gone()
+        self._system.forget_family(self.name)
 
     def _activate(self, key: K) -> Cell:
         if self._stopping:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import copy_context
 from functools import partial
 from math import inf
@@ -25,32 +25,24 @@ from ._actor import Actor
 from ._bounds import Bounds
 from ._cell import Cell
 from ._clock import Source
-from ._errors import StopOverran
+from ._errors import ActorStopped, StopOverran
 from ._family import Family
 from ._ref import Ref
 from ._reply import Reply
 from ._scheduler import Scheduler
 from ._snapshot import ActorInfo, dumped_on, look
+from ._stream import DeadLetter, Failed, Listener, Started, Stopped, Stream
 from ._supervision import Supervision
 from ._timers import Timers
 from ._watches import Exit, Watches
 
-__all__ = ["DeadLetter", "Fates", "System", "open_system"]
+__all__ = ["Fates", "System", "open_system"]
 
 REMEMBERED = 1000
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
 Ts = TypeVarTuple("Ts")
-
-
-@attrs.frozen
-class DeadLetter:
-    """A message that was accepted, or addressed, and never handled."""
-
-    message: object
-    address: str
-    reason: str
 
 
 @attrs.define
@@ -80,8 +72,8 @@ class System:
         self.fates = Fates()
         self.watches = Watches()
         self.dead_letters: deque[DeadLetter] = deque(maxlen=REMEMBERED)
-        self.failures: deque[BaseException] = deque(maxlen=REMEMBERED)
-        self.on_failure: Callable[[BaseException], None] | None = None
+        self.failures: deque[Failed] = deque(maxlen=REMEMBERED)
+        self._stream = Stream()
         self.nursery: trio.Nursery
         self.context = copy_context()
         self._source = Source(wall, seed)
@@ -90,6 +82,7 @@ class System:
         self._fatal: list[Exception] = []
         self._roots: dict[str, Cell | Family[Any, Any]] = {}
         self._served = 0
+        self._closed = False
         self.random = self._source.random
         self.new_id = self._source.new_id
 
@@ -109,7 +102,11 @@ class System:
         supervision: Supervision | None = None,
         bounds: Bounds | None = None,
     ) -> Ref[P]:
-        """Start an actor. Returns once its `started` hook is done, and raises what the start raises."""
+        """Start an actor. Returns once its `started` hook is done, and raises what the start raises.
+
+        Raises `ValueError` if there is an actor of that name, `TypeError` if its handler misses a message of its
+        protocol, `ActorStopped` when the block is being left.
+        """
         return await self.spawn_under(None, factory, arguments, name, supervision, bounds)
 
     def family(
@@ -122,7 +119,8 @@ class System:
         bounds: Bounds | None = None,
     ) -> Family[K, P]:
         """Actors by key, started on demand and passivated after `idle` seconds without a message."""
-        name = self._free(name or str(getattr(factory, "__name__", "family")), self._roots)
+        self._check_open()
+        name = self._free(name, factory, self._roots)
         family = Family(self, name, factory, idle, supervision or Supervision(), bounds or Bounds())
         self._roots[name] = family
         return family
@@ -141,6 +139,10 @@ class System:
         members = [cell for root in roots if isinstance(root, Family) for cell in root.cells()]
         return [look(cell) for cell in [*cells, *members]]
 
+    def listen(self, limit: int = REMEMBERED) -> AbstractContextManager[Listener]:
+        """What happens from now on: `with system.listen() as events: async for event in events: ...`."""
+        return self._stream.listen(limit)
+
     async def idle(self) -> None:
         """Wait until no message is queued or being handled. Timers and background tasks do not count."""
         await self.scheduler.idle()
@@ -157,10 +159,13 @@ class System:
         bounds: Bounds | None,
         join: Callable[[Cell], None] | None = None,
     ) -> Ref[P]:
+        self._check_open()
         siblings: dict[str, Any] = self._roots
         if parent is not None:
+            if parent.closed:
+                raise ActorStopped(f"{parent.address} has stopped, and starts no more children")
             siblings = parent.children = parent.children if parent.children is not None else {}
-        name = self._free(name or str(getattr(factory, "__name__", "actor")), siblings)
+        name = self._free(name, factory, siblings)
         made = partial(factory, *arguments)
         cell = Cell(self, parent, name, made, supervision or Supervision(), bounds or Bounds())
         siblings[name] = cell
@@ -192,17 +197,27 @@ class System:
         else:
             del self._roots[cell.name]
         if not cell.passive:
+            self._stream.publish(Stopped(cell.address, cell.failure))
             self.watches.tell(Exit(cell.address, cell.failure))
+
+    def forget_family(self, name: str) -> None:
+        self._roots.pop(name, None)
 
     def bury(self, message: object, address: str, reason: str) -> None:
         self.fates.undelivered += 1
-        self.dead_letters.append(DeadLetter(message, address, reason))
+        letter = DeadLetter(message, address, reason)
+        self.dead_letters.append(letter)
+        self._stream.publish(letter)
 
-    def note(self, error: BaseException) -> None:
-        """Remember a failure that a supervisor dealt with."""
-        self.failures.append(error)
-        if self.on_failure is not None:
-            self.on_failure(error)
+    def note(self, error: BaseException, address: str) -> None:
+        """Keep a failure on record; who deals with it is decided elsewhere."""
+        failed = Failed(address, error)
+        self.failures.append(failed)
+        self._stream.publish(failed)
+
+    def started(self, cell: Cell) -> None:
+        if self._stream.listeners:
+            self._stream.publish(Started(cell.address, cell.incarnation))
 
     def fail(self, error: Exception) -> None:
         """A failure nobody forgave: end the block."""
@@ -210,11 +225,21 @@ class System:
         if self._body is not None:
             self._body.cancel()
 
-    def _free(self, name: str, siblings: dict[str, Any]) -> str:
-        if name not in siblings:
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ActorStopped("the system has stopped, and starts no more actors")
+
+    def _free(self, name: str | None, factory: object, siblings: dict[str, Any]) -> str:
+        """The name of a new actor: the given one, or one made from the factory's."""
+        if name is not None:
+            if name in siblings:
+                raise ValueError(f"the name {name!r} is taken; stop its actor first, or choose another")
             return name
-        self._served += 1
-        return f"{name}-{self._served}"
+        made = str(getattr(factory, "__name__", "actor"))
+        if made in siblings:
+            self._served += 1
+            made = f"{made}-{self._served}"
+        return made
 
     async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
         with trio.CancelScope(shield=True):
@@ -229,6 +254,7 @@ class System:
             if drain:
                 with trio.move_on_after(self._drain):
                     await self.idle()
+            self._closed = True
             for name, root in reversed(list(self._roots.items())):
                 await self._stop_root(name, root)
             self.nursery.cancel_scope.cancel()
@@ -242,7 +268,7 @@ class System:
             else:
                 await root.stop()
         if budget.cancelled_caught:
-            self.note(StopOverran(f"{name} did not stop within {2 * policy.stop_budget + 1} s"))
+            self.note(StopOverran(f"{name} did not stop within {2 * policy.stop_budget + 1} s"), name)
 
 
 @asynccontextmanager

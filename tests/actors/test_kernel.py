@@ -381,7 +381,7 @@ async def test_background_tasks_end_with_their_incarnation_and_fail_it(
     ref.tell(Crash())
     await trio.sleep(70)
     assert log == ["started", "watch ends", "stopped", "started", "watch ends", "stopped", "started"]
-    assert isinstance(system.failures[-1], OSError)
+    assert isinstance(system.failures[-1].error, OSError)
 
 
 async def test_children_end_before_their_parent(autojump_clock: MockClock, system: System) -> None:

@@ -204,4 +204,4 @@ async def test_without_a_word_on_failures_they_fail_the_actor(
     watcher.tell(Fetch(fail, guarded=False))
     await trio.sleep(10)
     assert log == []
-    assert [type(error) for error in system.failures] == [KeyError]
+    assert [type(failed.error) for failed in system.failures] == [KeyError]

@@ -1,0 +1,104 @@
+"""What happens in a system, for whoever wants to log, count or test it.
+
+Every failure and every dead letter is published here, whoever dealt with it. Without listeners that costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import final
+
+import attrs
+import trio
+
+__all__ = ["DeadLetter", "Failed", "Listener", "Started", "Stopped", "Stream", "SystemEvent"]
+
+
+@attrs.frozen
+class Started:
+    """An incarnation runs. The first is number 1; a later one is a restart."""
+
+    address: str
+    incarnation: int
+
+
+@attrs.frozen
+class Failed:
+    """An incarnation ended by `error`, or did not end in time; its supervisor decides what follows."""
+
+    address: str
+    error: BaseException
+
+
+@attrs.frozen
+class Stopped:
+    """An actor has stopped for good, because of `error` if there is one."""
+
+    address: str
+    error: BaseException | None
+
+
+@attrs.frozen
+class DeadLetter:
+    """A message that was accepted, or addressed, and never handled."""
+
+    message: object
+    address: str
+    reason: str
+
+
+SystemEvent = Started | Failed | Stopped | DeadLetter
+
+
+@final
+class Listener:
+    """An async iterator over what happens from now on. Of more than `limit` unread events the oldest are dropped."""
+
+    def __init__(self, limit: int) -> None:
+        self.dropped = 0
+        self._events: deque[SystemEvent] = deque(maxlen=limit)
+        self._news = trio.Event()
+
+    def __aiter__(self) -> Listener:
+        return self
+
+    async def __anext__(self) -> SystemEvent:
+        await trio.lowlevel.checkpoint()
+        while not self._events:
+            await self._news.wait()
+        return self.take()
+
+    def take(self) -> SystemEvent:
+        """The next event; raises `IndexError` when there is none."""
+        event = self._events.popleft()
+        if not self._events:
+            self._news = trio.Event()
+        return event
+
+    def put(self, event: SystemEvent) -> None:
+        if len(self._events) == self._events.maxlen:
+            self.dropped += 1
+        self._events.append(event)
+        self._news.set()
+
+
+class Stream:
+    """The events of one system."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Listener] = []
+
+    def publish(self, event: SystemEvent) -> None:
+        for listener in self.listeners:
+            listener.put(event)
+
+    @contextmanager
+    def listen(self, limit: int) -> Iterator[Listener]:
+        listener = Listener(limit)
+        self.listeners.append(listener)
+        try:
+            yield listener
+        finally:
+            self.listeners.remove(listener)
