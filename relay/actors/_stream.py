@@ -6,7 +6,7 @@ Every failure and every dead letter is published here, whoever dealt with it. Wi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import final
 
@@ -88,17 +88,22 @@ class Stream:
     """The events of one system."""
 
     def __init__(self) -> None:
-        self.listeners: list[Listener] = []
+        self.listeners: list[Callable[[SystemEvent], None]] = []
 
     def publish(self, event: SystemEvent) -> None:
         for listener in self.listeners:
-            listener.put(event)
+            listener(event)
+
+    @contextmanager
+    def call(self, listener: Callable[[SystemEvent], None]) -> Iterator[None]:
+        self.listeners.append(listener)
+        try:
+            yield
+        finally:
+            self.listeners.remove(listener)
 
     @contextmanager
     def listen(self, limit: int) -> Iterator[Listener]:
         listener = Listener(limit)
-        self.listeners.append(listener)
-        try:
+        with self.call(listener.put):
             yield listener
-        finally:
-            self.listeners.remove(listener)

@@ -31,7 +31,7 @@ from ._ref import Ref
 from ._reply import Reply
 from ._scheduler import Scheduler
 from ._snapshot import ActorInfo, dumped_on, look
-from ._stream import DeadLetter, Failed, Listener, Started, Stopped, Stream
+from ._stream import DeadLetter, Failed, Listener, Started, Stopped, Stream, SystemEvent
 from ._supervision import Supervision
 from ._timers import Timers
 from ._watches import Exit, Watches
@@ -142,6 +142,10 @@ class System:
     def listen(self, limit: int = REMEMBERED) -> AbstractContextManager[Listener]:
         """What happens from now on: `with system.listen() as events: async for event in events: ...`."""
         return self._stream.listen(limit)
+
+    def on_event(self, listener: Callable[[SystemEvent], None]) -> AbstractContextManager[None]:
+        """Within the `with` block `listener` is called with whatever happens. It must neither block nor raise."""
+        return self._stream.call(listener)
 
     async def idle(self) -> None:
         """Wait until no message is queued or being handled. Timers and background tasks do not count."""

@@ -29,6 +29,7 @@ from .edge import Edge
 from .guard import Guard, Hosts, Limits
 from .hosting import Hosting, keep_serving
 from .listening import base_url, listen
+from .trouble import log_trouble
 from .upstream import open_upstream
 
 __all__ = ["Ready", "Settings", "run", "serve"]
@@ -56,6 +57,8 @@ class Settings:
     limits: Limits = attrs.Factory(Limits)
     answer_within: float = 30.0
     hosting: Hosting = attrs.Factory(Hosting)
+    dump_on: int | None = None
+    """On this signal the process prints what every actor is doing."""
 
 
 @attrs.frozen
@@ -79,7 +82,8 @@ async def serve(
     token = load_token(settings.home)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port, stalled=settings.hosting.stalled))
-        system = await stack.enter_async_context(open_system())
+        system = await stack.enter_async_context(open_system(dump_on=settings.dump_on))
+        stack.enter_context(system.on_event(log_trouble))
         store = await stack.enter_async_context(open_store(settings.database, system))
         fleet = await stack.enter_async_context(open_fleet(system, store))
         upstream = await stack.enter_async_context(open_upstream(token))
@@ -117,9 +121,17 @@ def run(
     allowed_hosts: tuple[str, ...] = (),
     ready: Callable[[Ready], None] | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT. Calls `ready` once requests are answered; by default prints one line."""
+    """Serves until SIGTERM or SIGINT. Calls `ready` once requests are answered; by default prints one line.
+
+    SIGUSR1 prints what every actor is doing on standard error.
+    """
     settings = Settings(
-        database=database, home=home, host=host, port=port, allowed_hosts=tuple(allowed_hosts)
+        database=database,
+        home=home,
+        host=host,
+        port=port,
+        allowed_hosts=tuple(allowed_hosts),
+        dump_on=signal.SIGUSR1,
     )
     try:
         trio.run(_run, settings, ready or _announce)

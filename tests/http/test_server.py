@@ -68,6 +68,16 @@ def token(home: Path) -> dict[str, str]:
     return {"X-Agent-Relay-Token": (home / "token").read_text().strip()}
 
 
+def test_a_signal_shows_what_the_actors_are_doing(tmp_path: Path) -> None:
+    with process(tmp_path) as (child, _):
+        child.send_signal(signal.SIGUSR1)
+        assert child.stderr is not None
+        said = ""
+        while "main thread:" not in said:
+            said += child.stderr.readline()
+    assert "post-office, running, mailbox 0/1000" in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_process_gracefully(tmp_path: Path, number: signal.Signals) -> None:
     with process(tmp_path) as (child, url):
