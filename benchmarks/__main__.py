@@ -33,7 +33,7 @@ def main() -> int:
             found.append(row)
             print(
                 f"{row.bench:<12} {row.case:<28} {row.system:<18}"
-                f" {row.median:>12,.1f} {row.unit}  ({row.min:,.1f} to {row.max:,.1f})",
+                f" {row.median:>12,.2f} {row.unit}  ({row.min:,.2f} to {row.max:,.2f})",
                 flush=True,
             )
     if options.json:

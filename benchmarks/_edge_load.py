@@ -1,13 +1,14 @@
 """Load on an HTTP server, from a process of its own: `python _edge_load.py PORT CONNECTIONS SECONDS < request`.
 
-Sends the same request over keep-alive connections, the next one as soon as the answer to the last is there, and prints
-answers per second. Anything but a 2xx answer ends it with an error.
+Sends the same request over keep-alive connections, the next one as soon as the answer to the last is there. Prints
+answers per second, and the share of its own time that this took: at a share near 1 it measures itself. Anything but a
+2xx answer, and a connection that the server closes, ends it with an error.
 """
 
 import selectors
 import socket
 import sys
-from time import perf_counter
+from time import perf_counter, process_time
 
 
 def main(port: int, connections: int, seconds: float) -> None:
@@ -21,16 +22,20 @@ def main(port: int, connections: int, seconds: float) -> None:
         received[client] = b""
         client.sendall(request)
     answers = 0
-    start = perf_counter()
+    start, busy = perf_counter(), process_time()
     while perf_counter() < start + seconds:
         for key, _ in selector.select(1.0):
             client = key.data
-            received[client] += client.recv(65536)
+            data = client.recv(65536)
+            if not data:
+                sys.exit("the server closed a connection")
+            received[client] += data
             if is_whole(received[client]):
                 answers += 1
                 received[client] = b""
                 client.sendall(request)
-    print(answers / (perf_counter() - start))
+    elapsed = perf_counter() - start
+    print(answers / elapsed, (process_time() - busy) / elapsed)
 
 
 def is_whole(data: bytes) -> bool:
