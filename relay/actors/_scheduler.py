@@ -128,9 +128,11 @@ class Scheduler:
             cell.handled += 1
             if cell.signalled:
                 self._ready.append(cell)
+                self._wake()
                 return None
         if queue:
             self._bulk.append(cell)
+            self._wake()  # the turn may have been taken in another task than the scheduler's
         else:
             cell.rest()
         return None
@@ -142,8 +144,6 @@ class Scheduler:
         coroutine = self.turn(cell, 1)
         if coroutine is not None:
             self._start_burst(cell, coroutine)
-        elif self._bulk or self._ready:
-            self._wake()
 
     def breathe(self) -> bool:
         """Whether it is time to let other tasks run: every so many answers given without a switch."""

@@ -446,6 +446,20 @@ async def test_a_member_is_awake_as_long_as_its_tasks_run_and_no_longer(
     assert list(family) == []
 
 
+async def test_what_waits_behind_a_slow_message_is_handled_however_much_it_is(
+    autojump_clock: MockClock, system: System
+) -> None:
+    counter = await system.spawn(Counter)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(counter.ask, Slow(1))
+        await trio.sleep(0.5)
+        for _ in range(100):
+            counter.tell(Add())
+    with trio.fail_after(5):
+        await system.idle()
+        assert await counter.ask(Total()) == 100
+
+
 async def test_a_message_to_a_member_that_is_falling_asleep_is_handled(
     autojump_clock: MockClock, system: System
 ) -> None:
