@@ -108,7 +108,7 @@ class HostApi:
                 "alive": session.life() is Life.ALIVE,
                 "supervisor": "process",
                 "terminalAvailable": False,
-                "logFile": str(self.sessions.log_file(name)),
+                "logFile": str(self.sessions.records.log_file(name)),
             }
             for name, session in self.sessions.live.items()
         ]
@@ -167,7 +167,7 @@ class HostApi:
 
     def _log(self, request: Request) -> Answer:
         name = request.path.removeprefix("/api/logs/")
-        path = self.sessions.log_file(name)
+        path = self.sessions.records.log_file(name)
         if not name.startswith(f"{self.config.prefix}-") or path.name != f"{name}.log" or not path.is_file():
             raise Bad(400, f"{name} is not a session of this host")
         asked = request.query.get("lines", "")

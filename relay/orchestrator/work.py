@@ -28,7 +28,8 @@ from .diagnosis import log_tail
 from .merging import land
 from .paths import inside
 from .repolock import RepositoryLocks
-from .sessions import Launch, Session, Sessions
+from .session import Launch, Session
+from .sessions import KEYS, Sessions
 from .teardown import Merge, cleanup, reconcile
 from .worktrees import Request, resolve
 
@@ -41,7 +42,6 @@ Result = dict[str, Any]
 GRACE = 10.0  # seconds an agent has to end
 LONGEST_GRACE = 60.0
 SESSION_NAME = 80  # bytes
-KEYS = ("agentId", "policyName", "spawnRequestId", "tmuxSession", "sessionName")
 NOT_FOUND: Result = {
     "targetNotFound": True,
     "stopped": False,
@@ -165,7 +165,7 @@ class Workshop:
         if name in self._sessions.live:
             return None
         await self._give_back(session.launch.workspace)
-        said = log_tail(self._sessions.log_file(name), 3) or "its log is empty"
+        said = log_tail(self._sessions.records.log_file(name), 3) or "its log is empty"
         return f"the runner ended before it had registered: {said}"
 
     async def _give_back(self, workspace: Mapping[str, Any]) -> None:

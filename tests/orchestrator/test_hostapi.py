@@ -136,7 +136,7 @@ async def test_directories_are_listed_and_made(client: httpx2.AsyncClient, base_
 
 
 async def test_the_end_of_a_log_is_shown(client: httpx2.AsyncClient, api: HostApi):
-    api.sessions.log_file("ar-x").write_text("one\n\n\x1b[31mtwo\x1b[0m\nthree\n")
+    api.sessions.records.log_file("ar-x").write_text("one\n\n\x1b[31mtwo\x1b[0m\nthree\n")
     answer = (await client.get("/api/logs/ar-x", params={"lines": "2"})).json()
     assert answer == {"session": "ar-x", "lines": ["two", "three"], "running": False}
     for name in ("x", "ar-none", "ar-..%2f..%2fsecret", "..%2far-x"):

@@ -12,7 +12,8 @@ from relay import wire
 from relay.client import Outcomes
 from relay.orchestrator import Config, _processes, diagnosis
 from relay.orchestrator._processes import Life, boot, start_tick
-from relay.orchestrator.sessions import Launch, Session, Sessions
+from relay.orchestrator.session import Launch, Session
+from relay.orchestrator.sessions import Sessions
 
 ENTRY = wire.ManagedAgent(agent_id="ada", session_name="ar-x", pid=7, started_at=wire.Instant(100.0))
 
@@ -56,7 +57,7 @@ def test_a_session_of_which_nothing_can_be_known_is_kept(sessions: Sessions, mon
     assert sessions.live["ar-x"].life() is Life.UNKNOWN
     assert sessions.look() is False
     assert list(sessions.live) == ["ar-x"]
-    assert sessions.exits() == {}
+    assert sessions.exits.pending() == {}
 
 
 @pytest.mark.spec("R-95", "R-I42")

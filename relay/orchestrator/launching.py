@@ -1,0 +1,51 @@
+"""Starting a runner: a plain child in a session of its own, so that it goes on when the daemon ends (2.5-10, 2.5-12)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from .config import Config
+from .records import TAG, Records
+from .session import Launch
+
+__all__ = ["start_runner"]
+
+
+def start_runner(launch: Launch, config: Config, records: Records, *, fresh: bool) -> int:
+    """The process id of a new runner; `fresh` empties its log. Raises `OSError`."""
+    command = [sys.executable, "-P", "-m", "relay.runner", launch.provider, "--headless", "--cwd", launch.cwd]
+    with records.log_file(launch.name).open("wb" if fresh else "ab") as output:
+        child = subprocess.Popen(
+            command,
+            cwd=launch.cwd,
+            env=_environment(launch, config, records),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    child.returncode = 0  # its end is seen by process id, also by daemons that are not its parent
+    return child.pid
+
+
+def _environment(launch: Launch, config: Config, records: Records) -> dict[str, str]:
+    """Ours, then the launch's, then what nothing can override."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PUBLIC_DIR"}
+    token = {"AGENT_RELAY_TOKEN": config.token} if config.token else {}
+    return {
+        **inherited,
+        **config.env,
+        **launch.environment,
+        **token,
+        "AGENT_RELAY_URL": config.relay_url,
+        "AGENT_RELAY_ID": launch.agent_id,
+        "AGENT_RELAY_AGENT_ID": launch.agent_id,
+        "AGENT_RELAY_PROVIDER": launch.provider,
+        "AGENT_RELAY_APPROVAL": launch.approval_mode,
+        "AGENT_RELAY_LOG_FILE": str(records.log_file(launch.name)),
+        "AGENT_RELAY_STATE_DIR": str(config.state / "state" / launch.name),
+        "PYTHONUNBUFFERED": "1",
+        TAG: str(records.info_file(launch.name)),
+    }

@@ -1,0 +1,76 @@
+"""One runner: how it is started, and what is known of its process (2.6-1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from relay import wire
+
+from ._processes import Life, boot, exit_code, life_of
+
+__all__ = ["Launch", "Session"]
+
+
+@attrs.frozen(kw_only=True)
+class Launch:
+    """How a runner is started; all of it is needed to start it again."""
+
+    name: str
+    agent_id: str
+    provider: str
+    cwd: str
+    label: str | None
+    approval_mode: str
+    spawn_request_id: str | None
+    policy_name: str | None
+    workspace: Mapping[str, Any]
+    environment: Mapping[str, str]
+
+
+@attrs.define(kw_only=True)
+class Session:
+    """One runner. `pid` is 0 while it is not started; instants are epoch seconds."""
+
+    launch: Launch
+    pid: int = 0
+    tick: str | None = None
+    boot: str = ""
+    started_at: float = 0.0
+    deaths: list[float] = attrs.field(factory=list)
+    """When it died, lately, without having been asked to."""
+    due: float | None = None
+    """When it is to be started again."""
+    code: int | None = attrs.field(default=None, init=False)
+
+    def life(self) -> Life:
+        """Whether the process runs. One of an earlier boot does not."""
+        if not self.pid or self.boot != boot():
+            return Life.DEAD
+        if self.code is None:
+            self.code = exit_code(self.pid)
+        return Life.DEAD if self.code is not None else life_of(self.pid, self.tick)
+
+    @property
+    def entry(self) -> wire.ManagedAgent:
+        """The session as the roster shows it (2.3-2)."""
+        launch = self.launch
+        workspace = wire.decode(wire.WorkspaceReport, dict(launch.workspace))
+        return wire.ManagedAgent(
+            agent_id=launch.agent_id,
+            provider=launch.provider,
+            workspace_mode=workspace.mode.value,
+            workspace=workspace,
+            session_name=launch.name,
+            tmux_session=launch.name,
+            supervisor="process",
+            cwd=launch.cwd,
+            label=launch.label,
+            approval_mode=launch.approval_mode,
+            policy_name=launch.policy_name,
+            spawn_request_id=launch.spawn_request_id,
+            pid=self.pid,
+            started_at=wire.Instant(self.started_at),
+        )
