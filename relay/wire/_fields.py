@@ -15,10 +15,12 @@ import orjson
 __all__ = [
     "ABSENT",
     "SAFE",
+    "Elements",
     "Instant",
     "boolean",
     "choice",
     "choices",
+    "document",
     "instant",
     "integer",
     "item",
@@ -37,8 +39,19 @@ Reader = Callable[[Any], Any]
 
 SAFE = 9_007_199_254_740_991
 JSON_LIMIT = 65_536
+WRAPPING = (
+    32  # levels of nesting kept for what is written around an object of the sender; orjson stops at 254
+)
 ABSENT: Any = object()
 """What a reader returns for a value that counts as absent: the field's default stands."""
+
+
+class Elements(ValueError):
+    """What is wrong with the elements of a list, by their index."""
+
+    def __init__(self, found: dict[int, Exception]) -> None:
+        super().__init__()
+        self.found = found
 
 
 def length(value: str) -> int:
@@ -71,16 +84,16 @@ def text(most: int, *, required: bool = False, default: str | None = None) -> An
     return _field(read, required=required, default=default)
 
 
-def texts(*, required: bool = False, default: Any = ABSENT) -> Any:
-    """A list of at most 100 texts of at most 240 characters each."""
+def texts(*, most: int = 100, required: bool = False, default: Any = ABSENT) -> Any:
+    """A list of at most `most` texts of at most 240 characters each."""
 
     def read(value: Any) -> list[str]:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ValueError("expected a list of texts")
         trimmed = dict.fromkeys(item.strip() for item in value)
         trimmed.pop("", None)
-        if len(trimmed) > 100:
-            raise ValueError("more than 100 elements")
+        if len(trimmed) > most:
+            raise ValueError(f"more than {most} elements")
         if any(length(item) > 240 for item in trimmed):
             raise ValueError("an element is longer than 240 characters")
         return list(trimmed)
@@ -136,19 +149,46 @@ def choices(kind: type[E], default: Callable[[], list[E]]) -> Any:
     return attrs.field(factory=default, metadata={"read": read})
 
 
-def mapping(*, limit: int = JSON_LIMIT, required: bool = False, default: Any = ABSENT) -> Any:
-    """An object whose compact JSON text has at most `limit` characters."""
+def mapping(*, default: Any = ABSENT) -> Any:
+    """An object whose compact JSON text has at most 65 536 characters."""
 
     def read(value: Any) -> Any:
-        if value is None and not required:
+        if value is None:
             return ABSENT
         if not isinstance(value, dict):
             raise ValueError("expected an object")
-        if length(orjson.dumps(value).decode()) > limit:
-            raise ValueError(f"its JSON text is longer than {limit} characters")
+        _measure(value)
         return value
 
-    return _field(read, required=required, default={} if default is ABSENT else default)
+    return _field(read, required=False, default={} if default is ABSENT else default)
+
+
+def document(*, default: Any = ABSENT) -> Any:
+    """An object within a record: what it was made of was measured when it came."""
+
+    def read(value: Any) -> Any:
+        if value is None:
+            return ABSENT
+        if not isinstance(value, dict):
+            raise ValueError("expected an object")
+        return value
+
+    return _field(read, required=False, default={} if default is ABSENT else default)
+
+
+def _measure(value: dict[Any, Any]) -> None:
+    """Raises `ValueError` when the object is too long, or so deep that it could not be written within others."""
+    wrapped: Any = value
+    for _ in range(WRAPPING):
+        wrapped = (wrapped,)
+    try:
+        text = orjson.dumps(wrapped)
+    except orjson.JSONEncodeError as error:
+        nested = str(error).startswith("Recursion")
+        raise ValueError("is nested too deeply" if nested else f"is no JSON: {error}") from None
+    room = JSON_LIMIT + 2 * WRAPPING
+    if len(text) > room and length(text.decode()) > room:
+        raise ValueError(f"its JSON text is longer than {JSON_LIMIT} characters")
 
 
 def item(kind: type[Any], read_item: Callable[[Any, type[Any]], Any], *, required: bool = False) -> Any:
@@ -177,7 +217,16 @@ def items(
             return ABSENT
         if not isinstance(value, list) or len(value) > most:
             raise ValueError(f"expected a list of at most {most} objects")
-        return [read_item(each, kind) for each in value]
+        found: list[Any] = []
+        wrong: dict[int, Exception] = {}
+        for index, each in enumerate(value):
+            try:
+                found.append(read_item(each, kind))
+            except Exception as error:  # noqa: BLE001 - all are told, with their places
+                wrong[index] = error
+        if wrong:
+            raise Elements(wrong)
+        return found
 
     return _field(read, required=required, default=[] if default is ABSENT else default)
 
@@ -188,7 +237,7 @@ def instant(*, required: bool = False) -> Any:
     def read(value: Any) -> Any:
         if value is None and not required:
             return ABSENT
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -SAFE <= value <= SAFE:
             raise ValueError("expected milliseconds since 1970")
         return Instant(value / 1000)
 
@@ -248,9 +297,9 @@ def environment() -> Any:
     def read(value: Any) -> dict[str, str]:
         if not isinstance(value, dict):
             raise ValueError("expected an object of texts")
-        for name, each in value.items():
-            if not isinstance(each, str):
-                raise ValueError(f"the value of {name} is not a text")
+        wrong = [str(name) for name, each in value.items() if not isinstance(each, str)]
+        if wrong:
+            raise ValueError(f"the values of {', '.join(wrong)} are no texts")
         return value
 
     return attrs.field(default=None, metadata={"read": read})

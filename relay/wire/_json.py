@@ -16,7 +16,7 @@ from cattrs import Converter
 from cattrs.errors import ClassValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
-from ._fields import ABSENT
+from ._fields import ABSENT, Elements
 
 __all__ = ["Invalid", "decode", "encode", "nested", "to_json"]
 
@@ -87,6 +87,10 @@ def nested(value: Any, kind: type[T]) -> T:
 
 
 def _problems(error: BaseException, path: str = "") -> Iterator[str]:
+    if isinstance(error, Elements):
+        for index, each in error.found.items():
+            yield from _problems(each, f"{path}[{index}]")
+        return
     if not isinstance(error, ClassValidationError):
         yield f"{path}: {_said(error)}"
         return

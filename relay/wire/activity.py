@@ -31,4 +31,5 @@ class Activity(NewActivity):
     """The record of an activity."""
 
     id: int = f.integer(1, required=True)
+    metadata: dict[str, Any] | None = f.document(default=None)
     created_at: f.Instant | None = f.instant()

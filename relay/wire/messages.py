@@ -22,8 +22,8 @@ class Message:
     kind: MessageKind = f.choice(MessageKind, default=MessageKind.CHAT)
     subject: str | None = f.text(240)
     body: str = f.text(100_000, required=True)
-    payload: dict[str, Any] | None = f.mapping(default=None)
-    meta: dict[str, Any] | None = f.mapping(default=None)
+    payload: dict[str, Any] | None = f.document(default=None)
+    meta: dict[str, Any] | None = f.document(default=None)
     channel: str | None = f.text(120)
     reply_to: int | None = f.integer(1)
     thread_id: int | None = f.integer(1)
@@ -34,7 +34,7 @@ class Message:
     max_age_seconds: int | None = f.integer(0, LONGEST_WAIT)
     delivery_status: DeliveryStatus = f.choice(DeliveryStatus, default=DeliveryStatus.AVAILABLE)
     resolved_to_agent: str | None = f.text(240)
-    read_by: list[str] = f.texts()
+    read_by: list[str] = f.texts(most=f.SAFE)
     created_at: f.Instant | None = f.instant()
 
 
@@ -97,6 +97,6 @@ class Delivery:
     available_at: f.Instant | None = f.instant()
     expires_at: f.Instant | None = f.instant()
     expired_at: f.Instant | None = f.instant()
-    read_by: list[str] = f.texts()
+    read_by: list[str] = f.texts(most=f.SAFE)
     claimed_by: str | None = f.text(240)
     claim_expires_at: f.Instant | None = f.instant()

@@ -66,6 +66,7 @@ class ExitedAgent:
     log_tail: str | None = f.text(8_000)
     last_error: str | None = f.text(4_000)
     restarted: bool | None = f.boolean()
+    workspace: WorkspaceReport | None = f.item(WorkspaceReport, nested)
 
 
 @attrs.frozen(kw_only=True)
@@ -91,7 +92,7 @@ class Orchestrator:
     version: str | None = f.text(80)
     protocol_version: int | None = f.integer(1)
     git_sha: str | None = f.text(80)
-    meta: dict[str, Any] = f.mapping()
+    meta: dict[str, Any] = f.document()
     managed_agents: list[ManagedAgent] = f.items(ManagedAgent, nested)
     last_seen: f.Instant | None = f.instant()
     created_at: f.Instant | None = f.instant()

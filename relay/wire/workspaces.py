@@ -26,7 +26,7 @@ class Workspace:
     base_sha: str | None = f.text(64)
     agent_id: str | None = f.text(240)
     orchestrator_id: str | None = f.text(120)
-    metadata: dict[str, Any] = f.mapping(limit=20 * f.JSON_LIMIT)
+    metadata: dict[str, Any] = f.document()
     created_at: f.Instant | None = f.instant()
     updated_at: f.Instant | None = f.instant()
 

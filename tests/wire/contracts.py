@@ -1,0 +1,91 @@
+"""Every class of the contract, and Hypothesis strategies for its objects and for bodies that resemble them."""
+
+from __future__ import annotations
+
+import types
+import typing
+from enum import StrEnum
+from functools import cache
+from typing import Any, Union
+
+import attrs
+from hypothesis import strategies as st
+
+from relay import wire
+
+SAFE = 2**53 - 1
+CLASSES: list[type[Any]] = [
+    kind for _, kind in sorted(vars(wire).items()) if isinstance(kind, type) and attrs.has(kind)
+]
+NESTED = (wire.Counts, wire.WorkspaceReport, wire.ManagedAgent, wire.ExitedAgent)
+
+some_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+kept_texts = some_texts.map(str.strip).filter(bool)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | some_texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(some_texts, inner, max_size=4),
+    max_leaves=12,
+)
+json_objects = st.dictionaries(some_texts, json_values, max_size=4)
+
+BY_NAME: dict[str, st.SearchStrategy[Any]] = {
+    "exit_code": st.none() | st.integers(-256, 256),
+    "max_age_seconds": st.none() | st.integers(0, 2_592_000),
+}
+PLAIN: dict[Any, st.SearchStrategy[Any]] = {
+    type(None): st.none(),
+    str: kept_texts,
+    bool: st.booleans(),
+    int: st.integers(1, SAFE),
+    float: st.integers(0, 2**44).map(lambda milliseconds: milliseconds / 1000),
+    dict[str, str]: st.dictionaries(some_texts, some_texts, max_size=3),
+    dict[str, Any]: json_objects,
+    Any: json_values,
+}
+
+
+def json_name(name: str) -> str:
+    """`from_` is `from`, and `reply_to` is `replyTo`."""
+    first, *rest = name.rstrip("_").split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+@cache
+def objects(kind: type[Any]) -> st.SearchStrategy[Any]:
+    """Objects of `kind` as `decode` makes them: texts trimmed, lists without repeats."""
+    hints = typing.get_type_hints(kind)
+    members = {
+        field.name: BY_NAME[field.name] if field.name in BY_NAME else _typed(hints[field.name])
+        for field in attrs.fields(kind)
+    }
+    if kind is wire.OrchestratorAction:
+        members["action"] = st.sampled_from(["restart", "shutdown"])
+    return st.builds(kind, **members)
+
+
+def _typed(declared: Any) -> st.SearchStrategy[Any]:
+    if declared in PLAIN:
+        return PLAIN[declared]
+    arguments = typing.get_args(declared)
+    if typing.get_origin(declared) in (Union, types.UnionType):
+        return st.one_of([_typed(each) for each in arguments])
+    if arguments:
+        return st.lists(_typed(arguments[0]), max_size=3, unique=not attrs.has(arguments[0]))
+    return st.sampled_from(list(declared)) if issubclass(declared, StrEnum) else objects(declared)
+
+
+@cache
+def resembling(kind: type[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """JSON objects whose members have names of `kind`, and right or wrong values."""
+    awkward = [[], [{}], [None, {"agentId": 1}], {}, "", " ", "online", -1, 1.0, 1.5, SAFE + 1, 1e300, -1e300]
+    strange = json_values | st.sampled_from(awkward)
+    if kind not in NESTED:
+        within = st.one_of([resembling(each) for each in NESTED])
+        strange = strange | within | st.lists(within, max_size=3)
+    return st.fixed_dictionaries(
+        {}, optional={json_name(field.name): strange for field in attrs.fields(kind)}
+    )
