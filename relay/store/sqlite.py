@@ -192,11 +192,21 @@ class ThreadedStore(SQLiteStore):
     ) -> None:
         super().__init__(clock, writer, reader, keep, crash)
         self._queue: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
+        self._submitted: list[Part] = []
         self._thread = threading.Thread(target=self._write, name="relay store", daemon=True)
         self._thread.start()
 
     def _submit(self, part: Part) -> None:
-        self._queue.put(part)
+        """Leave it to the end of this pass of the loop. A writer woken by the first part would take that one alone into
+        a transaction, and the interpreter from whoever is about to stage the next."""
+        if not self._submitted:
+            self._token.run_sync_soon(self._hand_over)
+        self._submitted.append(part)
+
+    def _hand_over(self) -> None:
+        parts, self._submitted = self._submitted, []
+        for part in parts:
+            self._queue.put(part)
 
     def _write(self) -> None:
         with suppress(trio.RunFinishedError):
