@@ -132,11 +132,15 @@ class Mailbox:
         self.queue = None
         self.occupied = False
         self.used = True
+        self._count()
+
+    def _count(self) -> None:
         self.system.fates.handled += self.handled
         self.handled = 0
 
     def discard(self, error: BaseException | None) -> None:
         """The actor is gone for good, because of `error`: what is still here is undelivered."""
+        self._count()
         self.unstash()
         queue, self.queue = self.queue, None
         for message, reply in queue or ():

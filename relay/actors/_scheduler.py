@@ -118,6 +118,7 @@ class Scheduler:
             except Refusal as refusal:
                 cell.refuse(message, refusal)
             except Exception as error:  # noqa: BLE001 - the supervisor is its owner
+                cell.handled += 1
                 cell.crash(error)
                 return None
             else:
@@ -205,7 +206,7 @@ class Scheduler:
                 reply.fail(NoReply(f"{cell.address} did not answer {message!r}"))
         finally:
             cell.handling = None
-        cell.handled += 1
+            cell.handled += 1
         return True
 
     async def _park(self) -> None:

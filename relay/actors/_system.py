@@ -27,6 +27,7 @@ from ._cell import Cell
 from ._clock import Source
 from ._errors import ActorStopped, StopOverran
 from ._family import Family
+from ._hooks import simulation
 from ._ref import Ref
 from ._reply import Reply
 from ._scheduler import Scheduler
@@ -47,7 +48,7 @@ Ts = TypeVarTuple("Ts")
 
 @attrs.define
 class Fates:
-    """How many accepted messages met which fate."""
+    """How many accepted messages met which fate. One at which its actor failed counts as handled."""
 
     handled: int = 0
     expired: int = 0
@@ -67,7 +68,8 @@ class System:
     def __init__(
         self, wall: Callable[[], float] | None, seed: int | None, *, inline: bool, drain: float
     ) -> None:
-        self.scheduler = Scheduler(inline=inline)
+        self.simulation = simulated = simulation.get()
+        self.scheduler = Scheduler(inline=inline) if simulated is None else simulated.scheduler()
         self.timers = Timers()
         self.fates = Fates()
         self.watches = Watches()
@@ -76,6 +78,9 @@ class System:
         self._stream = Stream()
         self.nursery: trio.Nursery
         self.context = copy_context()
+        if simulated is not None:
+            simulated.opened(self)
+            wall, seed = wall or simulated.wall, simulated.seed() if seed is None else seed
         self._source = Source(wall, seed)
         self._drain = drain
         self._body: trio.CancelScope | None = None
@@ -93,6 +98,10 @@ class System:
     def wall(self) -> float:
         """Seconds since 1970: for records, never for durations."""
         return self._source.wall()
+
+    def fault(self, name: str) -> bool:
+        """Whether a simulation wants the named thing to go wrong this time; never without one."""
+        return self.simulation is not None and self.simulation.fault(name)
 
     async def spawn(
         self,

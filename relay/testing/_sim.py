@@ -1,0 +1,229 @@
+"""One simulated run, as the scenario sees it: its choices, its faults, and what must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from relay.actors import describe, virtual_wall
+from relay.actors._cell import State
+
+from ._scheduler import SimulatedScheduler
+
+if TYPE_CHECKING:
+    from relay.actors import Ref, System, Tell
+    from relay.actors._cell import Cell
+    from relay.actors._scheduler import Scheduler
+
+    from ._choices import Choices
+
+__all__ = ["Faults", "InjectedFault", "PropertyViolated", "Sim", "SimulationStalled", "Unreliable"]
+
+MOST_STEPS = 200_000
+
+
+class PropertyViolated(AssertionError):
+    """Something that must always hold, or must hold in the end, does not."""
+
+
+class SimulationStalled(AssertionError):
+    """The scenario waits for something that can never happen, or never comes to an end."""
+
+
+class InjectedFault(Exception):
+    """What a simulated crash is made of."""
+
+
+@attrs.frozen(kw_only=True)
+class Faults:
+    """What goes wrong, and how often: probabilities for each step.
+
+    `crash`: an actor fails, before or after a message. `delay`: an actor is kept from its turn, up to `longest` seconds.
+    `lose`, `duplicate`: what becomes of a message over `Sim.unreliable`. `named`: the faults that code asks for by name
+    with `System.fault`, such as `{"store.commit": 0.05}`. At most `most` faults happen in one run. Only actors whose
+    address fits one of the patterns `only` are concerned.
+    """
+
+    crash: float = 0.0
+    delay: float = 0.0
+    longest: float = 10.0
+    lose: float = 0.0
+    duplicate: float = 0.0
+    named: dict[str, float] = attrs.field(factory=dict)
+    most: int = 5
+    only: tuple[str, ...] = ("*",)
+
+
+class Sim:
+    """The first argument of a simulated scenario."""
+
+    def __init__(self, choices: Choices, faults: Faults, seed: int) -> None:
+        self._choices = choices
+        self._faults = faults
+        self._seed = seed
+        self._happened = 0
+        self._always: list[tuple[str, Callable[[], bool]]] = []
+        self._sometimes: list[tuple[str, Callable[[], bool]]] = []
+        self._eventually: list[tuple[str, Callable[[], bool], float]] = []
+        self._wall_offset = 0.0
+        self._wall = virtual_wall()
+        self._opened: list[System] = []
+        self.steps = 0
+        self.seen: set[str] = set()
+        self.log: list[str] = []
+        self.failed: BaseException | None = None
+        self.scope = trio.CancelScope()
+
+    # -- properties
+
+    def always(self, holds: Callable[[], bool], name: str = "") -> None:
+        """`holds()` must be true after every step."""
+        self._always.append((name or _name(holds), holds))
+
+    def sometimes(self, happens: Callable[[], bool], name: str = "") -> None:
+        """`happens()` must be true after some step of some run, or the runs have not shown what they are for."""
+        self._sometimes.append((name or _name(happens), happens))
+
+    def eventually(self, holds: Callable[[], bool], within: float, name: str = "") -> None:
+        """After the scenario, `holds()` must become true within so many seconds, without further faults."""
+        self._eventually.append((name or _name(holds), holds, within))
+
+    # -- choices
+
+    def choose(self, number: int) -> int:
+        """One of `range(number)`; 0 is the tame one."""
+        return self._choices.choose(number)
+
+    def pick(self, keys: list[Any]) -> int:
+        """The index of whose turn it is."""
+        return self._choices.pick(keys)
+
+    async def pause(self, longest: float) -> None:
+        """Whoever calls it is held up, perhaps: nothing, or up to `longest` seconds. For paused holders of leases."""
+        await trio.sleep(longest * self.choose(5) / 4)
+
+    def jump_wall(self, seconds: float) -> None:
+        """Set the wall clock forward or back. Durations are not concerned."""
+        self._wall_offset += seconds
+
+    def unreliable(self, ref: Ref[Any]) -> Unreliable:
+        """The way to `ref` over a network that loses and repeats messages, as `Faults` says."""
+        return Unreliable(self, ref)
+
+    # -- for the runtime
+
+    def scheduler(self) -> Scheduler:
+        return SimulatedScheduler(self)
+
+    def opened(self, system: System) -> None:
+        self._opened.append(system)
+
+    def seed(self) -> int:
+        return self._seed + len(self._opened)
+
+    def wall(self) -> float:
+        return self._wall() + self._wall_offset
+
+    def fault(self, name: str) -> bool:
+        return self._happens(self._faults.named.get(name, 0.0))
+
+    def loses(self) -> bool:
+        return self._happens(self._faults.lose)
+
+    def duplicates(self) -> bool:
+        return self._happens(self._faults.duplicate)
+
+    def crashes(self, cell: Cell) -> bool:
+        """Whether the actor fails now."""
+        if self._faults.crash <= 0 or cell.state is not State.RUNNING:
+            return False
+        return self._concerned(cell) and self._happens(self._faults.crash)
+
+    def delays(self) -> float:
+        """How long the next actor is kept from its turn, in seconds."""
+        if not self._happens(self._faults.delay):
+            return 0.0
+        return self._faults.longest * (1 + self.choose(4)) / 4
+
+    def fault_error(self, cell: Cell) -> InjectedFault:
+        return InjectedFault(f"{cell.address} crashes, says the simulation")
+
+    def step(self, cell: Cell) -> None:
+        """An actor is about to take a turn."""
+        message = type(next(iter(cell.queue))[0]).__name__ if cell.queue else "-"
+        self.log.append(f"{trio.current_time():.6f} {cell.address} {message}")
+        self.steps += 1
+        if self.steps > MOST_STEPS:
+            self.fail(SimulationStalled(f"no end after {MOST_STEPS} steps; the last was {self.log[-1]}"))
+
+    def check(self) -> None:
+        """What must always hold, now."""
+        for name, holds in self._always:
+            if not holds():
+                self.fail(PropertyViolated(f"always: {name}"))
+        for name, happens in self._sometimes:
+            if name not in self.seen and happens():
+                self.seen.add(name)
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with `error`, wherever it was noticed."""
+        if self.failed is None:
+            self.failed = error
+            self.scope.cancel()
+
+    async def watch_over(self, limit: float) -> None:
+        """End the run when nothing but this happens any more."""
+        await trio.sleep(limit)
+        actors = "\n".join(describe(system.snapshot(), "  ") for system in self._opened)
+        self.fail(SimulationStalled(f"everybody waits, and nothing has ended it for {limit:g} s\n{actors}"))
+
+    async def finish(self) -> None:
+        """The scenario is over: no more faults; what must hold in the end gets its time."""
+        self._faults = Faults()
+        for name, holds, within in self._eventually:
+            with trio.move_on_after(within):
+                while not holds():
+                    await trio.sleep(within / 100)
+            if not holds():
+                self.fail(PropertyViolated(f"eventually: {name}, within {within:g} s"))
+        self.check()
+
+    @property
+    def expected(self) -> set[str]:
+        """The names of what should happen sometimes."""
+        return {name for name, _ in self._sometimes}
+
+    def _happens(self, probability: float) -> bool:
+        if probability <= 0 or self._happened >= self._faults.most or not self._choices.chance(probability):
+            return False
+        self._happened += 1
+        return True
+
+    def _concerned(self, cell: Cell) -> bool:
+        return any(fnmatch(cell.address, pattern) for pattern in self._faults.only)
+
+
+class Unreliable:
+    """A ref behind a bad network. Only telling goes over it: whoever needs an answer has to be asked again."""
+
+    def __init__(self, sim: Sim, ref: Ref[Any]) -> None:
+        self._sim = sim
+        self._ref = ref
+
+    def tell(self, message: Tell[Any]) -> None:
+        """As `Ref.tell`, if the network will."""
+        if self._sim.loses():
+            return
+        self._ref.tell(message)
+        if self._sim.duplicates():
+            self._ref.tell(message)
+
+
+def _name(predicate: Callable[[], bool]) -> str:
+    code = getattr(predicate, "__code__", None)
+    where = f" (line {code.co_firstlineno})" if code is not None else ""
+    return f"{getattr(predicate, '__name__', repr(predicate))}{where}"

@@ -1,0 +1,241 @@
+"""The runtime's promises, under every schedule and with crashes: order, fates, restarts, families, groups."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+
+import attrs
+import trio
+
+from relay.actors import (
+    Actor,
+    ActorError,
+    Ask,
+    Bounds,
+    Child,
+    Context,
+    MailboxFull,
+    Refusal,
+    Step,
+    Strategy,
+    Supervision,
+    Supervisor,
+    Tell,
+    open_system,
+)
+from relay.testing import Faults, Sim, simulate
+
+PATIENT = Supervision(restarts=1000, within=1, backoff=0.1)
+
+
+class Counting:
+    """What the counters understand."""
+
+
+@attrs.frozen
+class Note(Tell[Counting]):
+    sender: str
+    number: int
+
+
+@attrs.frozen
+class Work(Ask[Counting, int]):
+    sender: str
+    number: int
+    kind: int
+    """0 answers at once, 1 later, 2 defers, 3 refuses, 4 forgets to answer, 5 crashes, 6 stashes once."""
+
+
+@attrs.frozen
+class Tick(Tell[Counting]):
+    pass
+
+
+class World:
+    """What really happened."""
+
+    def __init__(self) -> None:
+        self.handled: list[tuple[str, int]] = []
+        self.alive: Counter[str] = Counter()
+        self.most_alive = 0
+        self.ticks = 0
+
+    def begin(self, key: str) -> None:
+        self.alive[key] += 1
+        self.most_alive = max(self.most_alive, self.alive[key])
+
+    def end(self, key: str) -> None:
+        self.alive[key] -= 1
+
+
+class Worker(Actor[Counting]):
+    def __init__(self, world: World, key: str = "one") -> None:
+        self.world = world
+        self.key = key
+        self.stashed: set[tuple[str, int]] = set()
+        self.begun = False
+
+    async def started(self, context: Context[Counting]) -> None:  # type: ignore[override]
+        await trio.lowlevel.checkpoint()
+        self.world.begin(self.key)
+        self.begun = True
+
+    async def stopped(self, context: Context[Counting]) -> None:  # type: ignore[override]
+        await trio.lowlevel.checkpoint()
+        if self.begun:
+            self.world.end(self.key)
+
+    def handle(self, message: Note | Work | Tick, context: Context[Counting]) -> Step:
+        match message:
+            case Note(sender, number):
+                self.world.handled.append((sender, number))
+            case Work(sender, number, kind):
+                if kind == 6 and (sender, number) not in self.stashed:
+                    self.stashed.add((sender, number))
+                    context.stash(message)
+                    context.set_timer("unstash", 1, Tick())
+                    return None
+                self.world.handled.append((sender, number))
+                return self._work(message, kind, context)
+            case Tick():
+                self.world.ticks += 1
+                context.unstash()
+        return None
+
+    def _work(self, message: Work, kind: int, context: Context[Counting]) -> Step:
+        match kind:
+            case 1:
+                return self._later(message, context)
+            case 2:
+                slot = context.defer(message)
+                context.start_soon(self._answer, slot, message.number)
+            case 3:
+                raise Refusal("no")
+            case 4:
+                pass
+            case 5:
+                raise ValueError("as told")
+            case _:
+                context.reply(message, message.number)
+        return None
+
+    async def _later(self, message: Work, context: Context[Counting]) -> None:
+        await trio.sleep(0.5)
+        context.reply(message, message.number)
+
+    async def _answer(self, slot: object, number: int) -> None:
+        await trio.sleep(1)
+        slot.set(number)  # type: ignore[attr-defined]
+
+
+@simulate(runs=150, faults=Faults(crash=0.02, delay=0.02))
+async def test_every_message_meets_one_fate_and_every_asker_is_answered(sim: Sim) -> None:
+    world = World()
+    told = asked = full = answered = 0
+    async with open_system() as system:
+        bounds = Bounds(capacity=6)
+        worker = await system.spawn(Worker, world, name="worker", supervision=PATIENT, bounds=bounds)
+
+        async def client(name: str) -> None:
+            nonlocal told, asked, full, answered
+            for number in range(8):
+                if sim.choose(2):
+                    try:
+                        worker.tell(Note(name, number))
+                        told += 1
+                    except MailboxFull:
+                        full += 1
+                    continue
+                patience = sim.choose(4)
+                try:
+                    with trio.move_on_after(patience or 500) as limit:
+                        asked += 1
+                        answer = await worker.ask(Work(name, number, sim.choose(7)))
+                        assert answer == number
+                        answered += 1
+                except MailboxFull:
+                    asked -= 1
+                except (ActorError, Refusal):
+                    pass
+                assert patience or not limit.cancelled_caught, "an asker was left without an answer"
+
+        async with trio.open_nursery() as nursery:
+            for name in ("a", "b", "c"):
+                nursery.start_soon(client, name)
+        await trio.sleep(60)
+        await system.idle()
+        assert world.most_alive <= 1
+    lost_ticks = sum(isinstance(letter.message, Tick) for letter in system.dead_letters)
+    accepted = told + asked + world.ticks + lost_ticks
+    assert sum(attrs.astuple(system.fates)) == accepted
+    assert len(set(world.handled)) == len(world.handled), "nothing is handled twice"
+    for name in ("a", "b", "c"):
+        numbers = [number for sender, number in world.handled if sender == name]
+        assert len(numbers) == len(set(numbers))
+
+
+@simulate(runs=150, faults=Faults(crash=0.03, delay=0.03))
+async def test_what_one_sender_tells_arrives_in_order(sim: Sim) -> None:
+    world = World()
+    async with open_system() as system:
+        worker = await system.spawn(Worker, world, name="worker", supervision=PATIENT)
+
+        async def client(name: str) -> None:
+            for number in range(10):
+                await worker.send(Note(name, number))
+
+        async with trio.open_nursery() as nursery:
+            for name in ("a", "b", "c"):
+                nursery.start_soon(client, name)
+        await trio.sleep(60)
+        await system.idle()
+    for name in ("a", "b", "c"):
+        assert [number for sender, number in world.handled if sender == name] == list(range(10))
+
+
+@simulate(runs=150, faults=Faults(crash=0.03, delay=0.05, longest=100))
+async def test_a_key_has_one_activation_at_a_time_and_nothing_sent_to_it_is_lost(sim: Sim) -> None:
+    world = World()
+    sim.sometimes(lambda: passivated[0] > 0, "a member fell asleep")
+    passivated = [0]
+    async with open_system() as system:
+        family = system.family(partial(Worker, world), name="f", idle=20, supervision=PATIENT)
+        sent: Counter[str] = Counter()
+
+        async def client(name: str) -> None:
+            for number in range(6):
+                key = f"k{sim.choose(2)}"
+                family[key].tell(Note(f"{name}/{key}", number))
+                sent[name] += 1
+                await trio.sleep([0, 1, 19, 21, 45][sim.choose(5)])
+                passivated[0] += not len(family)
+
+        async with trio.open_nursery() as nursery:
+            for name in ("a", "b"):
+                nursery.start_soon(client, name)
+        await trio.sleep(1000)
+        assert world.most_alive <= 1
+        assert not len(family)
+    assert len(world.handled) == sum(sent.values())
+    for stream in {sender for sender, _ in world.handled}:
+        numbers = [number for sender, number in world.handled if sender == stream]
+        assert numbers == sorted(numbers)
+
+
+@simulate(runs=100, faults=Faults(crash=0.05, only=("*/?",)))
+async def test_a_group_always_comes_back_whole(sim: Sim) -> None:
+    world = World()
+    strategy = [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE][sim.choose(2)]
+    children = [Child(Worker, world, name, name=name) for name in "abc"]
+    async with open_system() as system:
+        await system.spawn(Supervisor, children, strategy, PATIENT, name="group")
+        for number in range(10):
+            for child in children:
+                child.ref.tell(Note(child.name, number))
+            await trio.sleep(sim.choose(3))
+        await trio.sleep(60)
+        assert world.alive == {"a": 1, "b": 1, "c": 1}
+        assert world.most_alive == 1
+        for name in "abc":
+            assert [number for sender, number in world.handled if sender == name] == list(range(10))

@@ -1,0 +1,288 @@
+"""Simulation: races, crashes and stalls are found, made simple, and found again."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from relay.actors import Actor, Ask, Context, Step, Tell, open_system
+from relay.testing import (
+    Faults,
+    HiddenNondeterminism,
+    PropertyViolated,
+    Sim,
+    SimulationLeak,
+    SimulationStalled,
+    simulate,
+)
+from relay.testing._choices import Record
+from relay.testing._explore import explore, run_once
+
+NO_FAULTS = Faults()
+
+
+class Account:
+    """An account that leaves read and write to its clients."""
+
+
+@attrs.frozen
+class Read(Ask[Account, int]):
+    pass
+
+
+@attrs.frozen
+class Write(Ask[Account, None]):
+    value: int
+
+
+@attrs.frozen
+class Add(Tell[Account]):
+    amount: int
+
+
+class Bank(Actor[Account]):
+    def __init__(self) -> None:
+        self.value = 0
+
+    def handle(self, message: Read | Write | Add, context: Context[Account]) -> Step:
+        match message:
+            case Read():
+                context.reply(message, self.value)
+            case Write(value):
+                self.value = value
+                context.reply(message, None)
+            case Add(amount):
+                self.value += amount
+        return None
+
+
+async def lost_update(sim: Sim) -> None:
+    """Two clients add one each, by reading and writing: only some schedules lose an update."""
+    async with open_system() as system:
+        bank = await system.spawn(Bank, name="bank")
+
+        async def deposit() -> None:
+            value = await bank.ask(Read())
+            await bank.ask(Write(value + 1))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(deposit)
+            nursery.start_soon(deposit)
+        value = await bank.ask(Read())
+    assert value == 2
+
+
+def test_a_race_is_found_made_simple_and_found_again() -> None:
+    found = explore(lost_update, runs=100, faults=NO_FAULTS)
+    assert found.failed is not None
+    assert found.first is not None
+    assert isinstance(found.failed.error, AssertionError)
+    assert sum(found.failed.record) == 1, "one choice that is not tame is enough"
+    assert found.seed is not None
+    again = run_once(lost_update, Record(found.failed.record), faults=NO_FAULTS, seed=found.seed)
+    assert again.log == found.failed.log
+    assert isinstance(again.error, AssertionError)
+
+
+def test_a_small_scenario_is_explored_in_every_way() -> None:
+    orders: set[tuple[str, ...]] = set()
+
+    async def scenario(sim: Sim) -> None:
+        order: list[str] = []
+
+        async def note(name: str) -> None:
+            for _ in range(2):
+                await trio.lowlevel.checkpoint()
+                order.append(name)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(note, "a")
+            nursery.start_soon(note, "b")
+        orders.add(tuple(order))
+
+    found = explore(scenario, runs=10_000, faults=NO_FAULTS, exhaustive=True)
+    assert found.failed is None
+    assert found.runs < 10_000, "it came to the end of all ways"
+    assert {("a", "b", "a", "b"), ("a", "b", "b", "a"), ("b", "a", "a", "b"), ("b", "a", "b", "a")} <= orders
+
+
+def test_what_must_always_hold_is_checked_after_every_step() -> None:
+    async def scenario(sim: Sim) -> None:
+        banks: list[Bank] = []
+
+        def make() -> Bank:
+            banks.append(Bank())
+            return banks[-1]
+
+        sim.always(lambda: all(bank.value < 3 for bank in banks), "less than 3")
+        async with open_system() as system:
+            bank = await system.spawn(make, name="bank")
+            for _ in range(4):
+                bank.tell(Add(1))
+            await system.idle()
+
+    found = explore(scenario, runs=5, faults=NO_FAULTS)
+    assert found.failed is not None
+    assert isinstance(found.failed.error, PropertyViolated)
+    assert str(found.failed.error) == "always: less than 3"
+
+
+def test_what_happens_sometimes_must_happen_in_some_run() -> None:
+    async def scenario(sim: Sim) -> None:
+        happened = False
+        sim.sometimes(lambda: happened, "the rare case")
+        async with open_system() as system:
+            bank = await system.spawn(Bank)
+            happened = sim.choose(10) == 9 and rare
+            bank.tell(Add(1))
+            await system.idle()
+
+    rare = True
+    assert explore(scenario, runs=100, faults=NO_FAULTS).failed is None
+    rare = False
+    found = explore(scenario, runs=100, faults=NO_FAULTS)
+    assert found.failed is not None
+    assert str(found.failed.error) == "sometimes: the rare case; not once in 100 runs"
+
+
+@pytest.mark.parametrize(("after", "kept"), [(5, True), (50, False)])
+def test_what_must_hold_in_the_end_gets_its_time(after: float, kept: bool) -> None:
+    async def scenario(sim: Sim) -> None:
+        until = trio.current_time() + after
+        sim.eventually(lambda: trio.current_time() >= until, within=20, name="time passes")
+
+    found = explore(scenario, runs=2, faults=NO_FAULTS)
+    assert (found.failed is None) is kept
+
+
+def test_waiting_for_what_cannot_happen_is_an_error_that_shows_the_actors() -> None:
+    async def scenario(sim: Sim) -> None:
+        async with open_system() as system:
+            await system.spawn(Bank, name="bank")
+            await trio.sleep_forever()
+
+    found = explore(scenario, runs=1, faults=NO_FAULTS)
+    assert found.failed is not None
+    assert isinstance(found.failed.error, SimulationStalled)
+    assert "bank, running, mailbox 0/1000" in str(found.failed.error)
+
+
+def test_crashes_lose_what_was_not_kept_and_only_of_the_actors_they_are_for() -> None:
+    totals: set[int] = set()
+
+    async def scenario(sim: Sim) -> None:
+        async with open_system() as system:
+            safe = await system.spawn(Bank, name="safe")
+            bank = await system.spawn(Bank, name="bank")
+            for _ in range(3):
+                bank.tell(Add(1))
+                safe.tell(Add(1))
+            await trio.sleep(10)
+            totals.add(await bank.ask(Read()))
+            assert await safe.ask(Read()) == 3
+
+    found = explore(scenario, runs=200, faults=Faults(crash=0.1, only=("bank",)))
+    assert found.failed is None
+    assert totals == {0, 1, 2, 3}
+
+
+def test_delays_losses_and_repeats_happen() -> None:
+    seen: set[tuple[int, bool]] = set()
+
+    async def scenario(sim: Sim) -> None:
+        async with open_system() as system:
+            bank = await system.spawn(Bank, name="bank")
+            far = sim.unreliable(bank)
+            for _ in range(2):
+                far.tell(Add(1))
+            before = trio.current_time()
+            await system.idle()
+            late = trio.current_time() > before
+            seen.add((await bank.ask(Read()), late))
+
+    explore(scenario, runs=300, faults=Faults(lose=0.2, duplicate=0.2, delay=0.2))
+    assert {value for value, _ in seen} == {0, 1, 2, 3, 4}
+    assert {late for _, late in seen} == {False, True}
+
+
+def test_what_comes_from_outside_is_found_by_running_twice() -> None:
+    source = random.Random()
+
+    async def scenario(sim: Sim) -> None:
+        async with open_system() as system:
+            banks = [await system.spawn(Bank, name=f"bank-{number}") for number in range(20)]
+            for bank in source.sample(banks, 20):
+                bank.tell(Add(1))
+            await system.idle()
+
+    found = explore(scenario, runs=1, faults=NO_FAULTS)
+    assert found.failed is not None
+    assert isinstance(found.failed.error, HiddenNondeterminism)
+    assert "at step" in str(found.failed.error)
+
+
+def reach_for_a_socket() -> None:
+    socket.socket()
+
+
+def reach_for_a_file() -> None:
+    Path(__file__).read_text()
+
+
+def reach_for_a_thread() -> None:
+    threading.Thread(target=print).start()
+
+
+@pytest.mark.parametrize("reach", [reach_for_a_socket, reach_for_a_file, reach_for_a_thread])
+def test_what_is_real_is_refused_where_it_is_reached_for(reach: object) -> None:
+    async def scenario(sim: Sim) -> None:
+        assert callable(reach)
+        reach()
+
+    run = run_once(scenario, Record([]), faults=NO_FAULTS)
+    assert isinstance(run.error, SimulationLeak)
+    names = []
+    traceback = run.error.__traceback__
+    while traceback is not None:
+        names.append(traceback.tb_frame.f_code.co_name)
+        traceback = traceback.tb_next
+    assert getattr(reach, "__name__", "") in names
+    reach_for_a_file()  # outside, nothing is refused
+
+
+def test_ids_jitter_and_wall_time_are_the_runs_own() -> None:
+    ids: list[str] = []
+
+    async def scenario(sim: Sim) -> None:
+        async with open_system() as system:
+            before = system.wall()
+            sim.jump_wall(3600)
+            assert system.wall() - before == 3600
+            ids.append(system.new_id("x"))
+
+    for _ in range(2):
+        run_once(scenario, Record([]), faults=NO_FAULTS, seed=7)
+    run_once(scenario, Record([]), faults=NO_FAULTS, seed=8)
+    assert ids[0] == ids[1] != ids[2]
+
+
+async def scenario_with_fixture(sim: Sim, number: int) -> None:
+    assert number == 3
+
+
+@pytest.fixture
+def number() -> int:
+    return 3
+
+
+@simulate(runs=3)
+async def test_the_decorator_makes_a_test_that_may_use_fixtures(sim: Sim, number: int) -> None:
+    assert number == 3
+    async with open_system() as system:
+        await system.spawn(Bank)
