@@ -14,13 +14,20 @@ from .adapter import (
     DeliveryFailed as DeliveryFailed,
     Exit as Exit,
 )
-from .options import BadOptions as BadOptions, Options as Options, read_options as read_options
-from .runner import Runner as Runner, serve as serve
+from .options import (
+    BadOptions as BadOptions,
+    Options as Options,
+    Patience as Patience,
+    read_options as read_options,
+)
+from .runner import TAKEN_OVER as TAKEN_OVER, Runner as Runner, serve as serve
 
 
 def run(options: Options) -> int:
     """Run one agent until it ended for good, or SIGTERM or SIGINT came."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    for chatty in ("httpx2", "httpcore2"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)  # not every request it makes
     return trio.run(_run, options)
 
 

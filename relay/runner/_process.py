@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
 
 from .adapter import AgentGone
 
-__all__ = ["LONGEST_LINE", "ChildProcess", "Lines", "open_process"]
+__all__ = ["LONGEST_LINE", "ChildProcess", "Lines", "error_log", "open_process"]
 
 LONGEST_LINE = 1024 * 1024  # bytes
 LONGEST_ERROR_LINE = 64 * 1024
@@ -179,3 +180,22 @@ async def _read_errors(process: trio.Process, on_line: Callable[[bytes], None]) 
         rest += last[: max(0, LONGEST_ERROR_LINE - len(rest))]
     if rest:
         on_line(bytes(rest))
+
+
+@contextmanager
+def error_log(path: Path | None) -> Iterator[Callable[[bytes], None]]:
+    """What takes the lines of the agent's stderr: the log file, else the runner's own stderr."""
+    file = sys.stderr.buffer if path is None else path.open("ab")
+
+    def keep(line: bytes) -> None:
+        try:
+            file.write(line + b"\n")
+            file.flush()
+        except OSError:
+            pass  # a full disk must not end the agent
+
+    try:
+        yield keep
+    finally:
+        if path is not None:
+            file.close()

@@ -6,7 +6,7 @@ stream of its own messages; the process's end comes out of `exited`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -36,14 +36,20 @@ class Adapter(Protocol):
 
     capabilities: Mapping[str, bool]
 
-    async def deliver(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Hand over messages; returns once the agent has acknowledged them. Raises `DeliveryFailed`."""
+    async def deliver(self, messages: Sequence[Mapping[str, Any]], taken: Callable[[], None]) -> None:
+        """Hand over messages; returns once the agent has acknowledged them. Raises `DeliveryFailed`, `AgentGone`.
+
+        `taken` is called when they are acknowledged, also when that is after this has raised.
+        """
 
     async def prompt(self, text: str) -> None:
         """Hand over a prompt; as `deliver`."""
 
     async def ask(self, kind: str, **fields: Any) -> Mapping[str, Any]:
         """Ask for `interrupt`, `compact` or `clear`; the answer is the agent's result. Raises `DeliveryFailed`."""
+
+    def decide(self, approval_id: str, decision: str, reason: str | None = None) -> None:
+        """Answer the agent's request for a permission. Raises `DeliveryFailed`."""
 
     async def shutdown(self, grace: float) -> None:
         """End the process: politely, then by signal. It is gone when this returns."""

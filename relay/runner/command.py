@@ -2,58 +2,35 @@
 
 Rules: the program says `ready` within 30 s, acknowledges what it is given, and answers pings at any time; three pings
 in a row without a sign of life are its end. A delivery is given up after 30 s in which the agent was in no turn: being
-busy is no failure. Twenty unusable lines in a row are a failure of the program. Unknown frames are ignored.
+busy is no failure, and an acknowledgement that comes after that counts all the same. One delivery at a time. Twenty unusable lines in a row are a failure of the program. Unknown frames are ignored.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import signal
-import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-import attrs
 import orjson
 import trio
 
 from ._frames import Invalid, optional, parse, present, required
-from ._process import LEFTOVERS, ChildProcess, open_process
+from ._process import LEFTOVERS, ChildProcess, error_log, open_process
+from ._questions import Questions
+from .activity import TURN
 from .adapter import AgentGone, DeliveryFailed, Exit
-from .options import Options
+from .options import Options, Patience
 
-__all__ = ["CommandAgent", "Patience", "end_leftover", "open_agent"]
+__all__ = ["CommandAgent", "open_agent"]
 
 log = logging.getLogger(__name__)
 
 PROTOCOL = 1
-TURN = "provider-turn"
 MOST_INVALID = 20  # unusable lines in a row
 MOST_FRAMES = 100  # said by the agent and not yet heard; beyond that it has to wait
 MISSED_PINGS = 3
-LEFTOVER_GONE = 5.0  # seconds that the process of an earlier life gets to be gone once killed
-
-
-@attrs.frozen(kw_only=True)
-class Patience:
-    """How long the program may take, in seconds."""
-
-    ready: float = 30.0
-    ack: float = 30.0
-    result: float = 60.0
-    ping: float = 20.0
-
-
-@attrs.define
-class _Question:
-    """A frame that waits for its answer."""
-
-    answered: trio.Event = attrs.field(factory=trio.Event)
-    answer: Mapping[str, Any] | None = None
 
 
 class CommandAgent:
@@ -61,27 +38,24 @@ class CommandAgent:
 
     def __init__(self, process: ChildProcess, patience: Patience) -> None:
         self.capabilities: Mapping[str, bool] = {}
+        self.model: str | None = None
         self.exited = trio.Event()
         self.exit: Exit | None = None
         self._said, self.frames = trio.open_memory_channel[dict[str, Any]](MOST_FRAMES)
         self._process = process
         self._patience = patience
         self._ready = trio.Event()
-        self._questions: dict[str, _Question] = {}
+        self._questions = Questions()
+        self._delivering = trio.Lock()
         self._turns: set[str] = set()
-        self._count = 0
         self._invalid = 0
         self._fault: str | None = None
         self._heard = trio.current_time()
         self._listening = True
 
-    def record(self, path: Path) -> None:
-        """Notes which process this is, for `end_leftover` of a later life."""
-        noted = {"pid": self._process.pid, "tick": _tick(self._process.pid)}
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = path.with_suffix(".new")
-        beside.write_text(json.dumps(noted))
-        beside.replace(path)
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     async def hello(self, options: Options, session_id: str) -> None:
         """Greets the agent; returns when it is ready. Raises `AgentGone`."""
@@ -94,6 +68,7 @@ class CommandAgent:
             approvalMode=options.approval_mode,
             model=options.model,
             effort=options.effort,
+            systemPrompt=options.system_prompt,
         )
         self._say(hello)
         with trio.move_on_after(self._patience.ready):
@@ -103,8 +78,13 @@ class CommandAgent:
         if not self._ready.is_set():
             raise AgentGone(f"the agent did not say ready within {self._patience.ready:.0f} s")
 
-    async def deliver(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        await self._hand_over({"type": "messages", "messages": list(messages)})
+    async def deliver(self, messages: Sequence[Mapping[str, Any]], taken: Callable[[], None]) -> None:
+        def heard(answer: Mapping[str, Any]) -> None:
+            if answer["type"] == "ack":
+                taken()
+
+        async with self._delivering:
+            await self._hand_over({"type": "messages", "messages": list(messages)}, heard)
 
     async def prompt(self, text: str) -> None:
         await self._hand_over({"type": "prompt", "text": text})
@@ -112,15 +92,18 @@ class CommandAgent:
     async def ask(self, kind: str, **fields: Any) -> Mapping[str, Any]:
         if not self.capabilities.get(kind):
             raise DeliveryFailed(f"the agent does not support {kind}")
-        with trio.move_on_after(self._patience.result), self._question() as (number, question):
-            self._send({"type": kind, **fields, "id": number})
+        with trio.move_on_after(self._patience.result), self._questions.asking() as question:
+            self._send({"type": kind, **fields, "id": question.id})
             await question.answered.wait()
-            answer = self._answer(question)
+            answer = question.result()
             if answer.get("ok") is not True:
                 raise DeliveryFailed(str(answer.get("error") or f"the agent refused to {kind}"))
             data = answer.get("data")
             return data if isinstance(data, dict) else {}
         raise DeliveryFailed(f"no result of {kind} within {self._patience.result:.0f} s")
+
+    def decide(self, approval_id: str, decision: str, reason: str | None = None) -> None:
+        self._send(present(type="permission", approvalId=approval_id, decision=decision, reason=reason))
 
     async def shutdown(self, grace: float) -> None:
         if grace > 0:
@@ -144,7 +127,7 @@ class CommandAgent:
         """Kills a process that gives no sign of life. While a line of it waits to be heard it cannot give one."""
         await self._ready.wait()
         while not self.exited.is_set():
-            self._say({"type": "ping", "id": self._next()})
+            self._say({"type": "ping", "id": self._questions.next_id()})
             await trio.sleep(self._patience.ping)
             silence = trio.current_time() - self._heard
             if self._listening and silence >= MISSED_PINGS * self._patience.ping:
@@ -171,8 +154,7 @@ class CommandAgent:
         )
         self.exited.set()
         self._ready.set()
-        for question in self._questions.values():
-            question.answered.set()
+        self._questions.end()
 
     # -- what the agent says
 
@@ -195,12 +177,10 @@ class CommandAgent:
             case "ready":
                 given = optional(frame, "capabilities", dict) or {}
                 self.capabilities = {name: able is True for name, able in given.items()}
+                self.model = optional(frame, "model", str)
                 self._ready.set()
             case "ack" | "nack" | "result":
-                question = self._questions.get(required(frame, "id", str))
-                if question is not None:
-                    question.answer = frame
-                    question.answered.set()
+                self._questions.answered(required(frame, "id", str), frame)
             case "pong":
                 pass
             case _:
@@ -216,16 +196,23 @@ class CommandAgent:
                 begins = status == "busy"
             case _:
                 return
-        turn = optional(frame, "id", str) or TURN
-        (self._turns.add if begins else self._turns.discard)(turn)
+        turn = optional(frame, "id", str)
+        if begins:
+            self._turns.add(turn or TURN)
+        elif turn is None:
+            self._turns.clear()
+        else:
+            self._turns.discard(turn)
 
     # -- helpers
 
-    async def _hand_over(self, frame: Mapping[str, Any]) -> None:
-        with self._question() as (number, question):
-            self._send({**frame, "id": number})
+    async def _hand_over(
+        self, frame: Mapping[str, Any], heard: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> None:
+        with self._questions.asking(heard) as question:
+            self._send({**frame, "id": question.id})
             await self._while_in_turn(question.answered)
-            answer = self._answer(question)
+            answer = question.result()
         if answer["type"] != "ack":
             raise DeliveryFailed(f"refused: {answer.get('error') or 'no reason given'}")
 
@@ -238,22 +225,6 @@ class CommandAgent:
             if not self._turns:
                 raise DeliveryFailed(f"not acknowledged within {self._patience.ack:.0f} s")
 
-    @contextmanager
-    def _question(self) -> Iterator[tuple[str, _Question]]:
-        if self.exited.is_set():
-            raise AgentGone("the agent has ended")
-        number, question = self._next(), _Question()
-        self._questions[number] = question
-        try:
-            yield number, question
-        finally:
-            del self._questions[number]
-
-    def _answer(self, question: _Question) -> Mapping[str, Any]:
-        if question.answer is None:
-            raise AgentGone("the agent ended before it answered")
-        return question.answer
-
     def _send(self, frame: Mapping[str, Any]) -> None:
         if not self._say(frame):
             raise DeliveryFailed("the agent does not read what it is given")
@@ -261,21 +232,15 @@ class CommandAgent:
     def _say(self, frame: Mapping[str, Any]) -> bool:
         return self._process.write(orjson.dumps(frame))
 
-    def _next(self) -> str:
-        self._count += 1
-        return f"r{self._count}"
-
 
 @asynccontextmanager
-async def open_agent(
-    options: Options, env: Mapping[str, str], patience: Patience | None = None
-) -> AsyncGenerator[CommandAgent]:
+async def open_agent(options: Options, env: Mapping[str, str]) -> AsyncGenerator[CommandAgent]:
     """Starts the agent's program; nothing of it is alive when the block has been left. Raises `AgentGone`."""
     failure: Exception | None = None
-    with _error_log(options.log_file) as keep:
+    with error_log(options.log_file) as keep:
         opening = open_process(options.command, cwd=options.cwd, env=env, on_error_line=keep)
         async with opening as process, trio.open_nursery() as nursery:
-            agent = CommandAgent(process, patience or Patience())
+            agent = CommandAgent(process, options.patience)
             nursery.start_soon(agent.read)
             nursery.start_soon(agent.ping)
             try:
@@ -285,50 +250,3 @@ async def open_agent(
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
-
-
-async def end_leftover(path: Path) -> None:
-    """Kills the agent that an earlier life of this runner left behind, if it is still the same process."""
-    try:
-        noted = json.loads(path.read_text())
-        pid, tick = int(noted["pid"]), noted["tick"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if tick is not None and _tick(pid) == tick:
-        log.warning("process %d of an earlier life is still there and is killed", pid)
-        try:
-            os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        with trio.move_on_after(LEFTOVER_GONE):
-            while _tick(pid) == tick:
-                await trio.sleep(0.02)
-    path.unlink(missing_ok=True)
-
-
-def _tick(pid: int) -> str | None:
-    """When a running process was started, in the kernel's ticks; None when it is gone or cannot be asked."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
-
-
-@contextmanager
-def _error_log(path: Path | None) -> Iterator[Callable[[bytes], None]]:
-    """What takes the lines of the agent's stderr: the log file, else the runner's own stderr."""
-    file = sys.stderr.buffer if path is None else path.open("ab")
-
-    def keep(line: bytes) -> None:
-        try:
-            file.write(line + b"\n")
-            file.flush()
-        except OSError:
-            pass  # a full disk must not end the agent
-
-    try:
-        yield keep
-    finally:
-        if path is not None:
-            file.close()

@@ -1,32 +1,36 @@
-"""From relay's mailbox into the agent: matching, order, claims, read marks (1.11 to 1.14).
+"""From relay's mailbox into the agent: matching, order, batches, read marks (1.11 to 1.13).
 
-A message counts as read only after the agent acknowledged it. One that was acknowledged is not handed over again in
-this life, even while relay cannot be told; one that was not acknowledged is handed over again, later and later. A busy
-agent is no failure.
+A message counts as read only after the agent acknowledged it, however late. One that was acknowledged is not handed over
+again, also not by a later runner; one that was not is handed over again, after ever longer pauses, until it is set aside
+(`trouble`). A busy agent is no failure.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
+import attrs
 import trio
 
 from relay import wire
 from relay.client import Client, Refused, RelayError
 
-from .activity import Activity
+from .acknowledged import Acknowledged
 from .adapter import Adapter, AgentGone, DeliveryFailed
+from .claims import Claims
 from .options import Options
+from .trouble import Trouble
 
 __all__ = ["Inbox", "accepts"]
 
 log = logging.getLogger(__name__)
 
 FETCHED = 100
-REMEMBERED = 1_000
-FIRST_PAUSE = 1.0  # seconds after a failed delivery
-LONGEST_PAUSE = 30.0
+BATCH_MESSAGES = 100
+BATCH_BYTES = 256 * 1024  # of JSON; a larger message goes alone
+LONGEST_PAUSE = 30.0  # seconds
 
 
 def accepts(message: wire.Message, options: Options) -> bool:
@@ -44,91 +48,136 @@ def accepts(message: wire.Message, options: Options) -> bool:
     return message.to == "broadcast" or name in named
 
 
-class Inbox:
-    """The way of messages into one agent."""
+@attrs.define
+class _Batch:
+    """Messages in the order of their ids, for one hand-over."""
 
-    def __init__(
-        self, options: Options, relay: Client, activity: Activity, publish: Callable[[], None]
-    ) -> None:
+    messages: list[wire.Message] = attrs.field(factory=list)
+    bytes: int = 0
+
+    def has_room_for(self, message: wire.Message, *, alone: bool) -> bool:
+        if not self.messages:
+            return True
+        small = self.bytes + len(wire.encode(message)) <= BATCH_BYTES
+        return small and not alone and len(self.messages) < BATCH_MESSAGES
+
+    def add(self, message: wire.Message) -> None:
+        self.messages.append(message)
+        self.bytes += len(wire.encode(message))
+
+
+class Inbox:
+    """The way of messages into one agent, process after process."""
+
+    def __init__(self, options: Options, relay: Client, claims: Claims) -> None:
         self._options = options
         self._relay = relay
-        self._activity = activity
-        self._publish = publish
-        self._acknowledged: dict[int, bool] = {}  # id -> whether relay knows that it is read
+        self._claims = claims
+        self._acknowledged = Acknowledged(options.state_dir / "acknowledged")
+        self._trouble = Trouble(options, relay)
         self._wanted = trio.Event()
+        self._relieved = trio.Event()
 
     def look(self) -> None:
         """There may be something new."""
         self._wanted.set()
 
+    def forgive(self) -> None:
+        """Whatever was set aside gets another chance."""
+        self._trouble.clear()
+        self.look()
+
     async def run(self, agent: Adapter) -> None:
         """Fetch and hand over until cancelled, or until the agent is gone."""
-        pause = FIRST_PAUSE
+        pause = self._options.retry
         while True:
-            self._wanted = trio.Event()
+            self._wanted, self._relieved = trio.Event(), trio.Event()
             try:
                 more = await self._round(agent)
-                pause = FIRST_PAUSE
             except AgentGone:
                 return
             except (DeliveryFailed, RelayError) as error:
-                log.warning("delivery failed, trying again in %.0f s: %s", pause, error)
-                await trio.sleep(pause)
-                pause, more = min(LONGEST_PAUSE, pause * 2), True
+                log.warning("the mailbox is looked at again in %.1f s: %s", pause, error)
+                with trio.move_on_after(pause):
+                    await self._relieved.wait()
+                pause = min(LONGEST_PAUSE, pause * 2)
+                continue
+            pause = self._options.retry
             if not more:
                 with trio.move_on_after(self._options.poll):
                     await self._wanted.wait()
 
+    async def mark_read(self, number: int) -> None:
+        """Tell relay. If that fails, the message is found unread once more, and told of again."""
+        try:
+            await self._relay.mark_read(number, self._options.agent_id)
+        except Refused as error:
+            log.warning("message %d is not marked as read: %s", number, error)
+
     async def _round(self, agent: Adapter) -> bool:
         """One look into the mailbox; whether there may be more."""
-        await self._mark_read()
-        found = await self._relay.messages(for_=self._options.agent_id, unread=True, limit=FETCHED)
-        batch = []
-        for message in found:
-            if message.id in self._acknowledged:
-                continue
-            if not accepts(message, self._options):
-                self._acknowledged[message.id] = True  # not to be looked at again, and not to be marked read
-            elif not message.claimable or await self._claim(message):
-                batch.append(message)
-        if batch:
-            await self._hand_over(agent, batch)
-        await self._mark_read()
-        return len(found) == FETCHED
+        await self._trouble.report()
+        try:
+            batch, more = await self._next_batch()
+            if batch.messages:
+                await self._hand_over(agent, batch.messages)
+        finally:
+            self._claims.let_go_of_the_rest()
+        return more
+
+    async def _next_batch(self) -> tuple[_Batch, bool]:
+        """What is handed over next, claimed, and whether something is left."""
+        batch = _Batch()
+        async with aclosing(self._unread()) as unread:
+            async for message in unread:
+                if message.id in self._acknowledged:
+                    await self.mark_read(message.id)
+                    continue
+                if not accepts(message, self._options) or message.id in self._trouble.aside:
+                    continue
+                alone = message.id in self._trouble.suspects
+                if not batch.has_room_for(message, alone=alone):
+                    return batch, True
+                if not message.claimable or await self._claims.win(message):
+                    batch.add(message)
+                if alone and batch.messages:
+                    return batch, True
+        return batch, False
+
+    async def _unread(self) -> AsyncGenerator[wire.Message]:
+        """Oldest first. What is passed over stays unread, so pages are turned by id."""
+        last = 0
+        while True:
+            page = await self._relay.messages(
+                for_=self._options.agent_id, since=last, unread=True, limit=FETCHED
+            )
+            for message in page:
+                yield message
+                last = message.id
+            if len(page) < FETCHED:
+                return
 
     async def _hand_over(self, agent: Adapter, batch: list[wire.Message]) -> None:
+        numbers = [message.id for message in batch]
+        began = trio.current_time()
         try:
-            await agent.deliver([wire.to_json(message) for message in batch])
-        finally:
-            for message in batch:
-                self._activity.release("message", str(message.id))
-            self._publish()
-        for message in batch:
-            self._remember(message.id)
+            await agent.deliver(
+                [wire.to_json(message) for message in batch], lambda: self._was_acknowledged(numbers)
+            )
+        except (DeliveryFailed, AgentGone) as error:
+            left = [number for number in numbers if number not in self._acknowledged]
+            died = isinstance(error, AgentGone)
+            self._trouble.met(left, str(error), died_after=trio.current_time() - began if died else None)
+            if left or died:
+                raise
+        for number in numbers:
+            await self.mark_read(number)
 
-    async def _claim(self, message: wire.Message) -> bool:
-        """Whether the message is this agent's to work on."""
-        try:
-            claim = await self._relay.claim(message.id, self._options.agent_id)
-        except Refused:
-            return False
-        self._activity.claim("message", str(message.id), claim.claim_expires_at)
-        self._publish()
-        return True
-
-    def _remember(self, number: int) -> None:
-        self._acknowledged.setdefault(number, False)
-        while len(self._acknowledged) > REMEMBERED:
-            oldest = next((id_ for id_, read in self._acknowledged.items() if read), None)
-            if oldest is None:
-                return
-            del self._acknowledged[oldest]
-
-    async def _mark_read(self) -> None:
-        for number in [number for number, read in self._acknowledged.items() if not read]:
-            try:
-                await self._relay.mark_read(number, self._options.agent_id)
-            except Refused as error:
-                if error.status != 404:
-                    raise
-            self._acknowledged[number] = True
+    def _was_acknowledged(self, numbers: list[int]) -> None:
+        """Maybe long after the hand-over was given up."""
+        self._acknowledged.add(numbers)
+        self._trouble.over(numbers)
+        for number in numbers:
+            self._claims.acknowledged(number)
+        self._relieved.set()
+        self.look()

@@ -15,7 +15,10 @@ import attrs
 
 from relay.client import DEFAULT_URL, find_token
 
-__all__ = ["BadOptions", "Options", "read_options"]
+__all__ = ["BadOptions", "Options", "Patience", "read_options"]
+
+
+GRACE = 5.0  # seconds: hosts wait for 10 until they kill, and goodbyes are said in the rest
 
 
 class BadOptions(Exception):
@@ -24,6 +27,17 @@ class BadOptions(Exception):
 
 def _list(text: str) -> list[str]:
     return [item for part in text.split(",") if (item := part.strip())]
+
+
+@attrs.frozen(kw_only=True)
+class Patience:
+    """How long the agent's program may take, in seconds."""
+
+    ready: float = 30.0
+    ack: float = 30.0
+    result: float = 60.0
+    ping: float = 20.0
+    decision: float = 600.0  # that it waits for a permission
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +57,7 @@ class Options:
     model: str | None = None
     effort: str | None = None
     prompt: str | None = None
+    system_prompt: str | None = None
     tags: Sequence[str] = ()
     capabilities: Sequence[str] = ()
     provider_args: Sequence[str] = ()
@@ -52,14 +67,23 @@ class Options:
     info_file: Path | None = None
     log_file: Path | None = None
     state_dir: Path
+    patience: Patience = Patience()
+    grace: float = GRACE  # that the agent gets to end when the runner is to end
     liveness: float = 20.0
     poll: float = 2.0
+    renewal: float = 300.0
+    retry: float = 1.0  # the first pause after a delivery that failed; later ones grow
 
     @property
     def command(self) -> list[str]:
         """The agent's program and its arguments."""
         config = self.provider_config
         return [config["command"], *config.get("defaultArgs", ()), *self.provider_args]
+
+    @property
+    def restarts(self) -> bool:
+        """Whether an agent that ended unasked is started again (1.19-2, 1.33.1-3)."""
+        return self.headless and self.provider_config.get("restart") is not False
 
     @property
     def all_tags(self) -> list[str]:
@@ -95,12 +119,14 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str] | None = N
         label=label,
         model=given.model or environ.get("AGENT_RELAY_MODEL") or None,
         effort=given.effort or environ.get("AGENT_RELAY_EFFORT") or None,
-        prompt=given.prompt or environ.get("AGENT_RELAY_PROMPT") or None,
+        prompt=given.prompt or _text(environ, "AGENT_RELAY_PROMPT"),
+        system_prompt=given.system_prompt_append or _text(environ, "AGENT_RELAY_SYSTEM_PROMPT_APPEND"),
         tags=[*_list(given.tags), *_list(environ.get("AGENT_RELAY_TAGS", ""))],
         capabilities=[*_list(given.caps), *_list(environ.get("AGENT_RELAY_CAPS", ""))],
         provider_args=[*(_json(environ, "AGENT_RELAY_PROVIDER_ARGS_JSON") or []), *given.rest],
         policy_name=environ.get("AGENT_RELAY_POLICY") or None,
         spawn_request_id=environ.get("AGENT_RELAY_SPAWN_REQUEST_ID") or None,
+        grace=_grace(config),
         workspace=_json(environ, "AGENT_RELAY_WORKSPACE_JSON"),
         info_file=_path(environ, "AGENT_RELAY_RUNNER_INFO_FILE"),
         log_file=_path(environ, "AGENT_RELAY_LOG_FILE"),
@@ -115,7 +141,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("provider", choices=["command"])
     parser.add_argument("--headless", action="store_true")
     parser.add_argument("--cwd", default=".")
-    for name in ("relay-url", "approval", "model", "effort", "label", "agent-id", "prompt"):
+    for name in (
+        "relay-url",
+        "approval",
+        "model",
+        "effort",
+        "label",
+        "agent-id",
+        "prompt",
+        "system-prompt-append",
+    ):
         parser.add_argument(f"--{name}")
     parser.add_argument("--tags", default="")
     parser.add_argument("--caps", default="")
@@ -134,14 +169,27 @@ def _check_provider(provider: str, config: Any) -> None:
 
 
 def _json(environ: Mapping[str, str], name: str) -> Any:
-    """The value of a JSON variable, or of the file that `<NAME>_FILE` points to."""
-    file, text = environ.get(f"{name}_FILE"), environ.get(name)
+    text = _text(environ, name)
     try:
-        if file:
-            text = Path(file).read_text()
         return json.loads(text) if text else None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise BadOptions(f"{name} cannot be read: {error}") from None
+
+
+def _text(environ: Mapping[str, str], name: str) -> str | None:
+    """The value of a variable, or what the file holds that `<NAME>_FILE` names."""
+    file = environ.get(f"{name}_FILE")
+    try:
+        return (Path(file).read_text() if file else environ.get(name)) or None
+    except (OSError, ValueError) as error:
+        raise BadOptions(f"{name}_FILE cannot be read: {error}") from None
+
+
+def _grace(config: Mapping[str, Any]) -> float:
+    """`headless.shutdownTimeoutMs` of the provider, in seconds (1.2.1)."""
+    headless = config.get("headless")
+    given = headless.get("shutdownTimeoutMs") if isinstance(headless, dict) else None
+    return given / 1000 if isinstance(given, int) and given > 0 else GRACE
 
 
 def _path(environ: Mapping[str, str], name: str) -> Path | None:

@@ -6,16 +6,14 @@ however often relay or this runner is killed in between. A key that the agent it
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from relay import wire
+from relay._files import remove, write_json
 from relay.client import Client, Overloaded, Refused, RelayError, Unauthorized
 
 __all__ = ["Outbox"]
@@ -34,6 +32,7 @@ class Outbox:
         self._directory = directory
         self._prefix = prefix
         self._changed = trio.Event()
+        self._empty = trio.Event()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._files = sorted(directory.glob("*.json"))
         self._last = int(self._files[-1].stem) if self._files else 0
@@ -45,22 +44,29 @@ class Outbox:
         self._last += 1
         key = message.pop("idempotencyKey", None) or f"{self._prefix}/{self._last}"
         path = self._directory / f"{self._last:012}.json"
-        self._write(path, {**message, "idempotencyKey": str(key)[:240]})
+        write_json(path, {**message, "idempotencyKey": str(key)[:240]})
         self._files.append(path)
+        if self._empty.is_set():
+            self._empty = trio.Event()
         self._changed.set()
 
-    async def deliver(self, relay: Client, sent: Callable[[], None] = lambda: None) -> None:
+    async def settled(self) -> None:
+        """Wait until `deliver` finds nothing left to send."""
+        while not self._empty.is_set():
+            await self._empty.wait()
+
+    async def deliver(self, relay: Client) -> None:
         """Send what is here, and whatever comes, one after the other, for ever."""
         pause = RETRY
         while True:
             while self._files:
                 if await self._send(relay, self._files[0]):
-                    self._files.pop(0).unlink(missing_ok=True)
+                    remove(self._files.pop(0))
                     pause = RETRY
-                    sent()
                 else:
                     await trio.sleep(pause)
                     pause = min(LONGEST_RETRY, pause * 2)
+            self._empty.set()
             self._changed = trio.Event()
             await self._changed.wait()
 
@@ -75,11 +81,3 @@ class Outbox:
         except RelayError:
             return False
         return True
-
-    def _write(self, path: Path, message: dict[str, Any]) -> None:
-        beside = path.with_suffix(".new")
-        with beside.open("w") as file:
-            json.dump(message, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(path)

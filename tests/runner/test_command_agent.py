@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import trio
+from runnerkit import alive
 
-from relay.runner import AgentGone, DeliveryFailed, Options
-from relay.runner.command import CommandAgent, Patience, end_leftover, open_agent
+from relay.runner import AgentGone, DeliveryFailed, Options, Patience
+from relay.runner.command import CommandAgent, open_agent
+from relay.runner.leftover import end_leftover, record_agent
 
 PRELUDE = """
 import json, os, signal, sys
@@ -39,27 +41,24 @@ def opened(tmp_path: Path) -> Open:
             token=None,
             provider_config={"command": sys.executable, "defaultArgs": ["-c", script]},
             state_dir=tmp_path / "state",
+            patience=patience,
             log_file=tmp_path / "agent.log",
         )
         with trio.fail_after(20):
-            async with open_agent(options, dict(os.environ), patience) as agent:
+            async with open_agent(options, dict(os.environ)) as agent:
                 await agent.hello(options, "session-1")
                 yield agent
 
     return opened
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 async def gone(pid: int) -> None:
     with trio.fail_after(5):
         while alive(pid):
             await trio.sleep(0.01)
+
+
+def nothing() -> None: ...
 
 
 MESSAGE: dict[str, Any] = {"id": 3, "from": "b", "to": "a1", "body": "hi"}
@@ -74,7 +73,7 @@ say(type='ack' if m['messages'][0]['id'] == 3 else 'nack', id=m['id'])
 hear()
 """
     async with opened(READY + script) as agent:
-        await agent.deliver([MESSAGE])
+        await agent.deliver([MESSAGE], nothing)
 
 
 @pytest.mark.spec("R-141")
@@ -84,13 +83,13 @@ async def test_a_refused_message_is_a_failed_delivery_with_the_agents_words(open
     )
     async with opened(READY + refuse) as agent:
         with pytest.raises(DeliveryFailed, match="no"):
-            await agent.deliver([MESSAGE])
+            await agent.deliver([MESSAGE], nothing)
 
 
 async def test_an_idle_agent_that_does_not_acknowledge_fails_the_delivery(opened: Open) -> None:
     async with opened(READY + "while hear()['type'] != 'eof': pass") as agent:
         with pytest.raises(DeliveryFailed, match="not acknowledged"):
-            await agent.deliver([MESSAGE])
+            await agent.deliver([MESSAGE], nothing)
 
 
 async def test_a_busy_agent_may_acknowledge_after_its_turn(opened: Open) -> None:
@@ -107,7 +106,7 @@ hear()
 """
     async with opened(READY + script) as agent:
         assert (await agent.frames.receive())["state"] == "start"
-        await agent.deliver([MESSAGE])
+        await agent.deliver([MESSAGE], nothing)
 
 
 @pytest.mark.spec("R-140")
@@ -194,12 +193,12 @@ while True:
 async def test_a_later_life_kills_the_process_on_record_and_only_that(opened: Open, tmp_path: Path) -> None:
     record = tmp_path / "agent.json"
     async with opened(READY + "while True: signal.pause()") as agent:
-        agent.record(record)
+        record_agent(record, agent.pid, "session-1")
         noted = json.loads(record.read_text())
         record.write_text(json.dumps({**noted, "tick": "1"}))
         await end_leftover(record)
         assert alive(noted["pid"])
-        agent.record(record)
+        record_agent(record, agent.pid, "session-1")
         await end_leftover(record)
         await agent.exited.wait()
         assert not record.exists()

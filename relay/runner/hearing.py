@@ -1,0 +1,149 @@
+"""What the agent says, and what follows from it (1.17, 1.33.3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import trio
+
+from relay import wire
+
+from ._frames import Invalid, optional, required
+from .activity import TURN, Activity
+from .approvals import Approvals
+from .claims import Claims
+from .command import CommandAgent
+from .inbox import Inbox
+from .options import Options
+from .outbox import Outbox
+from .presence import Presence
+
+__all__ = ["Hearing"]
+
+log = logging.getLogger(__name__)
+
+POSTED = ("to", "replyTo", "subject", "body", "payload", "meta", "channel", "idempotencyKey")
+DETAILS = ("label", "role", "parentId", "metadata")
+
+
+class Hearing:
+    """Listens to one process, `agent`, whose session is `session_id`."""
+
+    def __init__(
+        self,
+        agent: CommandAgent,
+        session_id: str,
+        options: Options,
+        *,
+        activity: Activity,
+        approvals: Approvals,
+        claims: Claims,
+        inbox: Inbox,
+        outbox: Outbox,
+        presence: Presence,
+    ) -> None:
+        self._agent = agent
+        self._options = options
+        self._session_id = session_id
+        self._activity = activity
+        self._approvals = approvals
+        self._claims = claims
+        self._inbox = inbox
+        self._outbox = outbox
+        self._presence = presence
+
+    async def run(self) -> None:
+        """Hear the agent until cancelled."""
+        async for frame in self._agent.frames:
+            self.hear(frame)
+            await trio.lowlevel.checkpoint()
+
+    def hear_the_rest(self) -> None:
+        """The last words of an agent that has ended."""
+        with suppress(trio.WouldBlock):
+            while True:
+                self.hear(self._agent.frames.receive_nowait())
+
+    def hear(self, frame: Mapping[str, Any]) -> None:
+        """One frame. What makes no sense is logged and has no effect."""
+        try:
+            self._hear(frame)
+        except Invalid as error:
+            log.warning("the agent's %s frame is ignored: %s", frame["type"], error)
+
+    def _hear(self, frame: Mapping[str, Any]) -> None:
+        match frame["type"]:
+            case "turn":
+                if frame.get("state") not in {"start", "end"}:
+                    raise Invalid("state: expected start or end")
+                turn = optional(frame, "id", str)
+                if frame["state"] == "start":
+                    self._status({"status": "busy", "id": turn})
+                else:
+                    self._status({"status": "idle", "id": turn, "clear": [] if turn else [TURN]})
+            case "status":
+                self._status(frame)
+            case "reply":
+                self._post(frame, wire.MessageKind.CHAT)
+            case "session":
+                self._post(
+                    {**frame, "to": "user", "meta": {"role": frame.get("role")}}, wire.MessageKind.SESSION
+                )
+            case "context":
+                self._presence.facts["context"] = optional(frame, "context", dict) or {}
+                self._presence.publish()
+            case "permission-request":
+                self._approvals.requested(
+                    self._agent,
+                    required(frame, "approvalId", str),
+                    required(frame, "toolName", str),
+                    optional(frame, "description", str),
+                )
+            case "log":
+                log.info("agent: %s", frame.get("text"))
+
+    def _status(self, update: Mapping[str, Any]) -> None:
+        """A status update of 1.17. One of another session changes nothing (R-I19)."""
+        if optional(update, "providerSessionId", str) not in (None, self._session_id):
+            return
+        kind = optional(update, "reason", str) or TURN
+        id_ = optional(update, "id", str) or kind
+        match required(update, "status", str):
+            case "busy":
+                self._activity.ended = None
+                self._activity.start(kind, id_, **_details(update))
+                if kind == TURN:
+                    self._claims.turn_began()
+            case "idle":
+                self._activity.ended = None
+                self._activity.finish(kind, id_)
+                if kind == TURN:
+                    self._claims.turn_ended()
+                    self._inbox.look()
+            case "offline" | "error" as ended:
+                self._activity.ended = ended
+            case other:
+                raise Invalid(f"status: {other} is none")
+        self._activity.clear(
+            *(kind for kind in optional(update, "clear", list) or () if isinstance(kind, str))
+        )
+        self._presence.publish()
+
+    def _post(self, frame: Mapping[str, Any], kind: wire.MessageKind) -> None:
+        message = {name: frame[name] for name in POSTED if frame.get(name) is not None}
+        try:
+            self._outbox.put({**message, "from": self._options.agent_id, "kind": kind.value})
+        except OSError as error:
+            log.error("a message of the agent cannot be kept: %s", error)
+
+
+def _details(update: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept with the work that the agent has begun."""
+    details = {name: update[name] for name in DETAILS if update.get(name) is not None}
+    state = optional(update, "providerState", dict)
+    if state is not None:
+        details["metadata"] = {**(optional(update, "metadata", dict) or {}), "providerState": state}
+    return details
