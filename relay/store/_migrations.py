@@ -11,20 +11,22 @@ from ._types import NewerDatabase
 __all__ = ["migrate"]
 
 
+SCRIPTS = sorted(
+    (int(script.name[:4]), script.read_text())
+    for script in (files(__package__) / "migrations").iterdir()
+    if script.name.endswith(".sql")
+)
+
+
 def migrate(connection: apsw.Connection) -> None:
     """Bring the schema up to date. Raises `NewerDatabase` when it is ahead of this program."""
-    scripts = sorted(
-        (int(script.name[:4]), script.read_text())
-        for script in (files(__package__) / "migrations").iterdir()
-        if script.name.endswith(".sql")
-    )
     version = connection.pragma("user_version")
     assert isinstance(version, int)
-    if version > scripts[-1][0]:
+    if version > SCRIPTS[-1][0]:
         raise NewerDatabase(
-            f"the database has schema {version}, and this relay knows up to {scripts[-1][0]}: use a newer relay"
+            f"the database has schema {version}, and this relay knows up to {SCRIPTS[-1][0]}: use a newer relay"
         )
-    for number, script in scripts:
+    for number, script in SCRIPTS:
         if number > version:
             with connection:
                 connection.execute(script).fetchall()
