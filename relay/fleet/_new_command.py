@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from relay import wire
-from relay.store import Event, Write
+from relay.store import Event, Store, Write
 
 from ._moment import Moment
 from ._records import text_of
 
-__all__ = ["COLUMNS", "command_event", "new_command"]
+__all__ = ["COLUMNS", "command_event", "is_asked", "new_command"]
 
 COLUMNS = "id, seq, type, source, target, status, correlation_id, created_at, expires_at, record"
 
@@ -54,6 +54,13 @@ def new_command(
     )
     write = Write(f"insert into commands ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     return command, (write,), (command_event(command, known),)
+
+
+def is_asked(store: Store, kind: str, correlation_id: str) -> bool:
+    """Whether a command of this type about this is still open."""
+    ends = [status for status in wire.CommandStatus if status.final]
+    sql = f"select 1 from commands where correlation_id = ? and type = ? and status not in ({', '.join('?' * len(ends))})"
+    return store.row(sql, correlation_id, kind, *ends) is not None
 
 
 def command_event(command: wire.Command, known: Any) -> Event:

@@ -11,22 +11,24 @@ from typing import Any
 import attrs
 
 from relay import wire
-from relay.store import Decision, Event, Write
+from relay.store import Decision, Event, Store, Write
 
 from ._audit import audit
 from ._moment import Moment
-from ._new_command import new_command
+from ._new_command import is_asked, new_command
 from ._owners import online
-from ._workspace_protocol import Acted, Report
-from ._workspace_rows import changed, deleted, kept, moved, stored, whereabouts
+from ._workspace_protocol import Acted, Report, Vacate
+from ._workspace_rows import changed, deleted, kept, may, moved, stored, whereabouts
 from .merges import TERM, still_held
 
-__all__ = ["Made", "cleanup", "declare", "plan_merge", "remove", "report"]
+__all__ = ["Made", "cleanup", "declare", "is_vacant", "plan_merge", "reconcile", "remove", "report"]
 
 Verb = wire.WorkspaceVerb
 Made = tuple[wire.Workspace, Decision[Acted]]
 
 ICONS = {Verb.MERGE: "ti-git-merge", Verb.CLEANUP: "ti-trash", Verb.CONFLICT_FOUND: "ti-alert-triangle"}
+
+RECONCILE = "workspace.reconcile"
 
 COMMAND_TTL_MS = round((TERM - 60) * 1000)
 """A merge command never outlives its lease (P1)."""
@@ -110,6 +112,35 @@ def report(
         updated_at=moment.at,
     )
     return made, kept(made, made)
+
+
+def reconcile(row: wire.Workspace, host: str, moment: Moment) -> Decision[None]:
+    """The host is asked whether the worktree of an owner who is gone holds anything; the row waits for the answer
+    (12.3)."""
+    params = {
+        "action": "reconcile",
+        **whereabouts(row, "repoRoot", "worktreePath", "branch", "baseRef", "baseSha"),
+        "requestedBy": "system",
+        "requestedAt": moment.ms,
+        "deleteBranch": True,
+        "queued": False,
+    }
+    asked = wire.NewCommand(
+        type=RECONCILE, source="system", target=host, params=params, correlation_id=row.id
+    )
+    _, writes, events = new_command(moment, asked)
+    return Decision(reply=None, writes=writes, events=events)
+
+
+def is_vacant(row: wire.Workspace | None, message: Vacate, store: Store) -> bool:
+    """Whether what the host says leaves a live worktree without its owner, and nobody has been asked about it yet."""
+    if row is None or not may(row, "reconcile succeeded") or row.mode is not wire.WorkspaceMode.ISOLATED:
+        return False
+    if not (row.worktree_path and row.repo_root):
+        return False
+    if (row.agent_id, row.orchestrator_id) != (message.agent_id, message.orchestrator_id):
+        return False
+    return not is_asked(store, RECONCILE, row.id)
 
 
 def remove(row: wire.Workspace, moment: Moment) -> tuple[None, Decision[wire.Workspace]]:

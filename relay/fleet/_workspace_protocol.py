@@ -10,7 +10,7 @@ import attrs
 from relay import wire
 from relay.actors import Ask
 
-__all__ = ["Act", "Acted", "Remove", "Report", "Settle", "WorkspaceProtocol"]
+__all__ = ["Act", "Acted", "Remove", "Report", "Settle", "Vacate", "WorkspaceProtocol"]
 
 
 class WorkspaceProtocol:
@@ -44,6 +44,14 @@ class Report(Ask[WorkspaceProtocol, wire.Workspace]):
 @attrs.frozen
 class Remove(Ask[WorkspaceProtocol, wire.Workspace]):
     """Forget the row; the disk is left alone (8.5)."""
+
+
+@attrs.frozen
+class Vacate(Ask[WorkspaceProtocol, None]):
+    """The host says that the session of this agent, which worked in the workspace, is over."""
+
+    agent_id: str
+    orchestrator_id: str
 
 
 @attrs.frozen

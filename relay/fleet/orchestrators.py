@@ -5,14 +5,15 @@ One actor per id owns the host's row: what it is, whether it is there, which age
 1. Registration and heartbeat are contact. After 90 s without any the host is offline; the next one brings it back.
    The host takes part under an identity of its own, an agent of kind `orchestrator` that follows it.
 2. The roster replaces the list of managed agents. What it says of workspaces and ended sessions goes to their owners
-   before the roster is stored, so a roster that is sent again after a crash does no harm.
+   before the roster is stored, so a roster that is sent again after a crash does no harm. A workspace whose session
+   is not in it any more has lost its owner.
 3. Spawns and actions are commands to the identity. A spawn needs the host to be there; an action waits for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import trio
@@ -41,7 +42,7 @@ from ._orchestrator_protocol import (
     Spawn,
 )
 from ._records import text_of
-from ._workspace_protocol import Report
+from ._workspace_protocol import Report, Vacate
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -138,17 +139,25 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         self._contact.heard()
         with trio.fail_after(NEIGHBOURS_WITHIN):
             for entry in _news(before.managed_agents, roster.agents):
-                assert entry.workspace is not None
-                report = Report(entry.workspace, agent_id=entry.agent_id, orchestrator_id=before.id)
-                await self.fleet.workspaces[entry.workspace.id].ask(report)
+                await self._made(before.id, entry)
             for gone in roster.exited_agents:
                 exited = agents.Exited(gone, succeeded=gone.agent_id in live)
-                await self.fleet.agents[gone.agent_id].ask(exited)
+                news = await self.fleet.agents[gone.agent_id].ask(exited)
+                if news and any(_news(before.managed_agents, [gone])):
+                    await self._made(before.id, gone)
+            for workspace, agent in _vacated(before.managed_agents, roster).items():
+                await self.fleet.workspaces[workspace].ask(Vacate(agent, before.id))
         after = attrs.evolve(before, managed_agents=roster.agents, last_seen=self.moment().at)
         row, event = _announced(after)
         await self.commit(Decision(reply=None, writes=(row,), events=(event,)), context)
         self.record = after
         context.reply(message, after)
+
+    async def _made(self, host: str, entry: wire.ManagedAgent | wire.ExitedAgent) -> None:
+        """Its owner hears of a workspace that the host has made for this agent."""
+        assert entry.workspace is not None
+        report = Report(entry.workspace, agent_id=entry.agent_id, orchestrator_id=host)
+        await self.fleet.workspaces[entry.workspace.id].ask(report)
 
     async def _remove(self, message: Remove, context: Context[OrchestratorProtocol]) -> None:
         record = self._known()
@@ -208,12 +217,23 @@ def register(
     return record, Decision(reply=reply, writes=(row, note), events=(event, told))
 
 
-def _news(before: list[wire.ManagedAgent], after: list[wire.ManagedAgent]) -> Iterator[wire.ManagedAgent]:
+Entry = TypeVar("Entry", wire.ManagedAgent, wire.ExitedAgent)
+
+
+def _news(before: list[wire.ManagedAgent], after: list[Entry]) -> Iterator[Entry]:
     """The entries whose workspace the host has not reported before."""
     known = {(entry.agent_id, entry.workspace.id) for entry in before if entry.workspace}
     for entry in after:
         if entry.workspace and (entry.agent_id, entry.workspace.id) not in known:
             yield entry
+
+
+def _vacated(before: list[wire.ManagedAgent], roster: wire.Roster) -> dict[str, str]:
+    """The workspaces in which no session runs any more, and the agents whose sessions ran there."""
+    there = {entry.workspace.id for entry in roster.agents if entry.workspace}
+    were = {entry.workspace.id: entry.agent_id for entry in before if entry.workspace}
+    were |= {gone.workspace.id: gone.agent_id for gone in roster.exited_agents if gone.workspace}
+    return {workspace: agent for workspace, agent in were.items() if workspace not in there}
 
 
 def _identity(record: wire.Orchestrator) -> wire.RegisterAgent:

@@ -5,7 +5,8 @@ One actor per id owns the row. Rules:
 1. A host reports a workspace when it has made it; a report never reopens a row. Statuses move by `MOVES`.
 2. A merge starts here and nowhere else (W-I11): the repository's lease first, then the row and the command in one
    decision, which holds only while the lease does. Whatever goes wrong before that leaves all as it was (W-I3).
-3. The end of a command settles its workspace at most once (W-I16); what people and agents decided meanwhile stands
+3. When the session of a live workspace is over, its host is asked what the worktree holds (`workspace.reconcile`).
+4. The end of a command settles its workspace at most once (W-I16); what people and agents decided meanwhile stands
    (W-I12, W-I13).
 """
 
@@ -24,8 +25,8 @@ from ._errors import Conflict, NotFound, Unprocessable
 from ._owners import online, owner_of, owners_of
 from ._paths import normalised
 from ._settlement import Outcome, outcome, settle
-from ._workspace_actions import cleanup, declare, plan_merge, remove, report
-from ._workspace_protocol import Act, Acted, Remove, Report, Settle, WorkspaceProtocol
+from ._workspace_actions import cleanup, declare, is_vacant, plan_merge, reconcile, remove, report
+from ._workspace_protocol import Act, Acted, Remove, Report, Settle, Vacate, WorkspaceProtocol
 from ._workspace_rows import MOVES, find_workspace, get_workspace, isolated, list_workspaces, may
 from .merges import Acquire, MergeProtocol, Release
 
@@ -40,6 +41,7 @@ __all__ = [
     "Remove",
     "Report",
     "Settle",
+    "Vacate",
     "Workspace",
     "WorkspaceProtocol",
     "find_workspace",
@@ -71,6 +73,8 @@ class Workspace(FleetActor[WorkspaceProtocol]):
                 self._apply(message, report(self.row, message, self.moment()), context)
             case Settle():
                 self._apply(message, settle(self.row, message, self.moment()), context)
+            case Vacate():
+                self._vacate(message, context)
             case Remove():
                 self._apply(message, remove(self._known(), self.moment()), context)
             case Act(action) if action.action is Verb.MERGE:
@@ -99,6 +103,12 @@ class Workspace(FleetActor[WorkspaceProtocol]):
             )
         owner = next((host for host in owners if online(host)), owners[0])
         self._apply(message, cleanup(row, message.action, owner, self.moment()), context)
+
+    def _vacate(self, message: Vacate, context: Context[WorkspaceProtocol]) -> None:
+        decision: Decision[None] = Decision(reply=None)
+        if self.row is not None and is_vacant(self.row, message, self.store):
+            decision = reconcile(self.row, f"orchestrator-{message.orchestrator_id}", self.moment())
+        self.settle(message, decision, context)
 
     async def _merge(self, message: Act, context: Context[WorkspaceProtocol]) -> None:
         row = _mergeable(self._known())

@@ -46,6 +46,7 @@ def report(
         log_tail=tail,
         last_error=f"the runner ended by {how}: {last}"[:4_000],
         restarted=restarted,
+        workspace=entry.workspace,
     )
 
 

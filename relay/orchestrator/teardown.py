@@ -242,14 +242,24 @@ async def _drop_branch(owner: str, branch: str | None, base: str | None) -> dict
 
 
 async def reconcile(merge: Merge) -> dict[str, Any]:
-    """The owner of a worktree is gone: remove it when nothing is lost by that, else ask for a review (2.23)."""
-    now = await state(merge.worktree, merge.base_ref, merge.base_sha)
-    facts = {"workspaceId": merge.workspace_id, "removed": False, "gitState": now}
-    if "missing" in now:
-        return present({**facts, "status": "cleaned"})
-    empty = now.get("dirtyCount") == 0 and (now.get("ahead") == 0 or now.get("landed") is True)
-    if "error" not in now and empty:
-        done = await cleanup(merge)
-        if done["removed"]:
-            return present({**done, "status": "cleaned", "gitState": now})
-    return present({**facts, "status": "review_requested"})
+    """The owner of a worktree is gone: remove it when nothing is lost by that, else ask for a review (2.23).
+
+    With `error` the question does not arise, for its owner is here; the command has failed, which changes nothing.
+    """
+    facts = {"workspaceId": merge.workspace_id, "removed": False}
+    if occupant := merge.occupant(str(merge.worktree)):
+        return present(
+            {**facts, "error": f"{occupant} works in {merge.worktree}: nothing is to be reconciled"}
+        )
+    with trio.move_on_after(CLEANUP_WITHIN):
+        now = await state(merge.worktree, merge.base_ref, merge.base_sha)
+        if "missing" in now:
+            return present({**facts, "status": "cleaned", "gitState": now})
+        empty = now.get("dirtyCount") == 0 and (now.get("ahead") == 0 or now.get("landed") is True)
+        if "error" not in now and empty:
+            done = await cleanup(merge)
+            if done["removed"]:
+                return present({**done, "status": "cleaned", "gitState": now})
+        return present({**facts, "status": "review_requested", "gitState": now})
+    why = f"git took longer than {CLEANUP_WITHIN:.0f} s"
+    return present({**facts, "status": "review_requested", "gitState": {"error": why}})

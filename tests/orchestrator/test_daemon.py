@@ -323,7 +323,51 @@ async def test_a_shutdown_ends_the_agent_and_is_no_news(host: Host):
         assert (command.result["stopped"], command.result["wasRunning"]) == (True, True)
         assert not alive(entry.pid)
         assert await host.exits("ada") == []
-        assert Path(entry.cwd or "").exists()
+
+
+@pytest.mark.spec("R-131", "W-93", "R-I52")
+async def test_a_worktree_that_held_nothing_goes_after_its_session(host: Host):
+    async with host.running():
+        entry = await host.spawned("ada")
+        await host.done("agent.shutdown", agentId="ada")
+
+        async def gone() -> bool:
+            return "sp_ada" not in {row.id for row in await host.relay.workspaces()}
+
+        await until(gone)
+        assert not Path(entry.cwd or "").exists()
+        assert host.repo.git("worktree", "list").count("\n") == 0
+        assert host.repo.git("branch", "--list", "agent/*") == ""
+
+
+@pytest.mark.spec("R-132", "W-92", "R-I54")
+async def test_work_of_a_session_that_ended_by_itself_is_left_for_review(host: Host):
+    async with host.running():
+        entry = await host.spawned("ada")
+        tree = Repo(Path(entry.cwd or ""))
+        head = tree.commit("notes", "a\n")
+        tree.write("more", "not committed\n")
+        before = tree.fingerprint()
+        os.kill(entry.pid or 0, signal.SIGTERM)
+
+        async def reviewed() -> bool:
+            return (await host.relay.workspace("sp_ada")).status == "review_requested"
+
+        await until(reviewed)
+        (command,) = await host.relay.commands(type="workspace.reconcile")
+        await host.ended(command)
+        assert tree.fingerprint() == before
+        assert host.repo.tip("agent/ada/ada") == head
+
+
+async def test_a_session_that_is_started_again_keeps_its_worktree(host: Host):
+    async with host.running():
+        first = await host.spawned("ada")
+        os.kill(first.pid or 0, signal.SIGKILL)
+        await host.rostered("ada", after=first.pid)
+        await host.done("agent.restart", agentId="ada")
+        assert await host.relay.commands(type="workspace.reconcile") == []
+        assert (await host.relay.workspace("sp_ada")).status == "active"
 
 
 @pytest.mark.spec("R-98")

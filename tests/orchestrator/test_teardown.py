@@ -151,6 +151,25 @@ async def test_work_of_a_gone_owner_is_left_for_review(asked: Merge, committed: 
 
 
 @pytest.mark.spec("R-I54")
+async def test_a_worktree_whose_owner_is_here_is_not_reconciled(asked: Merge):
+    result = await teardown.reconcile(attrs.evolve(asked, occupant=lambda path: "agent-7"))
+    assert "agent-7" in result["error"]
+    assert "status" not in result
+    assert asked.worktree.exists()
+
+
+@pytest.mark.spec("R-I54")
+async def test_a_worktree_that_git_takes_too_long_about_is_left_for_review(
+    asked: Merge, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(teardown, "CLEANUP_WITHIN", 0.0)
+    result = await teardown.reconcile(asked)
+    assert (result["removed"], result["status"]) == (False, "review_requested")
+    assert "longer" in result["gitState"]["error"]
+    assert asked.worktree.exists()
+
+
+@pytest.mark.spec("R-I54")
 async def test_any_doubt_is_left_for_review(repo: Repo, asked: Merge):
     assert (await teardown.reconcile(attrs.evolve(asked, base_ref="gone")))["status"] == "review_requested"
     assert asked.worktree.exists()
