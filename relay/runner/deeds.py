@@ -7,13 +7,14 @@ once. An end pre-empts a restart, and does not wait for anything that the agent 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import trio
 
 from relay import wire
+from relay.client import RelayError
 
-from .adapter import AgentGone
 from .approvals import DECISIONS, Approvals
 from .command import CommandAgent
 from .inbox import Inbox
@@ -26,6 +27,7 @@ __all__ = ["ENDINGS", "Deeds", "Unable", "limit", "shutdown_time"]
 Result = Mapping[str, Any] | None
 
 ENDINGS = ("agent.shutdown", "agent.kill")
+ASKED = {"agent.interrupt": "interrupt", "agent.compact": "compact", "agent.clearContext": "clear"}
 SHUTDOWN, LONGEST_SHUTDOWN = 10.0, 60.0  # seconds
 RESTART_EXTRA = 30.0
 INTERRUPT = 10.0
@@ -68,9 +70,7 @@ class Deeds:
             "agent.kill": self._end,
             "agent.restart": self._start_again,
             "agent.reconnect": self._reconnect,
-            "agent.interrupt": self._interrupt,
-            "agent.compact": self._compact,
-            "agent.clearContext": self._clear,
+            **dict.fromkeys(ASKED, self._ask),
             "agent.injectContext": self._inject_context,
             "prompt.inject": self._inject_prompt,
             "agent.permissionDecision": self._decide,
@@ -87,12 +87,11 @@ class Deeds:
             raise Unable("busy", "the agent is being ended")
         return await self._kinds[command.type](command)
 
-    def _agent(self) -> CommandAgent:
+    async def _agent(self) -> CommandAgent:
+        """The agent, waited for while it starts, or is started again after an accident."""
         if self._restarting.locked():
             raise Unable("busy", "the agent is being restarted")
-        if self._keeper.agent is None:
-            raise AgentGone("the agent is not running")
-        return self._keeper.agent
+        return await self._keeper.running()
 
     # -- its life
 
@@ -128,14 +127,9 @@ class Deeds:
 
     # -- its context
 
-    async def _interrupt(self, command: wire.Command) -> Result:
-        return await self._agent().ask("interrupt")
-
-    async def _compact(self, command: wire.Command) -> Result:
-        return await self._agent().ask("compact")
-
-    async def _clear(self, command: wire.Command) -> Result:
-        return await self._agent().ask("clear")
+    async def _ask(self, command: wire.Command) -> Result:
+        agent = await self._agent()
+        return await agent.ask(ASKED[command.type])
 
     async def _inject_context(self, command: wire.Command) -> Result:
         """One message from nobody, which is never read or queued (1.15-9)."""
@@ -155,7 +149,8 @@ class Deeds:
             "readBy": [],
             "createdAt": round(self._wall() * 1000),
         }
-        await self._agent().deliver([message], lambda: None)
+        agent = await self._agent()
+        await agent.deliver([message], lambda: None)
         return {"memoryIds": memories, "injectedMemoryCount": len(memories)}
 
     async def _inject_prompt(self, command: wire.Command) -> Result:
@@ -163,10 +158,12 @@ class Deeds:
         body, number = command.params.get("body"), command.params.get("messageId")
         if not isinstance(body, str) or not 0 < len(body) <= LONGEST_PROMPT:
             raise ValueError(f"params.body: expected a text of at most {LONGEST_PROMPT} characters")
-        await self._agent().prompt(body)
+        agent = await self._agent()
+        await agent.prompt(body)
         if not isinstance(number, int) or isinstance(number, bool):
             return None
-        await self._inbox.mark_read(number)
+        with suppress(RelayError):  # the agent has it, whatever relay knows
+            await self._inbox.mark_read(number)
         return {"messageId": number}
 
     async def _decide(self, command: wire.Command) -> Result:
@@ -176,7 +173,7 @@ class Deeds:
             raise ValueError("params.approvalId: expected a text")
         if decision not in DECISIONS:
             raise ValueError(f"params.decision: expected one of {', '.join(DECISIONS)}")
-        agent = self._agent()
+        agent = await self._agent()
         self._approvals.decide(approval, decision, reason(command).get("reason"))
         if decision == "abort" and agent.capabilities.get("interrupt"):
             await agent.ask("interrupt")

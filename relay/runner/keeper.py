@@ -109,10 +109,19 @@ class Keeper:
             self.over.set()
             self._tell()
 
+    async def running(self) -> CommandAgent:
+        """The agent, once it is ready. Raises `AgentGone` when it never will be."""
+        while self.agent is None:
+            if self.ending or self.over.is_set():
+                raise AgentGone("the agent is not running")
+            await self._news.wait()
+        return self.agent
+
     async def end(self, grace: float) -> None:
         """End the agent within `grace` seconds and a few more, for good. A second call may hurry the first."""
         self.ending = True
         self._hurry.set()
+        self._tell()
         await self._shut_down(grace)
         await self.over.wait()
 
