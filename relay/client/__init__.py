@@ -2,6 +2,7 @@
 
 from ._client import Client as Client, open_client as open_client
 from ._errors import (
+    Garbled as Garbled,
     Overloaded as Overloaded,
     Refused as Refused,
     RelayError as RelayError,

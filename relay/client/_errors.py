@@ -1,6 +1,6 @@
 """What a call to relay can end in besides an answer."""
 
-__all__ = ["Overloaded", "Refused", "RelayError", "Unauthorized", "Unreachable"]
+__all__ = ["Garbled", "Overloaded", "Refused", "RelayError", "Unauthorized", "Unreachable"]
 
 
 class RelayError(Exception):
@@ -9,6 +9,14 @@ class RelayError(Exception):
 
 class Unreachable(RelayError):
     """No answer came. A change that was asked for may or may not have happened."""
+
+
+class Garbled(RelayError):
+    """Something answered that does not speak as relay does: another program, or a relay of another age. A change that
+    was asked for may or may not have happened."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"what {url} answered is not relay's: {why}")
 
 
 class Refused(RelayError):
@@ -25,7 +33,7 @@ class Unauthorized(Refused):
 
 
 class Overloaded(Refused):
-    """Relay has too much to do (429, 503, 504). `retry_after` is in seconds."""
+    """Relay cannot answer now: it has too much to do, or is in trouble (408, 429, 5xx). `retry_after` is in seconds."""
 
     def __init__(self, status: int, error: str, retry_after: float) -> None:
         super().__init__(status, error)

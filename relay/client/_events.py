@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from random import random
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import httpx2
+import orjson
 import trio
 
-from ._errors import Overloaded, Unreachable
-from ._transport import STREAM, Transport, failure
+from . import _transport
+from ._errors import Garbled, Overloaded, Unreachable
+from ._transport import CONNECT, Transport, failure
 
 __all__ = ["StreamedEvent", "events"]
 
+SILENCE = 45.0  # seconds without a byte until a stream counts as lost; relay writes a comment every 15 s
+LARGEST_EVENT = 16 * 1_048_576  # bytes
+FIRST_PAUSE = 0.1  # seconds
 LONGEST_PAUSE = 10.0  # seconds
 
 
@@ -33,13 +37,14 @@ async def events(
     transport: Transport, agent_id: str | None = None, after: int | None = None
 ) -> AsyncGenerator[StreamedEvent]:
     """Every event newer than `after` (default: from now on), for ever. Close it with `contextlib.aclosing`."""
-    pause = 0.1
+    pause = FIRST_PAUSE
     while True:
         try:
             async with aclosing(_connected(transport, agent_id, after)) as stream:
-                async for event in stream:
-                    after, pause = event.id, 0.1
-                    yield event
+                async for sent in stream:
+                    after, pause = _place(transport, sent, after), FIRST_PAUSE
+                    if sent.data:
+                        yield _event(transport, sent)
         except (Unreachable, Overloaded):
             pass
         await trio.sleep(pause * (0.5 + random()))
@@ -48,22 +53,42 @@ async def events(
 
 async def _connected(
     transport: Transport, agent_id: str | None, after: int | None
-) -> AsyncGenerator[StreamedEvent]:
-    params = {} if agent_id is None else {"agentId": agent_id}
-    headers = {} if after is None else {"Last-Event-ID": str(after)}
-    request = transport.http.stream("GET", "/api/events", params=params, headers=headers, timeout=STREAM)
-    try:
-        async with request as answer:
+) -> AsyncGenerator[httpx2.ServerSentEvent]:
+    """What one connection brings."""
+    request = transport.http.build_request(
+        "GET",
+        "/api/events",
+        params={} if agent_id is None else {"agentId": agent_id},
+        headers={} if after is None else {"Last-Event-ID": str(after)},
+        timeout=httpx2.Timeout(SILENCE, connect=CONNECT),
+    )
+    with transport.told():
+        with trio.fail_after(_transport.TRY):
+            answer = await transport.http.send(request, stream=True)
+        async with aclosing(answer):
             if not answer.is_success:
-                raise failure(answer.status_code, await answer.aread(), answer.headers.get("retry-after"))
-            fields: dict[str, str] = {}
-            async for line in answer.aiter_lines():
-                if line:
-                    name, _, value = line.partition(":")
-                    fields[name] = value.removeprefix(" ")
-                elif "data" in fields:
-                    number, kind = int(fields.get("id") or 0), fields.get("event", "message")
-                    yield StreamedEvent(number, kind, json.loads(fields["data"]))
-                    fields = {}
-    except httpx2.TransportError as error:
-        raise Unreachable(str(error) or type(error).__name__) from error
+                raise failure(answer, await transport.read(answer))
+            source = aiter(httpx2.EventSource(answer, LARGEST_EVENT))
+            async with aclosing(cast("AsyncGenerator[httpx2.ServerSentEvent]", source)) as received:
+                async for sent in received:
+                    yield sent
+
+
+def _place(transport: Transport, sent: httpx2.ServerSentEvent, before: int | None) -> int | None:
+    """Where to go on after this event. Relay also tells it without an event, so that there is a place from the start."""
+    if not sent.id:
+        return before
+    try:
+        return int(sent.id)
+    except ValueError:
+        raise Garbled(transport.url, f"an event has the id {sent.id[:80]!r}") from None
+
+
+def _event(transport: Transport, sent: httpx2.ServerSentEvent) -> StreamedEvent:
+    try:
+        data = orjson.loads(sent.data)
+    except orjson.JSONDecodeError as error:
+        raise Garbled(transport.url, f"event {sent.id}: {error}") from None
+    if not isinstance(data, dict):
+        raise Garbled(transport.url, f"event {sent.id} is no object")
+    return StreamedEvent(int(sent.id or 0), sent.event, data)

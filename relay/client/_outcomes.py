@@ -71,7 +71,10 @@ class Outcomes:
             await relay.patch_command(command_id, wire.decode(wire.PatchCommand, outcome))
         except (Overloaded, Unauthorized):
             return False
-        except Refused as error:  # it ended otherwise meanwhile, or is unknown: nothing is left to report
+        except (
+            Refused,
+            wire.Invalid,
+        ) as error:  # it ended otherwise meanwhile, or is unknown: nothing is left to report
             log.warning("relay does not want the outcome of %s: %s", command_id, error)
         except RelayError:
             return False

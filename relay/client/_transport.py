@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from random import random
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
+import orjson
 import trio
 
 from relay import wire
 
-from ._errors import Overloaded, Refused, Unauthorized, Unreachable
+from ._errors import Garbled, Overloaded, Refused, Unauthorized, Unreachable
 
 __all__ = ["DEFAULT_URL", "Transport", "find_token", "home", "token_file"]
 
 DEFAULT_URL = "http://127.0.0.1:4850"
 TRIES = 3
+TRY = 35.0  # seconds that one try may take; relay itself gives up after 30
+CONNECT = 5.0  # seconds
+LONGEST_PAUSE = 5.0  # seconds between tries, whatever relay asks for
+CONNECTIONS = 100  # at once; an event stream holds one
+LARGEST = 512 * 1_048_576  # bytes of an answer: more than the longest list of the longest messages has
 BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
-CALL = httpx2.Timeout(30.0, connect=5.0)
-STREAM = httpx2.Timeout(10.0, read=45.0)  # relay writes a comment every 15 s
+DIRECT = ("all://127.0.0.1", "all://localhost", "all://[::1]")  # never through a proxy
 
 
 def home() -> Path:
@@ -37,12 +43,12 @@ def token_file() -> Path:
 
 
 def find_token() -> str | None:
-    """`AGENT_RELAY_TOKEN`, else what the token file holds."""
+    """`AGENT_RELAY_TOKEN`, else what the token file holds; None when there is neither."""
     if given := os.environ.get("AGENT_RELAY_TOKEN"):
         return given
     try:
         return token_file().read_text().strip() or None
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
 
 
@@ -51,8 +57,16 @@ class Transport:
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url.rstrip("/")
-        headers = {"X-Agent-Relay-Token": token} if token else {}
-        self.http = httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=CALL)
+        try:
+            self.http = httpx2.AsyncClient(
+                base_url=self.url,
+                headers=_credentials(token),
+                timeout=httpx2.Timeout(None, connect=CONNECT),
+                limits=httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=20),
+                mounts=dict.fromkeys(DIRECT),
+            )
+        except httpx2.InvalidURL as error:
+            raise Unreachable(f"{url} is no address: {error}") from error
 
     async def call(
         self,
@@ -64,39 +78,84 @@ class Transport:
         repeatable: bool = False,
     ) -> Any:
         """The parsed answer. `repeatable`: try up to three times, for requests that may be made twice."""
-        params = {key: value for key, value in (query or {}).items() if value is not None}
-        content = None if body is None else wire.encode(body)
+        given = {key: value for key, value in (query or {}).items() if value is not None}
+        target = f"{path}?{urlencode(given, errors='surrogatepass')}" if given else path
+        content = None if body is None else _text(body)
         for attempt in range(1, TRIES + 1):
             try:
-                return await self._once(method, path, content, params)
+                return await self._try(method, target, content)
             except (Unreachable, Overloaded) as error:
                 if not repeatable or attempt == TRIES:
                     raise
-                await trio.sleep(
-                    min(5.0, getattr(error, "retry_after", 0.0)) + 0.1 * attempt * (0.5 + random())
-                )
+                asked = min(LONGEST_PAUSE, getattr(error, "retry_after", 0.0))
+                await trio.sleep(asked + 0.1 * attempt * (0.5 + random()))
         raise AssertionError
 
-    async def _once(self, method: str, path: str, content: bytes | None, params: dict[str, Any]) -> Any:
+    async def _try(self, method: str, target: str, content: bytes | None) -> Any:
         headers = {"content-type": "application/json"} if content is not None else {}
+        with self.told(), trio.fail_after(TRY):
+            async with self.http.stream(method, target, content=content, headers=headers) as answer:
+                body = await self.read(answer)
+        if not answer.is_success:
+            raise failure(answer, body)
         try:
-            answer = await self.http.request(method, path, content=content, params=params, headers=headers)
+            return orjson.loads(body) if body else None
+        except orjson.JSONDecodeError as error:
+            raise Garbled(self.url, str(error)) from None
+
+    async def read(self, answer: httpx2.Response) -> bytes:
+        """The whole body, within bounds."""
+        body = bytearray()
+        async with aclosing(answer.aiter_bytes()) as parts:
+            async for part in parts:
+                body += part
+                if len(body) > LARGEST:
+                    raise Garbled(self.url, f"it has more than {LARGEST} bytes")
+        return bytes(body)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """What goes wrong on the way is told in this package's errors."""
+        try:
+            yield
+        except (httpx2.DecodingError, httpx2.SSEError) as error:
+            raise Garbled(self.url, str(error)) from error
         except httpx2.TransportError as error:
             raise Unreachable(f"{self.url} did not answer: {str(error) or type(error).__name__}") from error
-        if answer.is_success:
-            return json.loads(answer.content) if answer.content else None
-        raise failure(answer.status_code, answer.content, answer.headers.get("retry-after"))
+        except trio.TooSlowError:
+            raise Unreachable(f"{self.url} did not answer within {TRY:g} s") from None
 
 
-def failure(status: int, content: bytes, retry_after: str | None) -> Refused:
-    """The exception that a refusal becomes."""
+def _credentials(token: str | None) -> dict[str, str]:
+    if not token:
+        return {}
+    if not (token.isascii() and token.isprintable()):
+        raise Unauthorized(401, "the token has characters that no token of relay has")
+    return {"X-Agent-Relay-Token": token}
+
+
+def _text(body: object) -> bytes:
     try:
-        said = json.loads(content)["error"]
-    except (ValueError, KeyError, TypeError):
-        said = content[:200].decode(errors="replace") or HTTPStatus(status).phrase
+        return wire.encode(body)
+    except TypeError as error:  # relay would refuse it with the same status
+        raise Refused(400, f"this cannot be written as JSON: {error}") from error
+
+
+def failure(answer: httpx2.Response, body: bytes) -> Refused:
+    """The exception that a refusal becomes."""
+    status = answer.status_code
+    said = _error(body) or body[:200].decode(errors="replace") or answer.reason_phrase or "refused"
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return Unauthorized(status, said)
     if status in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        delay = float(retry_after) if retry_after and retry_after.isdecimal() else 0.5
-        return Overloaded(status, said, delay)
+        pause = answer.headers.get("retry-after", "")
+        return Overloaded(status, said, float(pause) if pause.isdecimal() else 0.5)
     return Refused(status, said)
+
+
+def _error(body: bytes) -> str | None:
+    try:
+        said = orjson.loads(body)["error"]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+    return said if isinstance(said, str) else None

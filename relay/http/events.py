@@ -66,7 +66,7 @@ class _Subscription:
         self._comment_at = 0.0
 
     async def run(self) -> None:
-        await self._send(b": relay\n\n")
+        await self._send(self._comment("relay"))
         while True:
             if self._log.oldest_id - 1 <= self._cursor <= self._log.last_id:
                 await self._advance()
@@ -81,12 +81,16 @@ class _Subscription:
         if new:
             self._cursor = new[-1].id
         if trio.current_time() >= self._comment_at:
-            await self._send(b": keep-alive\n\n")
+            await self._send(self._comment("keep-alive"))
 
     async def _read(self) -> Sequence[LoggedEvent]:
         with trio.move_on_at(self._comment_at):
             return await self._log.read_after(self._cursor, MOST_EVENTS)
         return ()
+
+    def _comment(self, text: str) -> bytes:
+        """Breaks the silence, and tells the place to resume from: there may have been no event for this client yet."""
+        return b": %s\nid: %d\n\n" % (text.encode(), self._cursor)
 
     async def _send(self, chunk: bytes) -> None:
         await self._write(chunk)
