@@ -83,28 +83,9 @@ class Keeper:
     async def run(self) -> int:
         """Start the agent, and again while that makes sense; the exit code for the runner."""
         try:
-            while True:
-                self._asked, self._hurry = False, trio.Event()
-                began = trio.current_time()
-                end = await self._one_life()
-                if self.ending:
-                    return OVER
-                if self._asked:
-                    continue
-                log.warning("the agent ended: %s", end)
-                if end.status == "error":
-                    return GIVEN_UP
-                if not self._options.restarts:
-                    return OVER
-                now = trio.current_time()
-                pause = self._accidents.pause(now, now - began)
-                if pause is None:
-                    log.error("the agent ends too often and is given up")
-                    return GIVEN_UP
-                with trio.move_on_after(pause):
-                    await self._hurry.wait()
-                if self.ending:
-                    return OVER
+            while (code := await self._round()) is None:
+                pass
+            return code
         finally:
             self.over.set()
             self._tell()
@@ -140,6 +121,31 @@ class Keeper:
         self._leave()
         if self._process is not None:
             await self._process.shutdown(grace)
+
+    async def _round(self) -> int | None:
+        """One life, and the pause after it; the exit code when that was the last."""
+        self._asked, self._hurry = False, trio.Event()
+        began = trio.current_time()
+        end = await self._one_life()
+        if self.ending:
+            return OVER
+        if self._asked:
+            return None
+        log.warning("the agent ended: %s", end)
+        if end.status == "error":
+            return GIVEN_UP
+        if not self._options.restarts:
+            return OVER
+        return await self._pause(trio.current_time() - began)
+
+    async def _pause(self, lived: float) -> int | None:
+        pause = self._accidents.pause(trio.current_time(), lived)
+        if pause is None:
+            log.error("the agent ends too often and is given up")
+            return GIVEN_UP
+        with trio.move_on_after(pause):
+            await self._hurry.wait()
+        return OVER if self.ending else None
 
     async def _one_life(self) -> Exit:
         try:

@@ -101,18 +101,24 @@ class Presence:
         while not self.taken_over.is_set():
             await trio.sleep(self._options.liveness)
             try:
-                await self.tell()
+                await self._tell_or_register()
                 self._look()
             except Unauthorized as error:
                 log.error("relay does not accept this runner any more: %s", error)
                 return
             except Refused as error:
-                if error.status == 404:
-                    await self.register()
-                else:
-                    self._refused(error)
+                self._refused(error)
             except RelayError as error:
                 self._complain(error)
+
+    async def _tell_or_register(self) -> None:
+        try:
+            await self.tell()
+        except Refused as error:
+            if error.status != 404:
+                raise
+            await self.register()
+            await self.tell()
 
     async def tell(self) -> None:
         """Tell relay everything, and that the agent is there. Raises `RelayError`."""

@@ -84,6 +84,9 @@ class Runner:
         except Refused as error:
             log.error("relay does not accept this runner: %s", error)
             code = GIVEN_UP
+        except trio.Cancelled:
+            self._info.remove()
+            raise
         self._info.remove()
         return code
 

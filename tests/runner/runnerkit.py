@@ -19,7 +19,7 @@ import trio
 
 from relay.runner import Options, Patience, serve
 
-WITHIN = 20.0  # seconds that anything may take
+WITHIN = 40.0  # seconds that anything may take
 TOKEN = "runner-test-token-" + "x" * 32
 
 AGENT = r"""
@@ -45,6 +45,12 @@ for line in sys.stdin:
         if flag("fleeting"): os.kill(os.getpid(), 9)
     elif frame["type"] == "prompt":
         note(event="prompt", text=frame["text"])
+        if flag("startled"):
+            os.unlink(sys.argv[1] + ".startled")
+            os.kill(os.getpid(), 9)
+        if flag("sulky"):
+            say(type="nack", id=frame["id"], error="not like that")
+            continue
         say(type="ack", id=frame["id"])
     elif frame["type"] == "messages":
         note(event="offered", ids=[m["id"] for m in frame["messages"]], messages=frame["messages"])

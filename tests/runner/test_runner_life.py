@@ -115,16 +115,7 @@ async def test_an_agent_that_does_not_come_up_again_ends_the_runner(host: Host, 
 
 
 async def test_an_agent_that_dies_of_its_first_prompt_is_an_accident(host: Host, relay: Relay) -> None:
-    script = host.folder / "agent.py"
-    once = (
-        'if not flag("prompted"): open(sys.argv[1] + ".prompted", "w"); os.kill(os.getpid(), 9)\n        say('
-    )
-    script.write_text(
-        script.read_text().replace(
-            'note(event="prompt", text=frame["text"])\n        say(',
-            'note(event="prompt", text=frame["text"])\n        ' + once,
-        )
-    )
+    host.flag("startled").touch()
     async with host.running(prompt="begin") as runner:
         await until(lambda: len(host.noted("prompt")) == 2)
         await until(relay.is_ready)
@@ -147,6 +138,14 @@ async def test_a_prompt_is_given_once_however_often_the_agent_is_started(host: H
         number = await relay.send("one")
         await until(lambda: host.taken() == [number])
     assert len(host.noted("prompt")) == 1
+
+
+@pytest.mark.spec("R-5")
+async def test_a_first_prompt_that_is_refused_holds_up_no_message(host: Host, relay: Relay) -> None:
+    host.flag("sulky").touch()
+    async with host.running(prompt="begin"):
+        number = await relay.send("one")
+        await until(lambda: host.taken() == [number])
 
 
 @pytest.mark.spec("R-18")

@@ -223,6 +223,18 @@ async def test_the_claim_on_a_task_is_kept_up_until_a_turn_has_ended(host: Host,
         await until(lambda: relay.has_status("idle"))
 
 
+@pytest.mark.spec("R-42")
+async def test_a_claim_that_cannot_be_renewed_stays_until_it_expires(
+    host: Host, relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with host.running(renewal=0.1):
+        task = await relay.send("do it", claimable=True, payload={"taskId": 7})
+        await until(lambda: relay.is_read(task))
+        await relay.http.delete(f"/api/messages/{task}")
+        await until(lambda: "is not renewed" in caplog.text)
+        assert await relay.has_status("busy")
+
+
 @pytest.mark.spec("R-45")
 async def test_a_turn_that_the_agent_died_in_does_not_end_its_task(host: Host, relay: Relay) -> None:
     async with host.running():
