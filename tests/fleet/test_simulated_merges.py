@@ -105,7 +105,7 @@ class World:
 
 
 @pytest.mark.spec("W-I1", "W-I6", "W-I7", "W-I8", "W-I12")
-@simulate(runs=15, faults=Faults(crash=0.01, delay=0.01, most=4, only=CRASHING))
+@simulate(runs=30, faults=Faults(crash=0.01, delay=0.01, most=4, only=CRASHING))
 async def test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_left_behind(sim: Sim) -> None:
     async with open_system() as system, open_store(None, system) as store, open_fleet(system, store) as fleet:
         world = World(sim, fleet)
