@@ -145,10 +145,16 @@ class Client:
         answer = await self._call("PATCH", f"/api/commands/{_id(id)}", patch, repeatable=True)
         return self._one(wire.Command, answer)
 
-    async def claim_command(self, id: str) -> bool:  # noqa: A002
-        """Take a pending command. Only one caller gets True; not repeated, so trouble means not taken."""
-        answer = await self._call("POST", f"/api/commands/{_id(id)}/claim", {})
-        return self._object(answer).get("claimed") is True
+    async def claim_command(self, id: str, claimant: str | None = None) -> int | None:  # noqa: A002
+        """Take a pending command, or one that this claimant has taken before: the token that reports of it must carry.
+        None when it is somebody else's. Without a name it is not repeated, so trouble means not taken."""
+        body = wire.ClaimCommand(claimant=claimant)
+        again = claimant is not None
+        answer = self._object(
+            await self._call("POST", f"/api/commands/{_id(id)}/claim", body, repeatable=again)
+        )
+        token = answer.get("token")
+        return token if answer.get("claimed") is True and isinstance(token, int) else None
 
     async def cancel_command(self, id: str) -> None:  # noqa: A002
         await self._call("DELETE", f"/api/commands/{_id(id)}")

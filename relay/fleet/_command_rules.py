@@ -15,7 +15,7 @@ from ._new_command import command_event
 from ._records import text_of
 from ._settlement import outcome
 
-__all__ = ["MOVES", "OPEN", "check", "moved", "moved_by", "spawned"]
+__all__ = ["MOVES", "OPEN", "check", "claimed_by", "moved", "moved_by", "spawned"]
 
 Status = wire.CommandStatus
 PENDING, ACCEPTED, RUNNING = Status.PENDING, Status.ACCEPTED, Status.RUNNING
@@ -56,8 +56,23 @@ OPEN = tuple(status for status, moves in MOVES.items() if moves)
 AUDITED = {"agent.restart": "ti-refresh", "agent.reconnect": "ti-refresh", "agent.shutdown": "ti-power"}
 
 
+def claimed_by(record: wire.Command, claimant: str | None) -> str | None:
+    """Which event of `MOVES` a claim is; None when it is lost. Whoever has it may take it again, with a new token:
+    after a crash, or when the answer did not arrive."""
+    if record.status is PENDING:
+        return "accept"
+    again = claimant is not None and record.claimant == claimant and bool(MOVES[record.status])
+    return "note" if again else None
+
+
 def moved_by(record: wire.Command, change: wire.PatchCommand) -> str | None:
-    """Which event of `MOVES` a report is; None when it is no news. Raises `Conflict` where the table has nothing."""
+    """Which event of `MOVES` a report is; None when it is no news.
+
+    Raises `Conflict` where the table has nothing, and when it is not the claimant's: a command that was claimed
+    listens only to the newest claim.
+    """
+    if change.token != record.claim_token:
+        raise Conflict("somebody else has claimed the command; this report of it is refused")
     status = change.status or record.status
     if not MOVES[record.status]:
         if status is record.status:

@@ -6,7 +6,9 @@ One actor per command owns its row. Whoever makes a command inserts the row in i
 2. Every stored change is one event, named after the status it led to (CMD-8).
 3. The end of a workspace command is a chain: the workspace settles, the lease is released, then the command ends.
    Each step may be repeated without harm, so a chain broken by a crash is finished by the next report or expiry.
-4. A command with a life time is adopted, now or when the server starts: its timer ends it as `timed_out`.
+4. A claim gives a token that only grows. From then on only reports that carry the newest one count: a claimant that
+   was replaced, or comes back late, is refused (CMD-14).
+5. A command with a life time is adopted, now or when the server starts: its timer ends it as `timed_out`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from relay.actors import Ask, Context, Step, Tell
 from relay.store import Decision, Store
 
 from ._actor import FleetActor
-from ._command_rules import MOVES, OPEN, check, moved, moved_by, spawned
+from ._command_rules import MOVES, OPEN, check, claimed_by, moved, moved_by, spawned
 from ._errors import NotFound
 from ._new_command import new_command
 from ._paths import normalised
@@ -75,8 +77,11 @@ class Patch(Ask[CommandProtocol, wire.Command]):
 
 
 @attrs.frozen
-class Claim(Ask[CommandProtocol, bool]):
-    """Take it, if it is still pending: the answer is True for one asker only (CMD-14)."""
+class Claim(Ask[CommandProtocol, int | None]):
+    """Take it, if it is still pending, or was the claimant's before: the answer is the token of the claim, and None
+    for everybody else (CMD-14)."""
+
+    claimant: str | None = None
 
 
 @attrs.frozen
@@ -110,8 +115,8 @@ class Command(FleetActor[CommandProtocol]):
                 self._mind(context, 0.0)
             case Patch(change):
                 return self._patch(message, change, context)
-            case Claim():
-                return self._claim(message, context)
+            case Claim(claimant):
+                return self._claim(message, claimant, context)
             case Cancel():
                 if not MOVES[self._known().status]:
                     raise NotFound("no such command, or it has ended")
@@ -139,13 +144,17 @@ class Command(FleetActor[CommandProtocol]):
         check(self._known(), change)
         given = attrs.asdict(change, recurse=False, filter=lambda _, value: value is not None)
         given.pop("status", None)
+        given.pop("token", None)
         return self._move(message, event, given, ..., context)
 
-    def _claim(self, message: Claim, context: Context[CommandProtocol]) -> Step:
-        if self._known().status is wire.CommandStatus.PENDING:
-            return self._move(message, "accept", {}, True, context)
-        self.settle(message, Decision(reply=False), context)
-        return None
+    def _claim(self, message: Claim, claimant: str | None, context: Context[CommandProtocol]) -> Step:
+        event = claimed_by(self._known(), claimant)
+        if event is None:
+            lost: Decision[int | None] = Decision(reply=None)
+            self.settle(message, lost, context)
+            return None
+        token = (self._known().claim_token or 0) + 1
+        return self._move(message, event, {"claimant": claimant, "claim_token": token}, token, context)
 
     def _move(
         self,

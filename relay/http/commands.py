@@ -43,10 +43,12 @@ async def patch(call: Call[wire.PatchCommand]) -> Answer:
     return ok(await _command(call).ask(commands.Patch(call.body)))
 
 
-@route("POST", "/api/commands/:id/claim", scope="command:write")
-async def claim(call: Call[None]) -> Answer:
-    """Only one of several askers is told that it may execute the command (CMD-14)."""
-    return ok({"claimed": await _command(call).ask(commands.Claim())})
+@route("POST", "/api/commands/:id/claim", scope="command:write", optional=wire.ClaimCommand)
+async def claim(call: Call[wire.ClaimCommand | None]) -> Answer:
+    """Only one of several askers is told that it may execute the command, and the token to report with (CMD-14)."""
+    claimant = call.body.claimant if call.body is not None else None
+    token = await _command(call).ask(commands.Claim(claimant))
+    return ok({"claimed": True, "token": token} if token is not None else {"claimed": False})
 
 
 @route("DELETE", "/api/commands/:id", scope="command:write")

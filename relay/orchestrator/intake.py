@@ -1,11 +1,13 @@
 """Commands: what relay asks for is taken, done and reported (2.4).
 
-    pending    accepted -> queued: written down at relay before anything is done, so that no poll returns it again
+    pending    claimed -> queued: ours at relay before anything is done, so that no poll returns it again, and no
+               other daemon that goes by our name may do it too
     queued     spawns in their order, as many at a time as may wait for their runner; everything else at once
     begun      looked at once more: ended or canceled meanwhile -> dropped
     done       outcome on disk, then reported until relay has answered
 
-Commands that an earlier life of the daemon had begun are begun again when the connection is there: all of them may be.
+Commands that an earlier life of the daemon had begun are claimed and begun again when the connection is there: all of
+them may be. The new claim has a new token, and relay listens to the newest only.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ import logging
 from collections.abc import Callable
 from contextlib import aclosing
 from math import inf
+from uuid import uuid4
 
+import attrs
 import trio
 
 from relay import wire
+from relay._files import read_json, write_json
 from relay.client import Client, Outcomes, Refused as RefusedByRelay, RelayError
 
 from ._loops import RETRY, kept_up
@@ -36,6 +41,15 @@ LISTEN_AGAIN = 60.0  # seconds
 STALLED_AFTER = 45 * 60.0  # seconds: longer than any command may take
 
 
+@attrs.frozen
+class Claimed:
+    """A command that is ours. `token` goes with every report of it; `since` is on trio's clock."""
+
+    command: wire.Command
+    token: int
+    since: float
+
+
 class Intake:
     """The commands of one daemon. `done` is called after each, whatever came of it."""
 
@@ -50,8 +64,9 @@ class Intake:
         self._outcomes = Outcomes(config.state / "outbox")
         self._woken = trio.Event()
         self._to_catch_up = True
-        self._under_way: dict[str, tuple[wire.Command, float]] = {}
-        self._spawns, self._spawns_to_do = trio.open_memory_channel[wire.Command](inf)
+        self._claimant = _claimant(config)
+        self._under_way: dict[str, Claimed] = {}
+        self._spawns, self._spawns_to_do = trio.open_memory_channel[Claimed](inf)
 
     async def run(self) -> None:
         """Take, do and report commands until cancelled."""
@@ -73,16 +88,16 @@ class Intake:
         now = trio.current_time()
         begun = [
             {
-                "handlingId": command.id,
-                "handlingType": command.type,
-                "activeForMs": round((now - since) * 1000),
+                "handlingId": each.command.id,
+                "handlingType": each.command.type,
+                "activeForMs": round((now - each.since) * 1000),
             }
-            for command, since in self._under_way.values()
+            for each in self._under_way.values()
         ]
         return {
             "inFlight": bool(begun),
             "phase": "handler" if begun else "idle",
-            "stalled": any(now - since > STALLED_AFTER for _, since in self._under_way.values()),
+            "stalled": any(now - each.since > STALLED_AFTER for each in self._under_way.values()),
             "commands": begun,
         }
 
@@ -125,36 +140,35 @@ class Intake:
         """Make the command ours before anything is done about it (2.4-4)."""
         if command.id in self._under_way or command.id in self._outcomes:
             return
-        if command.status is wire.CommandStatus.PENDING and not await self._said(command, "accepted"):
-            return
-        self._under_way[command.id] = (command, trio.current_time())
-        if command.type == "agent.spawn":
-            self._spawns.send_nowait(command)
-        else:
-            nursery.start_soon(self._do, command)
-
-    async def _said(self, command: wire.Command, status: str) -> bool:
-        """Whether relay let the command become that."""
         try:
-            await self._relay.patch_command(command.id, wire.PatchCommand(status=wire.CommandStatus(status)))
+            token = await self._relay.claim_command(command.id, self._claimant)
         except RefusedByRelay as error:
-            log.warning("command %s is not %s: %s", command.id, status, error)
-            return False
-        return True
+            log.warning("command %s is not ours: %s", command.id, error)
+            return
+        if token is None:
+            log.warning("command %s is somebody else's", command.id)
+            return
+        claimed = Claimed(command, token, trio.current_time())
+        self._under_way[command.id] = claimed
+        if command.type == "agent.spawn":
+            self._spawns.send_nowait(claimed)
+        else:
+            nursery.start_soon(self._do, claimed)
 
     # -- doing
 
     async def _do_spawns(self) -> None:
-        async for command in self._spawns_to_do:
-            await self._do(command)
+        async for claimed in self._spawns_to_do:
+            await self._do(claimed)
 
-    async def _do(self, command: wire.Command) -> None:
+    async def _do(self, claimed: Claimed) -> None:
         """Do it, unless it has ended meanwhile. The outcome is final once it is on disk."""
+        command = claimed.command
         try:
-            if await self._is_wanted(command):
+            if await self._is_wanted(claimed):
                 log.info("%s %s", command.type, command.id)
                 result = await self._workshop.do(command)
-                self._outcomes.put(command.id, _outcome(result))
+                self._outcomes.put(command.id, _outcome(result, claimed.token))
                 self._done()
         except Exception:
             log.exception(
@@ -163,27 +177,38 @@ class Intake:
         finally:
             del self._under_way[command.id]
 
-    async def _is_wanted(self, command: wire.Command) -> bool:
-        """The replay guard (2.4-5): asked of relay just before, however long that takes."""
+    async def _is_wanted(self, claimed: Claimed) -> bool:
+        """The replay guard (2.4-5): relay lets it run, unless it has ended or is somebody else's by now."""
+        running = wire.PatchCommand(status=wire.CommandStatus.RUNNING, token=claimed.token)
         while True:
             await self._link.connected()
             try:
-                now = await self._relay.command(command.id)
-                if now.status.final:
-                    return False
-                return now.status is wire.CommandStatus.RUNNING or await self._said(command, "running")
+                await self._relay.patch_command(claimed.command.id, running)
+                return True
             except RefusedByRelay as error:
-                if error.status == 404:
+                if error.status in (404, 409):
+                    log.warning("command %s is not begun: %s", claimed.command.id, error)
                     return False
                 await trio.sleep(RETRY)
             except RelayError as error:
                 self._link.lost(error)
 
 
-def _outcome(result: dict[str, object]) -> wire.PatchCommand:
+def _claimant(config: Config) -> str:
+    """By what relay knows whose claim it is: the same in every life of this daemon, and in no other daemon's."""
+    path = config.state / "claimant.json"
+    known = read_json(path)
+    if not isinstance(known, str):
+        known = f"{config.id}/{uuid4().hex}"
+        write_json(path, known)
+    return known
+
+
+def _outcome(result: dict[str, object], token: int) -> wire.PatchCommand:
     error = result.get("error")
     if len(wire.encode(result)) > RESULT_LIMIT:
         result = {name: result[name] for name in ESSENTIAL if name in result}
     if error is None:
-        return wire.PatchCommand(status=wire.CommandStatus.SUCCEEDED, result=result)
-    return wire.PatchCommand(status=wire.CommandStatus.FAILED, result=result, error=str(error)[:4_000])
+        return wire.PatchCommand(status=wire.CommandStatus.SUCCEEDED, result=result, token=token)
+    text = str(error)[:4_000]
+    return wire.PatchCommand(status=wire.CommandStatus.FAILED, result=result, error=text, token=token)

@@ -49,7 +49,7 @@ class Records:
         return self._state / "logs" / f"{name}.log"
 
     def save(self, session: Session) -> None:
-        record = attrs.asdict(session, filter=lambda field, _: field.name != "code")
+        record = attrs.asdict(session, filter=lambda field, _: field.init)
         write_json(self._record(session.launch.name), record)
 
     def forget(self, session: Session) -> None:

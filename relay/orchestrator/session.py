@@ -43,15 +43,18 @@ class Session:
     """When it died, lately, without having been asked to."""
     due: float | None = None
     """When it is to be started again."""
+    child: bool = attrs.field(default=False, init=False)
+    """Whether this very daemon started it: then, and only then, it is told how the process ended."""
     code: int | None = attrs.field(default=None, init=False)
 
     def life(self) -> Life:
         """Whether the process runs. One of an earlier boot does not."""
-        if not self.pid or self.boot != boot():
+        if not self.pid or self.boot != boot() or self.code is not None:
             return Life.DEAD
-        if self.code is None:
+        life = life_of(self.pid, self.tick)
+        if life is Life.DEAD and self.child:
             self.code = exit_code(self.pid)
-        return Life.DEAD if self.code is not None else life_of(self.pid, self.tick)
+        return life
 
     @property
     def entry(self) -> wire.ManagedAgent:

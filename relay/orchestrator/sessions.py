@@ -82,7 +82,7 @@ class Sessions:
         except OSError as error:
             self._forget(session)
             raise Refused(f"the runner could not be started in {launch.cwd}: {error}") from error
-        session.tick = start_tick(session.pid) or "gone"
+        session.child, session.tick = True, start_tick(session.pid) or "gone"
         session.boot, session.started_at = boot(), self._wall()
         self.records.save(session)
         self.live[launch.name] = session

@@ -16,7 +16,12 @@ from .agents import (
     SetStatus as SetStatus,
     SetTags as SetTags,
 )
-from .commands import Command as Command, NewCommand as NewCommand, PatchCommand as PatchCommand
+from .commands import (
+    ClaimCommand as ClaimCommand,
+    Command as Command,
+    NewCommand as NewCommand,
+    PatchCommand as PatchCommand,
+)
 from .health import Counts as Counts, Health as Health
 from .messages import (
     Claim as Claim,

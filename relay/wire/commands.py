@@ -7,7 +7,7 @@ import attrs
 from . import _fields as f
 from .vocabulary import CommandStatus
 
-__all__ = ["Command", "NewCommand", "PatchCommand"]
+__all__ = ["ClaimCommand", "Command", "NewCommand", "PatchCommand"]
 
 
 @attrs.frozen(kw_only=True)
@@ -25,6 +25,8 @@ class Command:
     expires_at: f.Instant | None = f.instant()
     result: dict[str, Any] | None = f.document(default=None)
     error: str | None = f.text(4_000)
+    claimant: str | None = f.text(240)
+    claim_token: int | None = f.integer(1)
     created_at: f.Instant | None = f.instant()
     updated_at: f.Instant | None = f.instant()
 
@@ -43,8 +45,16 @@ class NewCommand:
 
 @attrs.frozen(kw_only=True)
 class PatchCommand:
-    """`PATCH /api/commands/:id`. All members are optional (CMD-7)."""
+    """`PATCH /api/commands/:id`. All members are optional (CMD-7); `token` is that of the reporter's claim."""
 
     status: CommandStatus | None = f.choice(CommandStatus)
     result: dict[str, Any] | None = f.mapping(default=None)
     error: str | None = f.text(4_000)
+    token: int | None = f.integer(1)
+
+
+@attrs.frozen(kw_only=True)
+class ClaimCommand:
+    """`POST /api/commands/:id/claim`. A claimant with a name may claim again what it has claimed before (CMD-14)."""
+
+    claimant: str | None = f.text(240)

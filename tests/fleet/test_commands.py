@@ -177,16 +177,74 @@ def check(names: list[str], store: Store, key: str) -> None:
 @pytest.mark.spec("CMD-14", "H-18")
 async def test_a_pending_command_is_claimed_by_one_of_many(fleet: Fleet, log: Log) -> None:
     key = (await create(fleet)).id
-    won = []
+    told = []
 
-    async def claim() -> None:
-        won.append(await fleet.commands[key].ask(commands.Claim()))
+    async def claim(claimant: str | None) -> None:
+        told.append(await fleet.commands[key].ask(commands.Claim(claimant)))
 
     async with trio.open_nursery() as nursery:
-        for _ in range(10):
-            nursery.start_soon(claim)
-    assert sorted(won) == [False] * 9 + [True]
+        for number in range(10):
+            nursery.start_soon(claim, f"h{number}" if number % 2 else None)
+    assert [token for token in told if token is not None] == [1]
     assert log.types() == ["command.requested", "command.accepted"]
+
+
+@pytest.mark.spec("CMD-14", "H-18")
+async def test_only_the_newest_claim_may_report(fleet: Fleet) -> None:
+    key = (await create(fleet)).id
+    command = fleet.commands[key]
+    assert await command.ask(commands.Claim("h1/a")) == 1
+    assert await command.ask(commands.Claim("h1/b")) is None
+    assert await command.ask(commands.Claim()) is None
+    await patch(fleet, key, S.RUNNING, token=1)
+    assert await command.ask(commands.Claim("h1/a")) == 2
+    assert status(fleet, key) is S.RUNNING
+    before = fleet.store.rows("select * from events")
+    for late in ({}, {"token": 1}, {"token": 3}):
+        for report in (S.ACCEPTED, S.RUNNING, S.SUCCEEDED, S.FAILED):
+            with pytest.raises(Conflict):
+                await patch(fleet, key, report, **late)
+    assert fleet.store.rows("select * from events") == before
+    ended = await patch(fleet, key, S.SUCCEEDED, token=2, result={"by": 2})
+    assert (ended.status, ended.result, ended.claim_token) == (S.SUCCEEDED, {"by": 2}, 2)
+    assert (await patch(fleet, key, S.SUCCEEDED, token=2)) == ended
+    assert await command.ask(commands.Claim("h1/a")) is None
+
+
+@pytest.mark.spec("CMD-14")
+async def test_a_command_that_was_accepted_by_a_report_is_not_claimed(fleet: Fleet) -> None:
+    key = (await create(fleet)).id
+    await patch(fleet, key, S.ACCEPTED)
+    assert await fleet.commands[key].ask(commands.Claim("h1/a")) is None
+    with pytest.raises(Conflict):
+        await patch(fleet, key, S.RUNNING, token=1)
+    assert (await patch(fleet, key, S.SUCCEEDED)).status is S.SUCCEEDED
+
+
+@pytest.mark.spec("CMD-9", "CMD-12")
+@pytest.mark.parametrize("end", ["cancel", "expire"])
+async def test_the_server_ends_a_claimed_command_and_its_claimant_is_late(fleet: Fleet, end: str) -> None:
+    key = (await create(fleet, ttl_ms=1_000)).id
+    await fleet.commands[key].ask(commands.Claim("h1/a"))
+    if end == "cancel":
+        await fleet.commands[key].ask(commands.Cancel())
+    else:
+        await trio.sleep(1.1)
+    with pytest.raises(Conflict):
+        await patch(fleet, key, S.SUCCEEDED, token=1)
+    assert status(fleet, key) is (S.CANCELED if end == "cancel" else S.TIMED_OUT)
+
+
+@pytest.mark.spec("CMD-14", "W-I49")
+async def test_a_claim_is_there_after_a_restart(system: System, store: Store) -> None:
+    async with open_fleet(system, store) as fleet:
+        key = (await create(fleet)).id
+        await fleet.commands[key].ask(commands.Claim("h1/a"))
+    async with open_fleet(system, store) as fleet:
+        assert await fleet.commands[key].ask(commands.Claim("h1/b")) is None
+        assert await fleet.commands[key].ask(commands.Claim("h1/a")) == 2
+        with pytest.raises(Conflict):
+            await patch(fleet, key, S.SUCCEEDED, token=1)
 
 
 @pytest.mark.spec("M-139", "CMD-12")

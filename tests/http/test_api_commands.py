@@ -93,6 +93,19 @@ async def test_one_of_many_may_execute_a_command(api: httpx2.AsyncClient) -> Non
     assert (await api.post("/api/commands/zz/claim")).status_code == 404
 
 
+@pytest.mark.spec("CMD-14")
+async def test_a_claim_gives_the_token_that_reports_must_carry(api: httpx2.AsyncClient) -> None:
+    path = f"/api/commands/{(await create(api))['id']}"
+    for token in (1, 2):
+        answer = await api.post(f"{path}/claim", json={"claimant": "h1/a"})
+        assert answer.json() == {"claimed": True, "token": token}
+    assert (await api.post(f"{path}/claim", json={"claimant": "h1/b"})).json() == {"claimed": False}
+    assert (await api.post(f"{path}/claim", json={"claimant": 7})).status_code == 400
+    late = await api.patch(path, json={"status": "succeeded", "token": 1})
+    assert (late.status_code, (await api.get(path)).json()["status"]) == (409, "accepted")
+    assert (await api.patch(path, json={"status": "succeeded", "token": 2})).json()["claimToken"] == 2
+
+
 @pytest.mark.spec("M-140", "M-141", "CMD-4", "O-24")
 async def test_commands_are_listed_by_all_filters_together(api: httpx2.AsyncClient) -> None:
     made = [await create(api, target=target) for target in ("x", "y", "x")]

@@ -16,7 +16,7 @@ from checkouts import Repo
 from hosts import Host, until
 
 from relay import wire
-from relay.client import Outcomes
+from relay.client import Outcomes, Refused as RefusedByRelay
 from relay.orchestrator.link import pauses
 
 SUCCEEDED, FAILED = wire.CommandStatus.SUCCEEDED, wire.CommandStatus.FAILED
@@ -473,10 +473,10 @@ async def test_an_outcome_is_reported_by_the_next_daemon_and_nothing_is_done_twi
     async with host.running():
         pass
     command = await host.ask("agent.spawn", **host.wish("ada"))
-    for status in (wire.CommandStatus.ACCEPTED, wire.CommandStatus.RUNNING):
-        await host.relay.patch_command(command.id, wire.PatchCommand(status=status))
+    claimant = json.loads((host.config.state / "claimant.json").read_text())
+    token = await host.relay.claim_command(command.id, claimant)
     outbox = Outcomes(host.config.state / "outbox")
-    outbox.put(command.id, wire.PatchCommand(status=SUCCEEDED, result={"fixed": True}))
+    outbox.put(command.id, wire.PatchCommand(status=SUCCEEDED, result={"fixed": True}, token=token))
     async with host.running():
         ended = await host.ended(command)
         assert ended.result == {"fixed": True}
@@ -488,10 +488,25 @@ async def test_a_command_begun_by_an_earlier_daemon_is_finished(host: Host):
     async with host.running():
         pass
     command = await host.ask("agent.spawn", **host.wish("ada"))
-    await host.relay.patch_command(command.id, wire.PatchCommand(status=wire.CommandStatus.ACCEPTED))
+    claimant = json.loads((host.config.state / "claimant.json").read_text())
+    assert await host.relay.claim_command(command.id, claimant) == 1
     async with host.running():
-        assert (await host.ended(command)).status is SUCCEEDED
+        ended = await host.ended(command)
+        assert (ended.status, ended.claim_token) == (SUCCEEDED, 2)
         assert len(await host.roster()) == 1
+    late = wire.PatchCommand(status=wire.CommandStatus.FAILED, token=1)
+    with pytest.raises(RefusedByRelay, match="claimed"):
+        await host.relay.patch_command(command.id, late)
+
+
+@pytest.mark.spec("CMD-14", "R-I41")
+async def test_a_command_of_another_daemon_with_the_same_name_is_left_alone(host: Host):
+    theirs = await host.ask("agent.spawn", **host.wish("ada"))
+    assert await host.relay.claim_command(theirs.id, "h1/another") == 1
+    async with host.running():
+        await host.done("agent.dance")
+        assert (await host.relay.command(theirs.id)).status is wire.CommandStatus.ACCEPTED
+        assert await host.roster() == []
 
 
 async def test_a_command_is_taken_up_as_soon_as_it_is_announced(host: Host):

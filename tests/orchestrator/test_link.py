@@ -51,6 +51,9 @@ class FakeRelay:
                 return 200, [each for each in self.commands.values() if each["status"] == status]
             case "GET", ["commands", name]:
                 return 200, self.commands[name]
+            case "POST", ["commands", name, "claim"]:
+                self._patch(name, {"status": "accepted"})
+                return 200, {"claimed": True, "token": 1}
             case "PATCH", ["commands", name]:
                 return self._patch(name, body)
         raise Bad(404, "not here")
@@ -68,6 +71,8 @@ class FakeRelay:
             raise Bad(503, "busy")
         if self.deaf and body["status"] in {"failed", "succeeded"}:
             raise Bad(503, "busy")
+        if self.commands[name]["status"] in {"failed", "succeeded", "canceled"}:
+            raise Bad(409, "it has ended")
         self.patched.append(body["status"])
         self.commands[name] |= body
         return 200, self.commands[name]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from relay import wire
 from relay.client import Outcomes
-from relay.orchestrator import Config, _processes, diagnosis
+from relay.orchestrator import Config, _processes, diagnosis, session
 from relay.orchestrator._processes import Life, boot, start_tick
 from relay.orchestrator.session import Launch, Session
 from relay.orchestrator.sessions import Sessions
@@ -70,6 +72,44 @@ def test_a_pid_that_belongs_to_somebody_else_now_is_dead(sessions: Sessions):
     assert of_this_process(tick="1").life() is Life.DEAD
     assert of_this_process().life() is Life.ALIVE
     assert of_this_process(boot="another").life() is Life.DEAD
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process
+        process.kill()
+
+
+def killed(process: subprocess.Popen[bytes]) -> None:
+    """It is dead, and nobody has asked how it ended."""
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+@pytest.mark.spec("R-94")
+def test_how_a_runner_ended_is_seen_also_when_it_ends_while_one_looks(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    mine = of_this_process(pid=child.pid, tick=start_tick(child.pid))
+    mine.child = True
+
+    def just_then(pid: int, tick: str | None) -> Life:
+        killed(child)
+        return _processes.life_of(pid, tick)
+
+    monkeypatch.setattr(session, "life_of", just_then)
+    assert mine.life() is Life.DEAD
+    assert mine.code == -9
+
+
+def test_how_a_process_that_another_part_has_started_ended_is_not_taken_from_it(
+    child: subprocess.Popen[bytes],
+):
+    stranger = of_this_process(pid=child.pid, tick="of a runner that had this pid before")
+    killed(child)
+    assert stranger.life() is Life.DEAD
+    assert child.wait() == -9
 
 
 def test_a_report_names_signal_or_exit_code_and_the_end_of_the_log(tmp_path: Path):
