@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         info = getattr(item, "_fixtureinfo", None)
         used = info.name2fixturedefs.get("system", ()) if info is not None else ()
-        if any(fixture.func is _system for fixture in used):
+        if used and used[-1].func is _system:  # the one that overrides the others
             item.add_marker(pytest.mark.trio(run=_run_in_virtual_time))
 
 

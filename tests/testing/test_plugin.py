@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PREAMBLE = """
-import attrs, trio, pytest
+import attrs, trio, trio.testing, pytest
 from relay.actors import Actor, Ask, Tell, open_system
 from relay.testing import simulate, Faults
 
@@ -104,6 +104,26 @@ def test_dead_letters_may_be_taken_or_kept(tmp_path: Path) -> None:
             greeter = await system.spawn(Greeter, name="g")
             greeter.tell(Bye())
             await system.stop(greeter)
+        """,
+    )
+    assert code == 0, said
+
+
+def test_a_system_of_ones_own_runs_in_its_own_time(tmp_path: Path) -> None:
+    code, said = run(
+        tmp_path,
+        """
+        @pytest.fixture
+        async def system():
+            async with open_system() as system:
+                yield system
+
+        async def test_it(system):
+            with trio.move_on_after(0.01):
+                await trio.sleep(5)
+            with pytest.raises(trio.TooSlowError), trio.fail_after(0.01):
+                await trio.to_thread.run_sync(__import__("time").sleep, 0.1)
+            assert not isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock)
         """,
     )
     assert code == 0, said
