@@ -18,12 +18,20 @@ both = pytest.mark.parametrize("lean", [True, False], ids=["lean", "stock"])
 
 async def hello(scope: Any, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
     """Answers every request with the body it came with."""
-    body = b""
-    more = scope["type"] == "http"
+    assert scope["type"] == "http", "no lifespan"
+    await answer(await read(receive), send)
+
+
+async def read(receive: Callable[..., Any]) -> bytes:
+    body, more = b"", True
     while more:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
+    return body
+
+
+async def answer(body: bytes, send: Callable[..., Any]) -> None:
     await send(
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}
     )
@@ -165,3 +173,54 @@ async def test_a_server_that_keeps_failing_is_given_up(autojump_clock: trio.test
 
     with pytest.raises(RuntimeError, match="failed"):
         await hosting._supervise(child)
+
+
+@both
+async def test_an_application_hears_that_its_client_is_gone(lean: bool) -> None:
+    running, heard = trio.Event(), trio.Event()
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http", "no lifespan"
+        assert (await receive())["type"] == "http.request"
+        running.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        heard.set()
+
+    async with serving(waits, lean=lean) as port:
+        async with connect(port) as client:
+            await client.send(request("GET", "/"))
+            await running.wait()
+        with trio.fail_after(10):
+            await heard.wait()
+
+
+@both
+async def test_a_request_that_comes_while_another_is_answered_waits_its_turn(lean: bool) -> None:
+    let_go = trio.Event()
+
+    async def attentive(scope: Any, receive: Any, send: Any) -> None:
+        """Answers while it listens for its client to go."""
+        assert scope["type"] == "http", "no lifespan"
+        async with trio.open_nursery() as nursery:
+            body = await read(receive)
+            nursery.start_soon(receive)
+            await let_go.wait()
+            await answer(body, send)
+            nursery.cancel_scope.cancel()
+
+    async with serving(attentive, lean=lean) as port, connect(port) as client:
+        await client.send(request("POST", "/", b"one"))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        await client.send(request("POST", "/", b"two"))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        let_go.set()
+        assert [(await client.answer()).body for _ in range(2)] == [b"one", b"two"]
+
+
+@both
+async def test_a_body_may_come_in_many_pieces_at_once(lean: bool) -> None:
+    pieces = b"".join(b"1\r\n%c\r\n" % digit for digit in b"0123456789" * 5) + b"0\r\n\r\n"
+    async with serving(hello, lean=lean) as port, connect(port) as client:
+        await client.send(request("POST", "/", transfer_encoding="chunked") + pieces)
+        assert (await client.answer()).body == b"0123456789" * 5
