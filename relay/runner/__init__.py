@@ -14,6 +14,7 @@ from .adapter import (
     DeliveryFailed as DeliveryFailed,
     Exit as Exit,
 )
+from .lock import alone
 from .options import (
     BadOptions as BadOptions,
     Options as Options,
@@ -24,11 +25,12 @@ from .runner import TAKEN_OVER as TAKEN_OVER, Runner as Runner, serve as serve
 
 
 def run(options: Options) -> int:
-    """Run one agent until it ended for good, or SIGTERM or SIGINT came."""
+    """Run one agent until it ended for good, or SIGTERM or SIGINT came. Raises `BadOptions`."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for chatty in ("httpx2", "httpcore2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # not every request it makes
-    return trio.run(_run, options)
+    with alone(options):
+        return trio.run(_run, options)
 
 
 async def _run(options: Options) -> int:

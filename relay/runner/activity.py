@@ -1,7 +1,7 @@
 """What keeps the agent busy: work it has begun, and claims held for it (1.17, 1.18).
 
 The agent is busy while there is any of either, unless it has ended. Starting twice is one, with the later details;
-finishing what is unknown is nothing. A claim that has expired counts no more.
+finishing what is unknown is nothing, and so is beginning more than anybody can do. A claim that has expired counts no more.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ __all__ = ["SUBAGENT", "TURN", "Activity"]
 
 TURN = "provider-turn"
 SUBAGENT = "subagent"
+MOST_WORK = 1_000
 
 Key = tuple[str, str]
 
@@ -40,6 +41,8 @@ class Activity:
 
     def start(self, kind: str, id: str, **details: Any) -> None:  # noqa: A002 - the contract's word
         known = self._work.get((kind, id))
+        if known is None and len(self._work) >= MOST_WORK:
+            return
         self._work[kind, id] = _Work(known.started_at if known else self._wall(), details)
 
     def finish(self, kind: str, id: str) -> None:  # noqa: A002

@@ -13,6 +13,7 @@ from relay import wire
 
 from ._frames import Invalid, optional, required
 from .activity import TURN, Activity
+from .adapter import DeliveryFailed
 from .approvals import Approvals
 from .claims import Claims
 from .command import CommandAgent
@@ -71,7 +72,7 @@ class Hearing:
         """One frame. What makes no sense is logged and has no effect."""
         try:
             self._hear(frame)
-        except Invalid as error:
+        except (Invalid, DeliveryFailed) as error:
             log.warning("the agent's %s frame is ignored: %s", frame["type"], error)
 
     def _hear(self, frame: Mapping[str, Any]) -> None:

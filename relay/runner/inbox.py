@@ -17,6 +17,7 @@ import trio
 from relay import wire
 from relay.client import Client, Refused, RelayError
 
+from ._retry import Complaints
 from .acknowledged import Acknowledged
 from .adapter import Adapter, AgentGone, DeliveryFailed
 from .claims import Claims
@@ -75,6 +76,7 @@ class Inbox:
         self._claims = claims
         self._acknowledged = Acknowledged(options.state_dir / "acknowledged")
         self._trouble = Trouble(options, relay)
+        self._complain = Complaints(log)
         self._wanted = trio.Event()
         self._relieved = trio.Event()
 
@@ -96,13 +98,17 @@ class Inbox:
                 more = await self._round(agent)
             except AgentGone:
                 return
-            except (DeliveryFailed, RelayError) as error:
-                log.warning("the mailbox is looked at again in %.1f s: %s", pause, error)
+            except DeliveryFailed as error:
+                log.warning("messages are handed over again in %.1f s: %s", pause, error)
                 with trio.move_on_after(pause):
                     await self._relieved.wait()
                 pause = min(LONGEST_PAUSE, pause * 2)
                 continue
-            pause = self._options.retry
+            except RelayError as error:
+                self._complain(error)
+                more = False
+            else:
+                pause = self._options.retry
             if not more:
                 with trio.move_on_after(self._options.poll):
                     await self._wanted.wait()
@@ -112,7 +118,7 @@ class Inbox:
         try:
             await self._relay.mark_read(number, self._options.agent_id)
         except Refused as error:
-            log.warning("message %d is not marked as read: %s", number, error)
+            self._complain(error)
 
     async def _round(self, agent: Adapter) -> bool:
         """One look into the mailbox; whether there may be more."""

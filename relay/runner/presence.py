@@ -25,6 +25,8 @@ __all__ = ["Presence"]
 log = logging.getLogger(__name__)
 
 ANNOUNCED_WITHIN = 2.0  # seconds
+LONGEST_FACTS = 32 * 1024  # bytes of JSON
+ESSENTIAL = ("busyReasons", "activeSubagentCount", "terminalStatus", "lifecycleAction")
 
 Told = tuple[wire.AgentStatus, bool, dict[str, Any]]
 
@@ -154,7 +156,7 @@ class Presence:
     def _present(self) -> Told:
         status = self._activity.status
         ready = self.ready and status is not wire.AgentStatus.OFFLINE
-        return status, ready, {**self._activity.facts(), **self.facts}
+        return status, ready, _bounded({**self._activity.facts(), **self.facts})
 
     def _refused(self, error: Refused) -> None:
         if error.status == 409:
@@ -162,3 +164,10 @@ class Presence:
             self.taken_over.set()
         else:
             self._complain(error)
+
+
+def _bounded(facts: dict[str, Any]) -> dict[str, Any]:
+    """An agent that says too much about itself must not keep relay from hearing how it is."""
+    if len(wire.encode(facts)) <= LONGEST_FACTS:
+        return facts
+    return {name: facts.get(name) if name in ESSENTIAL else None for name in facts}

@@ -175,6 +175,36 @@ async def test_a_second_runner_takes_over_and_the_first_ends(host: Host, relay: 
         assert (await relay.agent())["ready"] is True
 
 
+async def test_a_second_runner_on_the_same_state_does_not_start(host: Host, relay: Relay) -> None:
+    first = host.start()
+    await until(relay.is_ready)
+    second = host.start()
+    await until(lambda: second.poll() is not None)
+    assert second.returncode == 1
+    assert f"process {first.pid}" in host.log.read_text()
+    assert first.poll() is None
+    assert len(host.noted("started")) == 1
+
+
+async def test_an_agent_that_says_too_much_about_itself_is_heard_all_the_same(
+    host: Host, relay: Relay
+) -> None:
+    async with host.running():
+        frames = [
+            {"type": "status", "status": "busy", "id": str(number), "label": "x" * 1_000}
+            for number in range(60)
+        ]
+        await relay.send("frames", payload={"frames": frames})
+        await until(lambda: relay.has_status("busy"))
+
+        async def is_told() -> bool:
+            return (await relay.agent())["meta"].get("busyReasons") == ["provider-turn"]
+
+        await until(is_told)
+        await relay.send("rest")
+        await until(lambda: relay.has_status("idle"))
+
+
 async def test_a_runner_that_was_taken_over_is_told_so_by_its_heartbeat(host: Host, relay: Relay) -> None:
     async with host.running(liveness=0.2) as runner:
         await until(relay.is_ready)
