@@ -1,0 +1,314 @@
+"""Every method of the client against a real server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from relay import wire
+from relay.client import Client, Refused, StreamedEvent, Unauthorized, find_token, open_client
+
+RegisterAgent, SendMessage = wire.RegisterAgent, wire.SendMessage
+HOST = wire.RegisterOrchestrator(id="h1", hostname="box", base_dir="/base")
+WORKTREE = wire.WorkspaceReport(
+    id="w1",
+    repo_root="/base/repo",
+    source_cwd="/base/repo",
+    worktree_path="/base/repo-w1",
+    branch="agent/a1/w1",
+    base_ref="main",
+    base_sha="b0",
+)
+
+
+@pytest.fixture
+async def client(server: Any) -> AsyncIterator[Client]:
+    async with open_client(server.base_url, server.token) as client:
+        yield client
+
+
+@pytest.fixture
+async def host(client: Client) -> wire.Orchestrator:
+    """Host h1 with agent a1 in the worktree w1."""
+    registered = await client.register_orchestrator(HOST)
+    await client.report_roster(
+        "h1", wire.Roster(agents=[wire.ManagedAgent(agent_id="a1", workspace=WORKTREE, session_name="s1")])
+    )
+    return registered
+
+
+async def refused(status: int, call: Callable[..., Any], *arguments: Any) -> None:
+    with pytest.raises(Refused) as caught:
+        await call(*arguments)
+    assert caught.value.status == status
+    assert caught.value.error
+
+
+def test_every_method_is_called_here() -> None:
+    called = set(re.findall(r"\bclient\.(\w+)", Path(__file__).read_text()))
+    assert {name for name in vars(Client) if not name.startswith("_")} <= called
+
+
+async def test_health(client: Client, server: Any) -> None:
+    assert client.url == server.base_url
+    health = await client.health()
+    assert (health.status, health.counts.agents) == ("ok", 0)
+
+
+async def test_agents(client: Client) -> None:
+    made = await client.register_agent(RegisterAgent(id="a1", tags=["t"], instance_id="i", meta={"pid": 7}))
+    assert made == await client.agent("a1")
+    await client.set_status("a1", wire.SetStatus(status=wire.AgentStatus.BUSY, instance_id="i"))
+    await client.set_ready("a1", wire.SetReady(ready=True))
+    await client.set_label("a1", "reviewer")
+    assert (await client.set_tags("a1", ["x", "y"])).tags == ["x", "y"]
+    await client.heartbeat("a1", wire.Heartbeat(instance_id="i"))
+    (card,) = await client.agents()
+    assert (card.status, card.ready, card.label, card.meta) == ("busy", True, "reviewer", {"pid": 7})
+    await client.set_label("a1", None)
+    assert (await client.agent("a1")).label is None
+    await client.delete_agent("a1")
+    await refused(404, client.agent, "a1")
+    await refused(404, client.delete_agent, "a1")
+
+
+@pytest.mark.parametrize(
+    "name", [".", "..", "a/b", "a?b", "a#b", "a%2Fb", "é😀", "a b", "x" * 240, "😀" * 120]
+)
+async def test_an_agent_may_have_any_name(client: Client, name: str) -> None:
+    for each in (name, "user"):
+        await client.register_agent(RegisterAgent(id=each))
+    await client.set_status(name, wire.SetStatus(status=wire.AgentStatus.IDLE))
+    assert (await client.agent(name)).status is wire.AgentStatus.IDLE
+    sent = await client.send(SendMessage(from_="user", to=name, body="x"))
+    assert [each.id for each in await client.messages(for_=name)] == [sent.id]
+    reply = await client.send(SendMessage(from_=name, reply_to=sent.id, body="y"))
+    assert reply.to == "user"
+    assert name in {each.agent_id for each in await client.activity()}
+    await client.delete_agent(name)
+    assert [each.id for each in await client.agents()] == ["user"]
+
+
+@pytest.mark.parametrize("name", ["\ud800", "x\udcff"])
+async def test_a_name_that_is_no_unicode_is_refused(client: Client, name: str) -> None:
+    for call in (client.agent, client.delete_agent, client.command, client.workspace):
+        with pytest.raises(Refused):
+            await call(name)
+    with pytest.raises(Refused):
+        await client.messages(for_=name)
+    await refused(400, client.register_agent, RegisterAgent(id=name))
+
+
+async def test_messages(client: Client) -> None:
+    for name in ("a1", "a2"):
+        await client.register_agent(RegisterAgent(id=name))
+    assert await client.cursor() == 0
+    first = await client.send(SendMessage(from_="a1", to="a2", body="hello", idempotency_key="k"))
+    assert await client.send(SendMessage(from_="a1", to="a2", body="hello", idempotency_key="k")) == first
+    reply = await client.send(SendMessage(from_="a2", to="a1", body="well", reply_to=first.id))
+    assert await client.cursor() == reply.id
+    assert await client.message(first.id) == first
+    assert [each.id for each in await client.thread(reply.id)] == [first.id, reply.id]
+    assert [each.body for each in await client.messages(for_="a2", unread=True)] == ["hello"]
+    await client.mark_read(first.id, "a2")
+    await client.mark_read(first.id, "a2")
+    assert await client.messages(for_="a2", unread=True) == []
+    assert (await client.delivery(first.id)).read_by == ["a2"]
+    assert await client.messages(for_="a2", since=first.id, limit=5) == []
+    await refused(404, client.message, 99)
+    await client.set_status("a2", wire.SetStatus(status=wire.AgentStatus.OFFLINE))
+    await refused(422, client.send, SendMessage(from_="a1", to="a2", body="x"))
+
+
+async def test_claims(client: Client) -> None:
+    for name in ("a1", "a2", "a3"):
+        await client.register_agent(RegisterAgent(id=name, tags=["t"]))
+    sent = await client.send(SendMessage(from_="a1", to="tag:t", body="who?", claimable=True))
+    assert (await client.claim(sent.id, "a2")).ok
+    assert (await client.claim(sent.id, "a2")).ok  # as after a lost answer
+    await refused(409, client.claim, sent.id, "a3")
+    renewed = await client.renew_claim(sent.id, "a2")
+    assert renewed.claim_expires_at is not None
+    assert (await client.message(sent.id)).claimed_by == "a2"
+
+
+async def test_commands(client: Client) -> None:
+    new = wire.NewCommand(type="t", source="s", target="a1", params={"deep": {"n": [1]}}, ttl_ms=60_000)
+    made = await client.create_command(new)
+    assert made == await client.command(made.id)
+    done = wire.PatchCommand(status=wire.CommandStatus.SUCCEEDED, result={"sha": None})
+    after = await client.patch_command(made.id, done)
+    assert (after.status, after.result) == (wire.CommandStatus.SUCCEEDED, {"sha": None})
+    assert await client.commands(target="a1", status="succeeded", type="t", limit=1) == [after]
+    other = await client.create_command(wire.NewCommand(type="t", source="s", target="a1"))
+    assert [bool(await client.claim_command(other.id)) for _ in range(2)] == [True, False]
+    await client.cancel_command(other.id)
+    assert (await client.command(other.id)).status is wire.CommandStatus.CANCELED
+    assert await client.commands(since=0, status="pending") == []
+    await refused(404, client.command, "none")
+
+
+async def test_orchestrators(client: Client, host: wire.Orchestrator) -> None:
+    beat = wire.OrchestratorHeartbeat(version="2", protocol_version=3)
+    await client.orchestrator_heartbeat("h1", beat)
+    known = await client.orchestrator("h1")
+    assert (known.version, known.protocol_version, known.created_at) == ("2", 3, host.created_at)
+    assert [each.agent_id for each in known.managed_agents] == ["a1"]
+    assert await client.orchestrators() == [known]
+    asked = wire.SpawnAgent(provider=wire.Provider.CLAUDE, label="new", spawn_request_id="sp_1")
+    spawn = await client.spawn("h1", asked)
+    assert (spawn.type, spawn.target) == ("agent.spawn", "orchestrator-h1")
+    action = wire.OrchestratorAction(action="shutdown", agent_id="a1")
+    assert (await client.orchestrator_action("h1", action)).type == "agent.shutdown"
+    await client.delete_orchestrator("h1")
+    assert await client.orchestrators() == []
+    await refused(404, client.spawn, "h1", asked)
+
+
+async def test_workspaces(client: Client, host: wire.Orchestrator) -> None:
+    (row,) = await client.workspaces(repo_root="/base/repo", agent_id="a1", status="active")
+    assert row == await client.workspace("w1")
+    for state in (
+        await client.git_state("w1"),
+        await client.merge_preview("w1", "rebase-ff"),
+        await client.diff("w1"),
+        await client.diff("w1", patch=False),
+    ):
+        assert state["available"] is False  # the host has given no address
+    ready = wire.WorkspaceAction(action=wire.WorkspaceVerb.READY, agent_id="a1", detail="done")
+    await client.act("w1", ready)
+    asked = await client.act("w1", wire.WorkspaceAction(action=wire.WorkspaceVerb.MERGE))
+    assert asked["command"]["type"] == "workspace.merge"
+    (lease,) = await client.merge_leases()
+    assert (lease.repo_root, lease.workspace_id) == ("/base/repo", "w1")
+    assert lease.expires_at > lease.acquired_at > 1.6e9
+    await refused(404, client.workspace, "none")
+
+
+async def test_a_workspace_is_deleted(client: Client, host: wire.Orchestrator) -> None:
+    await client.act("w1", wire.WorkspaceAction(action=wire.WorkspaceVerb.ABANDON))
+    await client.delete_workspace("w1")
+    await refused(404, client.workspace, "w1")
+
+
+async def test_activity(client: Client) -> None:
+    new = wire.NewActivity(client_id="c1", kind=wire.ActivityKind.STATE, title="built", metadata={"n": 1})
+    made = await client.post_activity(new)
+    assert await client.post_activity(new) == made
+    assert await client.activity(limit=10) == [made]
+
+
+async def events(client: Client, count: int, **given: Any) -> list[StreamedEvent]:
+    found: list[StreamedEvent] = []
+    with trio.fail_after(10):
+        async with aclosing(client.events(**given)) as stream:
+            async for event in stream:
+                found.append(event)
+                if len(found) == count:
+                    break
+    return found
+
+
+@pytest.mark.spec("SSE-3", "SSE-9")
+async def test_events(client: Client) -> None:
+    await client.register_agent(RegisterAgent(id="a1"))
+    before = (await events(client, 1, after=0))[-1].id
+    text = "a\u2028b\u2029c\x85d\r\n\x0b\x1ce\x00"
+    sent = await client.send(SendMessage(from_="a1", to="a1", body=text))
+    async with aclosing(client.events("a1", before)) as stream:
+        with trio.fail_after(10):
+            async for event in stream:
+                if event.type == "message.new":
+                    break
+    assert wire.decode(wire.Message, event.data) == sent
+    assert event.data["body"] == text
+
+
+async def test_a_broadcast_may_have_more_readers_than_a_list_of_tags_has_tags(client: Client) -> None:
+    sent = await client.send(SendMessage(from_="user", to="broadcast", body="x"))
+    names = [f"a{number}" for number in range(120)]
+    for name in names:
+        await client.register_agent(RegisterAgent(id=name))
+        await client.mark_read(sent.id, name)
+    assert (await client.message(sent.id)).read_by == names
+    assert (await client.delivery(sent.id)).read_by == names
+    assert (await client.messages(for_="a1"))[0].read_by == names
+
+
+async def test_activity_can_be_read_whatever_was_recorded(client: Client) -> None:
+    """Tags of 2 × 100 × 240 quotation marks are longer as JSON than metadata in a body may be."""
+    tags = ['"' * 237 + f"{number:03}" for number in range(100)]
+    await client.register_agent(RegisterAgent(id="a1", tags=tags))
+    await client.set_tags("a1", [tag.replace('"', "\\") for tag in tags])
+    assert {each.agent_id for each in await client.activity()} == {"a1"}
+
+
+async def test_workspaces_can_be_read_whatever_was_gathered(client: Client, host: wire.Orchestrator) -> None:
+    for number in range(25):
+        note = {f"k{number}": "x" * 60_000}
+        await client.act("w1", wire.WorkspaceAction(action=wire.WorkspaceVerb.READY, metadata=note))
+        await client.act("w1", wire.WorkspaceAction(action=wire.WorkspaceVerb.CONFLICT_FOUND, metadata=note))
+    assert [row.id for row in await client.workspaces()] == ["w1"]
+
+
+async def test_a_payload_is_taken_only_as_deep_as_it_can_be_told(client: Client) -> None:
+    def nested(depth: int) -> dict[str, Any]:
+        return {"a": nested(depth - 1)} if depth else {}
+
+    taken = 0
+    for depth in range(190, 260):
+        try:
+            sent = await client.send(SendMessage(from_="user", to="user", body="x", payload=nested(depth)))
+        except Refused as error:
+            assert error.status == 400
+            continue
+        assert await client.message(sent.id) == sent
+        taken += 1
+    assert taken
+    assert len(await events(client, taken, after=0)) == taken
+
+
+async def test_a_wrong_token_is_unauthorized(server: Any) -> None:
+    async with open_client(server.base_url, "wrong") as client:
+        assert (await client.health()).status == "ok"
+        with pytest.raises(Unauthorized) as caught:
+            await client.agents()
+        assert caught.value.status == 401
+        with pytest.raises(Unauthorized):
+            await events(client, 1)
+
+
+async def test_url_and_token_are_found(server: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AGENT_RELAY_URL", f"{server.base_url}/")
+    monkeypatch.setenv("RELAY_HOME", str(server.home))
+    monkeypatch.delenv("AGENT_RELAY_TOKEN_FILE", raising=False)
+    async with open_client() as client:
+        assert await client.agents() == []
+    monkeypatch.setenv("AGENT_RELAY_TOKEN", server.token)
+    monkeypatch.setenv("RELAY_HOME", str(tmp_path / "empty"))
+    async with open_client() as client:
+        assert await client.agents() == []
+
+
+def test_where_a_token_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AGENT_RELAY_TOKEN", "AGENT_RELAY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RELAY_HOME", str(tmp_path))
+    assert find_token() is None
+    (tmp_path / "token").write_text(" \n")
+    assert find_token() is None
+    (tmp_path / "token").write_text("of-the-home\n")
+    assert find_token() == "of-the-home"
+    (tmp_path / "other").write_text("of-the-file")
+    monkeypatch.setenv("AGENT_RELAY_TOKEN_FILE", str(tmp_path / "other"))
+    assert find_token() == "of-the-file"
+    (tmp_path / "other").write_bytes(b"\xff\xfe")
+    assert find_token() is None
+    monkeypatch.setenv("AGENT_RELAY_TOKEN", "of-the-environment")
+    assert find_token() == "of-the-environment"
