@@ -264,8 +264,14 @@ class Cell(Mailbox):
     def _limit(self) -> None:
         """Cut short, once the budget is used up, what it is at."""
         if self._scope is not None:
-            budget = trio.current_time() + self.policy.stop_budget
-            self.system.timers.at(budget, self._scope.cancel)
+            due = trio.current_time() + self.policy.stop_budget
+            self.system.timers.at(due, partial(self._overran, self._scope))
+
+    def _overran(self, scope: trio.CancelScope) -> None:
+        if self._scope is scope:
+            late = StopOverran(f"{self.address} did not stop within {self.policy.stop_budget} s")
+            self.system.note(late, self.address)
+            scope.cancel()
 
     def fail(self, error: BaseException) -> None:
         """End the running incarnation as if its handler had raised `error`."""
@@ -309,8 +315,6 @@ class Cell(Mailbox):
         if self.failure is not None:
             self.crash(self.failure)
             return
-        late = StopOverran(f"{self.address} did not stop within {self.policy.stop_budget} s")
-        self.system.note(late, self.address)
         self._break_off(ActorStopped(f"{self.address} was stopped while it handled this"))
         self.end(None)
 

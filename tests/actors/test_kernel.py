@@ -287,6 +287,29 @@ async def test_a_handler_that_does_not_end_is_cancelled_and_named(
     assert "dawdler did not stop within 2 s" in str(system.failures[-1])
 
 
+async def test_a_handler_that_swallows_its_cancellation_is_named(
+    autojump_clock: MockClock, system: System
+) -> None:
+    class Deaf(Counter):
+        async def handle(self, message: object, context: Context[Counting]) -> None:  # type: ignore[override]
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled:
+                context.reply(message, 7)  # type: ignore[arg-type]
+
+    deaf = await system.spawn(Deaf, name="deaf", supervision=Supervision(stop_budget=2))
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            assert await deaf.ask(Total()) == 7
+
+        nursery.start_soon(ask)
+        await trio.sleep(1)
+        with trio.fail_after(5):
+            await system.stop(deaf)
+    assert "deaf did not stop within 2 s" in str(system.failures[-1])
+
+
 async def test_failures_beyond_the_budget_end_the_block(autojump_clock: MockClock) -> None:
     with pytest.raises(ExceptionGroup) as group:
         async with open_system(wall=virtual_wall()) as system:

@@ -1,0 +1,32 @@
+"""What the documents name is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_every_guarantee_names_a_test_that_there_is() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", text)
+    promised = re.findall(r"^- \*\*G\d+", text, re.MULTILINE)
+    assert len(named) >= len(promised) > 20
+    for file, test in named:
+        assert re.search(rf"def {test}\(", (ROOT / file).read_text()), f"{file}::{test}"
+
+
+def test_guarantees_are_numbered_in_order() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    numbers = [int(number) for number in re.findall(r"^- \*\*G(\d+)", text, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert ((ROOT / document).parent / target).exists(), target
