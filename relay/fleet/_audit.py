@@ -13,7 +13,6 @@ from relay import wire
 from relay.store import Event, Write
 
 from ._moment import Moment
-from ._records import text_of
 
 __all__ = ["audit", "record_activity"]
 
@@ -54,7 +53,7 @@ def audit(
 
 
 def record_activity(record: wire.Activity, moment: Moment) -> tuple[Write, Event]:
-    known = wire.to_json(record)
+    known = wire.encode(record)
     write = Write(
         "insert or ignore into activity (id, client_id, kind, agent_id, message_id, record, created_at)"
         " values (?, ?, ?, ?, ?, ?, ?)",
@@ -64,7 +63,7 @@ def record_activity(record: wire.Activity, moment: Moment) -> tuple[Write, Event
             record.kind,
             record.agent_id,
             record.message_id,
-            text_of(known),
+            known.decode(),
             moment.ms,
         ),
     )

@@ -23,9 +23,10 @@ PAST_OFFLINE = frozenset({wire.MessageKind.SYSTEM, wire.MessageKind.CONTROL, wir
 
 @attrs.frozen
 class Sent:
-    """The message that stands for what was sent; `new` unless an earlier one of the same key does."""
+    """The message that stands for what was sent, and its JSON text; `new` unless an earlier one of the same key does."""
 
     message: wire.Message
+    text: bytes
     new: bool
 
 
@@ -61,6 +62,7 @@ def letter(asked: wire.SendMessage, parent: wire.Message | None, moment: Moment)
 
 def sent(stored: wire.Message, moment: Moment) -> Decision[Sent]:
     """Stored, announced and audited (MSG-12)."""
+    text = wire.encode(stored)  # once, for the row, the event and the answer
     row = (
         stored.id,
         stored.from_,
@@ -68,7 +70,7 @@ def sent(stored: wire.Message, moment: Moment) -> Decision[Sent]:
         stored.kind,
         stored.thread_id,
         stored.idempotency_key,
-        wire.encode(stored).decode(),
+        text.decode(),
         moment.ms,
     )
     write = Write(
@@ -77,9 +79,7 @@ def sent(stored: wire.Message, moment: Moment) -> Decision[Sent]:
         row,
     )
     queued = stored.delivery_status is wire.DeliveryStatus.QUEUED
-    event = Event(
-        "message.queued" if queued else "message.new", stored.from_, str(stored.id), wire.to_json(stored)
-    )
+    event = Event("message.queued" if queued else "message.new", stored.from_, str(stored.id), text)
     word, kind = _presented(stored)
     record = audit(
         moment,
@@ -90,7 +90,7 @@ def sent(stored: wire.Message, moment: Moment) -> Decision[Sent]:
         agent_id=stored.from_,
         view="messages",
     )
-    return Decision(reply=Sent(stored, new=True), writes=(write, record[0]), events=(event, record[1]))
+    return Decision(reply=Sent(stored, text, new=True), writes=(write, record[0]), events=(event, record[1]))
 
 
 def _presented(stored: wire.Message) -> tuple[str, wire.ActivityKind]:

@@ -117,7 +117,7 @@ class PostOffice(FleetActor[Post]):
     def _send(self, message: Send, asked: wire.SendMessage, context: Context[Post]) -> None:
         earlier = self._earlier(asked)
         if earlier is not None:
-            self.settle(message, Decision(reply=Sent(earlier, new=False)), context)
+            self.settle(message, Decision(reply=Sent(earlier, wire.encode(earlier), new=False)), context)
             return
         parent = self._parent(asked)
         accept(asked, parent, self.store)

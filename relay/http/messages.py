@@ -3,7 +3,7 @@
 from relay import wire
 from relay.fleet import messages
 
-from .answers import OK, Answer, created, ok
+from .answers import OK, Answer, ok
 from .routing import LARGEST, Call, Routes
 
 __all__ = ["route"]
@@ -14,7 +14,7 @@ route = Routes()
 @route("POST", "/api/messages", scope="message:send", body=wire.SendMessage)
 async def send(call: Call[wire.SendMessage]) -> Answer:
     sent = await call.fleet.post_office.ask(messages.Send(call.body))
-    return created(sent.message, new=sent.new)
+    return Answer(201 if sent.new else 200, sent.text)
 
 
 @route("GET", "/api/messages", scope="message:read")

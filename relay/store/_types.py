@@ -70,12 +70,13 @@ class Write:
 
 @attrs.frozen
 class Event:
-    """Something that happened, to be told to whoever listens. `subject` is the id of what it happened to."""
+    """Something that happened, to be told to whoever listens. `subject` is the id of what it happened to; `data` is
+    JSON text, or what it is made of."""
 
     type: str
     source: str
     subject: str | None
-    data: Mapping[str, Any]
+    data: Mapping[str, Any] | bytes
 
 
 @attrs.frozen

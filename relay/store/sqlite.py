@@ -16,7 +16,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -263,11 +263,15 @@ def _part(writes: Sequence[Write], events: Sequence[Event], owner: Owner, done: 
     undated: list[Undated] = []
     unfit: Exception | None = None
     try:
-        undated += [(event.type, event.source, event.subject, orjson.dumps(event.data)) for event in events]
+        undated += [(event.type, event.source, event.subject, _text(event.data)) for event in events]
     except TypeError as error:
         unfit = error
     size = sum(_size(write) for write in writes) + sum(128 + len(data) for *_, data in undated)
     return Part(writes, undated, owner, done, at, size, unfit)
+
+
+def _text(data: Mapping[str, Any] | bytes) -> bytes:
+    return data if isinstance(data, bytes) else orjson.dumps(data)
 
 
 def _ignore(_: BaseException | None) -> None:
