@@ -126,6 +126,7 @@ async def test_messages(client: Client) -> None:
     await refused(422, client.send, SendMessage(from_="a1", to="a2", body="x"))
 
 
+@pytest.mark.spec("MSG-16")
 async def test_claims(client: Client) -> None:
     for name in ("a1", "a2", "a3"):
         await client.register_agent(RegisterAgent(id=name, tags=["t"]))
@@ -142,7 +143,7 @@ async def test_commands(client: Client) -> None:
     new = wire.NewCommand(type="t", source="s", target="a1", params={"deep": {"n": [1]}}, ttl_ms=60_000)
     made = await client.create_command(new)
     assert made == await client.command(made.id)
-    done = wire.PatchCommand(status=wire.CommandStatus.SUCCEEDED, result={"sha": None})
+    done = wire.PatchCommand(status=wire.CommandStatus.SUCCEEDED, result={"sha": None}, token=1)
     after = await client.patch_command(made.id, done)
     assert (after.status, after.result) == (wire.CommandStatus.SUCCEEDED, {"sha": None})
     assert await client.commands(target="a1", status="succeeded", type="t", limit=1) == [after]
@@ -230,6 +231,7 @@ async def test_events(client: Client) -> None:
     assert event.data["body"] == text
 
 
+@pytest.mark.spec("MSG-25")
 async def test_a_broadcast_may_have_more_readers_than_a_list_of_tags_has_tags(client: Client) -> None:
     sent = await client.send(SendMessage(from_="user", to="broadcast", body="x"))
     names = [f"a{number}" for number in range(120)]

@@ -85,6 +85,7 @@ async def send(client: Client, text: str) -> None:
     await client.send(wire.SendMessage(from_="user", to="a1", body=text, idempotency_key=text))
 
 
+@pytest.mark.spec("M-235", "M-I31", "W-I21")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_stream_goes_on_without_gap_or_repeat(relay: Relay, number: signal.Signals) -> None:
     async with listening(relay) as heard, relay.client() as sender:
@@ -114,6 +115,7 @@ async def test_what_happened_while_a_stream_was_lost_is_heard_although_it_had_he
             assert [text for _, text in heard] == ["after"]
 
 
+@pytest.mark.spec("MSG-13", "MSG-14")
 async def test_a_message_with_a_key_survives_a_kill_and_is_there_once(relay: Relay) -> None:
     """Sent again and again while the server dies and comes back, by a caller that only knows `Unreachable`."""
     async with relay.client() as client:

@@ -169,6 +169,7 @@ def test_a_branch_is_deleted_unless_it_is_exactly_false(value: object, kept: boo
     assert action.delete_branch is kept
 
 
+@pytest.mark.spec("TIM-1")
 def test_instants_are_milliseconds_on_the_wire_and_seconds_here() -> None:
     agent = wire.decode(wire.Agent, b'{"id":"a","lastSeen":1700000000123}')
     assert agent.last_seen == 1_700_000_000.123
