@@ -17,6 +17,7 @@ from ._errors import (
     Refusal as Refusal,
     RestartsExhausted as RestartsExhausted,
     StopOverran as StopOverran,
+    Unavailable as Unavailable,
 )
 from ._family import Family as Family
 from ._gate import Gate as Gate

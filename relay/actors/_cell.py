@@ -416,11 +416,9 @@ class Cell(Mailbox):
         if self.group is not None:
             self.group.failed(self, error)
             return
-        failure: int | None = 1  # an end without failure costs nothing of the budget
-        if error is not None:
-            if self._budget is None:
-                self._budget = Budget()
-            failure = self._budget.spend(self.policy, trio.current_time())
+        if self._budget is None:
+            self._budget = Budget()
+        failure = self._budget.spend(error, self.policy, trio.current_time())
         if failure is None:
             self._escalate(error)
             return

@@ -17,6 +17,7 @@ __all__ = [
     "Refusal",
     "RestartsExhausted",
     "StopOverran",
+    "Unavailable",
 ]
 
 
@@ -58,3 +59,12 @@ class StopOverran(ActorError):
 
 class Refusal(Exception):
     """Base class of answers that say no. Raising one answers the asker and leaves the actor as it is."""
+
+
+class Unavailable(Exception):
+    """Base class of failures that are nobody's defect: something an actor depends on is away.
+
+    An incarnation that ends by one, or by an `ActorFailed` that was caused by one, is followed by the next after the
+    first backoff, and its budget of restarts is not touched: however long the disk is full, the actor is there when it
+    no longer is.
+    """

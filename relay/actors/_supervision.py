@@ -13,7 +13,9 @@ from random import Random  # noqa: TID251 - the type; the source is the system's
 
 import attrs
 
-__all__ = ["Budget", "Restart", "Supervision"]
+from ._errors import ActorFailed, Unavailable
+
+__all__ = ["Budget", "Restart", "Supervision", "delay"]
 
 
 class Restart(enum.Enum):
@@ -50,8 +52,13 @@ class Budget:
     def __init__(self) -> None:
         self._failures: deque[float] = deque()
 
-    def spend(self, policy: Supervision, now: float) -> int | None:
-        """Note a failure at `now`. Its number within the window, or None when the budget is exhausted."""
+    def spend(self, error: BaseException | None, policy: Supervision, now: float) -> int | None:
+        """Note an end at `now`. Its number among the failures within the window, or None when the budget is exhausted.
+
+        An end without failure, and one that is nobody's defect, costs nothing.
+        """
+        if error is None or _blameless(error):
+            return 1
         failures = self._failures
         failures.append(now)
         while failures[0] <= now - policy.within:
@@ -63,3 +70,11 @@ def delay(policy: Supervision, failure: int, random: Random) -> float:
     """Seconds to wait before the restart that follows the `failure`-th failure in the window."""
     exact = min(policy.backoff_limit, policy.backoff * 2.0 ** (failure - 1))
     return exact * (1 + policy.jitter * (2 * random.random() - 1))
+
+
+def _blameless(error: BaseException) -> bool:
+    """Whether `error` comes from something that is away, possibly by way of an actor that depends on it."""
+    cause: BaseException | None = error
+    while isinstance(cause, ActorFailed):
+        cause = cause.__cause__
+    return isinstance(cause, Unavailable)

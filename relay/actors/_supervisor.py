@@ -142,9 +142,7 @@ class Group:
 
     def failed(self, cell: Cell, error: BaseException | None) -> None:
         """A child is to be started again: it failed with `error`, or ended though it is permanent."""
-        failure: int | None = 1
-        if error is not None:
-            failure = self._budget.spend(self._policy, trio.current_time())
+        failure = self._budget.spend(error, self._policy, trio.current_time())
         if failure is None:
             exhausted = RestartsExhausted(
                 f"the children of {self._parent.address} failed more than {self._policy.restarts} times "

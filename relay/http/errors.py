@@ -52,7 +52,7 @@ def answer_to(error: Exception) -> Answer:
     if isinstance(error, LATE):
         return failure(504, "no answer in time; whether the request took effect is unknown")
     if isinstance(error, StoreError) or isinstance(error.__cause__, StoreError):
-        log.error("a request could not be stored", exc_info=error)
+        log.error("a request could not be stored: %s", error)
         return failure(503, "the request could not be stored, and has had no effect; try again", RETRY)
     log.error("a request failed", exc_info=error)
     return failure(500, "internal error")

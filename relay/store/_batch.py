@@ -18,6 +18,16 @@ __all__ = ["Batch", "Part", "Undated"]
 
 EVENT = "insert into events (id, at, type, source, subject, data) values (?, ?, ?, ?, ?, ?)"
 
+MACHINE = (
+    apsw.FullError,
+    apsw.IOError,
+    apsw.ReadOnlyError,
+    apsw.CantOpenError,
+    apsw.BusyError,
+    apsw.NoMemError,
+)
+"""Errors that say something of the machine, not of what was to be written."""
+
 Undated = tuple[str, str, str | None, bytes]
 """An event without its id and moment: type, source, subject, JSON."""
 
@@ -57,8 +67,7 @@ class Batch:
             return self._commit(parts, isolate=True)
         except Exception as error:  # noqa: BLE001 - it is reported to every owner
             self._undo(first)
-            failed = StoreFailed(f"the transaction could not be committed: {error}")
-            failed.__cause__ = error
+            failed = _failed(error)
             for part in parts:
                 part.error = part.owner.failed = failed
             return []
@@ -88,7 +97,7 @@ class Batch:
                 raise  # it took the whole transaction with it
             connection.execute("rollback to part")
             self._last = first
-            part.error = part.owner.failed = error
+            part.error = part.owner.failed = _told(error)
             events = []
         connection.execute("release part")
         return events
@@ -112,3 +121,13 @@ class Batch:
         self._last = first
         if not self._connection.get_autocommit():
             self._connection.execute("rollback")
+
+
+def _told(error: Exception) -> Exception:
+    return _failed(error) if isinstance(error, MACHINE) else error
+
+
+def _failed(error: Exception) -> StoreFailed:
+    failed = StoreFailed(f"the transaction could not be committed: {error}")
+    failed.__cause__ = error
+    return failed

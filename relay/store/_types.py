@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
+from relay.actors import Unavailable
+
 if TYPE_CHECKING:
     from relay.actors import Gate
 
@@ -43,8 +45,8 @@ class Superseded(StoreError):
     """An earlier part of the same owner failed, so this one was decided on a state that never became true."""
 
 
-class StoreFailed(StoreError):
-    """The transaction could not be committed, or the store has come to an end before it was."""
+class StoreFailed(StoreError, Unavailable):
+    """The store cannot write: the disk is full or broken, or the store has come to an end. No actor is to blame."""
 
 
 class Locked(StoreError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -119,6 +121,33 @@ def test_a_process_whose_event_loop_is_stuck_is_ended_and_says_where(tmp_path: P
             assert child.wait(15) != 0
         assert child.stderr is not None
         assert "freeze" in child.stderr.read()
+
+
+def test_a_full_disk_is_an_answer_and_not_the_end(tmp_path: Path) -> None:
+    """Files of the process may not grow beyond 1 MiB for a while: what is refused then has had no effect."""
+    with process(tmp_path) as (child, url), httpx2.Client(base_url=url, headers=token(tmp_path)) as client:
+
+        def send(number: int) -> int:
+            body = {"from": "a", "to": "b", "body": "x" * 60_000, "idempotencyKey": f"key-{number}"}
+            return client.post("/api/messages", json=body).status_code
+
+        unlimited = resource.prlimit(child.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (1 << 20, unlimited[1]))
+        answers = [send(number) for number in range(30)]
+        assert set(answers) == {201, 503}
+        assert answers.count(503) > 8
+        assert client.get("/api/health").status_code == 200
+        resource.prlimit(child.pid, resource.RLIMIT_FSIZE, unlimited)
+        wait_until(lambda: send(100) == 201)
+        stored = client.get("/api/messages", params={"for": "b", "limit": 100}).json()
+        assert len(stored) <= answers.count(201) + 1
+
+
+def wait_until(holds: Callable[[], bool], within: float = 10.0) -> None:
+    until = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_a_database_in_use_is_an_error_that_says_by_whom(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from relay.actors import Actor, Context, Refusal, Tell, open_system
+from relay.actors import Actor, Context, Refusal, Tell, Unavailable, open_system
 from relay.http.trouble import log_trouble
 
 if TYPE_CHECKING:
@@ -36,8 +36,11 @@ async def test_failures_come_with_their_traceback_and_dead_letters_with_their_re
             doer.tell(Fail(Refusal("not now")))
             doer.tell(Fail(ValueError("broken")))
             await system.idle()
-    dead, failed = caplog.records
+            system.note(Unavailable("no disk"), "other")
+    dead, failed, away = caplog.records
     assert dead.getMessage() == "Fail for doer: refused: not now"
     assert failed.getMessage() == "doer failed"
     assert failed.exc_info is not None
     assert str(failed.exc_info[1]) == "broken"
+    assert away.getMessage() == "other begins anew: no disk"
+    assert away.exc_info is None

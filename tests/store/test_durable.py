@@ -12,7 +12,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from relay.actors import Actor, ActorFailed, Ask, Context, Ref, Step, System, Tell, open_system, virtual_wall
-from relay.store import Conflict, Decision, Durable, Event, Store, Write, open_store
+from relay.store import Conflict, Decision, Durable, Event, Store, StoreFailed, Write, open_store
 
 
 class Account:
@@ -22,6 +22,12 @@ class Account:
 @attrs.frozen
 class Deposit(Ask[Account, int]):
     amount: int
+    note: str = ""
+
+
+@attrs.frozen
+class DepositAndWait(Deposit):
+    """The same, by a handler that waits for the commit."""
 
 
 @attrs.frozen
@@ -57,9 +63,12 @@ class Teller(Durable[Account]):
 
     def handle(self, message: object, context: Context[Account]) -> Step:
         match message:
-            case Deposit(amount=amount):
+            case DepositAndWait(amount=amount, note=note):
+                return self._deposit(message, self._record(amount, note), context)
+            case Deposit(amount=amount, note=note):
+                decision = self._record(amount, note)
                 self.balance += amount
-                self.settle(message, self._record(), context)
+                self.settle(message, decision, context)
             case Balance():
                 self.settle(message, Decision(reply=self.balance), context)
             case Break():
@@ -70,11 +79,18 @@ class Teller(Durable[Account]):
                 return self._fenced(message, context)
         return None
 
-    def _record(self) -> Decision[int]:
-        write = Write("insert or replace into meta (key, value) values ('balance', ?)", (str(self.balance),))
-        event = Event("balance.changed", "teller", None, {"balance": self.balance})
-        told = ((self.observer, Changed(self.balance)),)
-        return Decision(reply=self.balance, writes=(write,), events=(event,), tells=told)
+    async def _deposit(self, message: Deposit, decision: Decision[int], context: Context[Account]) -> None:
+        self.balance = await self.commit(decision, context)
+        context.reply(message, self.balance)
+
+    def _record(self, amount: int = 0, note: str = "") -> Decision[int]:
+        balance = self.balance + amount
+        sql = "insert or replace into meta (key, value) values (?, ?)"
+        writes = tuple(Write(sql, pair) for pair in (("balance", str(balance)), ("note", note)))
+        event = Event("balance.changed", "teller", None, {"balance": balance})
+        return Decision(
+            reply=balance, writes=writes, events=(event,), tells=((self.observer, Changed(balance)),)
+        )
 
     async def _fenced(self, message: Fenced, context: Context[Account]) -> None:
         lost = Write("update meta set value = value where key = 'no such fence'", (), 1)
@@ -178,6 +194,22 @@ async def test_a_failed_commit_fails_its_asker_and_what_was_staged_behind_it(
     with trio.fail_after(5):
         assert await teller.ask(Balance()) in {10, 11}
     assert store.row("select value from meta where key = 'balance'") in {("10",), ("11",)}
+
+
+@pytest.mark.parametrize("deposit", [Deposit(7), DepositAndWait(7)], ids=["settled", "awaited"])
+async def test_a_full_disk_costs_an_actor_nothing_but_its_answers(
+    system: System, teller: Ref[Account], store: Store, deposit: Deposit | DepositAndWait
+) -> None:
+    assert await teller.ask(Deposit(3)) == 3
+    connection = store._batch._connection
+    before = connection.pragma("max_page_count")
+    connection.pragma("max_page_count", connection.pragma("page_count"))
+    for _ in range(12):
+        with pytest.raises(ActorFailed) as failed:
+            await teller.ask(attrs.evolve(deposit, note="x" * 100_000))
+        assert isinstance(failed.value.__cause__, StoreFailed)
+    connection.pragma("max_page_count", before)
+    assert await teller.ask(Deposit(7)) == 10, "it began anew from what is durable, each time"
 
 
 async def test_a_lost_fence_undoes_the_whole_decision_and_nothing_else(
