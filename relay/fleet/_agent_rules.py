@@ -58,8 +58,6 @@ LIVENESS: Mapping[wire.AgentStatus, Mapping[str, wire.AgentStatus]] = {
 }
 """What silence does to a status (spec 22.10)."""
 
-RESERVED = frozenset({"user", "system"})
-
 Outcome = tuple[wire.Agent | None, Decision[Any]]
 
 
@@ -289,7 +287,7 @@ def row_of(card: wire.Agent, known: Any = None) -> Write:
 
 def watched(card: wire.Agent) -> bool:
     """Whether silence means anything."""
-    follows = card.id in RESERVED or card.kind is wire.AgentKind.ORCHESTRATOR
+    follows = card.id in wire.RESERVED or card.kind is wire.AgentKind.ORCHESTRATOR
     return not follows and card.status is not OFFLINE
 
 

@@ -9,7 +9,7 @@ from relay.store import Store
 
 from ._addresses import addresses_of
 from ._errors import NotFound
-from .agents import find_agent
+from .agents import find_participant
 
 __all__ = ["delivery", "find_message", "get_message", "latest_id", "list_messages", "thread"]
 
@@ -56,7 +56,7 @@ def list_messages(
     if for_ is None:
         rows = store.rows("select record from messages where id > ? order by id desc limit ?", since, limit)
         return _dressed(store, [wire.decode(wire.Message, record) for (record,) in rows])
-    agent = find_agent(store, for_)
+    agent = find_participant(store, for_)
     if agent is None:
         return []
     ids: set[int] = set()

@@ -68,8 +68,10 @@ __all__ = [
     "SetStatus",
     "SetTags",
     "find_agent",
+    "find_participant",
     "get_agent",
     "list_agents",
+    "reserved",
 ]
 
 
@@ -133,6 +135,16 @@ class Agent(FleetActor[AgentProtocol]):
 def find_agent(store: Store, key: str) -> wire.Agent | None:
     row = store.row("select record from agents where id = ?", key)
     return wire.decode(wire.Agent, row[0]) if row else None
+
+
+def find_participant(store: Store, key: str) -> wire.Agent | None:
+    """Whom mail under this id reaches: the agent, or a reserved participant, who needs no card to be there (3.1)."""
+    return find_agent(store, key) or reserved(key)
+
+
+def reserved(key: str) -> wire.Agent | None:
+    """What stands for a reserved participant without a card."""
+    return wire.Agent(id=key, kind=wire.RESERVED[key]) if key in wire.RESERVED else None
 
 
 def get_agent(store: Store, key: str) -> wire.Agent:

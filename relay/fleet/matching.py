@@ -15,7 +15,7 @@ from relay import wire
 from relay.store import LoggedEvent, Store
 
 from ._addresses import addresses_of
-from .agents import find_agent
+from .agents import find_participant, reserved
 
 __all__ = ["Matcher"]
 
@@ -25,7 +25,7 @@ class Matcher:
 
     def __init__(self, store: Store, agent_id: str) -> None:
         self._id = agent_id
-        self._take(find_agent(store, agent_id))
+        self._take(find_participant(store, agent_id))
 
     def _take(self, card: wire.Agent | None) -> None:
         self._addresses = frozenset(addresses_of(card)) if card is not None else None
@@ -41,7 +41,7 @@ class Matcher:
     def _own(self, event: LoggedEvent, name: str) -> bool:
         if event.subject != self._id:
             return False
-        self._take(wire.decode(wire.Agent, event.data) if name == "status" else None)
+        self._take(wire.decode(wire.Agent, event.data) if name == "status" else reserved(self._id))
         return True
 
     def _message(self, event: LoggedEvent, name: str) -> bool:

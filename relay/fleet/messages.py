@@ -24,7 +24,7 @@ from ._addresses import matches
 from ._errors import Conflict, Forbidden, Invalid, NotFound
 from ._letters import CLAIM_TERM, Sent, accept, claimed, deleted, letter, read, sent
 from ._mailboxes import delivery, find_message, get_message, latest_id, list_messages, thread
-from .agents import find_agent
+from .agents import find_participant
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -159,7 +159,7 @@ class PostOffice(FleetActor[Post]):
     def _claim(self, message: Claim, claimable: wire.Message, agent_id: str, context: Context[Post]) -> None:
         if not claimable.claimable:
             raise Conflict("the message is not claimable")
-        if not matches(claimable, find_agent(self.store, agent_id)):
+        if not matches(claimable, find_participant(self.store, agent_id)):
             raise Forbidden("the message is not addressed to this agent")
         last = self._last_claim(claimable.id)
         holder = last[0] if last is not None and last[1] > self.fleet.system.wall() else None

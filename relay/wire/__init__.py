@@ -43,6 +43,7 @@ from .orchestrators import (
     SpawnAgent as SpawnAgent,
 )
 from .vocabulary import (
+    RESERVED as RESERVED,
     ActivityKind as ActivityKind,
     AgentKind as AgentKind,
     AgentStatus as AgentStatus,

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 __all__ = [
+    "RESERVED",
     "ActivityKind",
     "AgentKind",
     "AgentStatus",
@@ -34,6 +35,10 @@ class AgentKind(StrEnum):
     ORCHESTRATOR = "orchestrator"
     SYSTEM = "system"
     USER = "user"
+
+
+RESERVED = {"user": AgentKind.USER, "system": AgentKind.SYSTEM}
+"""The participants that are there without having registered: the person, and relay itself (3.1)."""
 
 
 class OrchestratorStatus(StrEnum):

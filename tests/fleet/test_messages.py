@@ -296,6 +296,38 @@ def test_polls_by_the_cursor_find_each_matching_message_once(card: Any, sent: An
     trio.run(scenario, clock=MockClock(autojump_threshold=0))
 
 
+@pytest.mark.spec("MSG-21")
+@pytest.mark.parametrize("name", ["user", "system"])
+async def test_a_reserved_participant_needs_no_card_to_get_mail(pair: Fleet, name: str) -> None:
+    direct = await send(pair, name)
+    to_all = await send(pair, "broadcast")
+    await send(pair, "a2", name)
+    assert inbox(pair, name) == [direct.id, to_all.id]
+    await mark_read(pair, direct.id, name)
+    assert inbox(pair, name, unread=True) == [to_all.id]
+    work = await send(pair, name, claimable=True)
+    assert (await claim(pair, work.id, name)).ok
+
+
+@pytest.mark.spec("SSE-3")
+async def test_the_stream_of_a_reserved_participant_carries_its_mail(pair: Fleet) -> None:
+    concerns = pair.matcher("user")
+    before = pair.store.events.last_id
+    number = (await send(pair, "user")).id
+    await send(pair, "a2")
+    await pair.agents["user"].ask(agents.Register(wire.RegisterAgent(id="user", label="ann")))
+    labelled = (await send(pair, "label:ann")).id
+    await pair.agents["user"].ask(agents.Remove())
+    await send(pair, "label:ann")
+    last = (await send(pair, "user")).id
+    heard = [
+        event.subject
+        for event in await pair.store.events.read_after(before, 100)
+        if concerns(event) and event.type == "message.new"
+    ]
+    assert heard == [str(number), str(labelled), str(last)]
+
+
 # -- read marks and deletion
 
 
