@@ -143,12 +143,17 @@ async def test_commands(client: Client) -> None:
     new = wire.NewCommand(type="t", source="s", target="a1", params={"deep": {"n": [1]}}, ttl_ms=60_000)
     made = await client.create_command(new)
     assert made == await client.command(made.id)
-    done = wire.PatchCommand(status=wire.CommandStatus.SUCCEEDED, result={"sha": None}, token=1)
+    token = await client.claim_command(made.id, "me")
+    assert token is not None
+    assert await client.claim_command(made.id, "me") == token + 1  # as after a lost answer
+    late = wire.PatchCommand(status=wire.CommandStatus.FAILED, token=token)
+    await refused(409, client.patch_command, made.id, late)
+    done = wire.PatchCommand(status=wire.CommandStatus.SUCCEEDED, result={"sha": None}, token=token + 1)
     after = await client.patch_command(made.id, done)
     assert (after.status, after.result) == (wire.CommandStatus.SUCCEEDED, {"sha": None})
     assert await client.commands(target="a1", status="succeeded", type="t", limit=1) == [after]
     other = await client.create_command(wire.NewCommand(type="t", source="s", target="a1"))
-    assert [bool(await client.claim_command(other.id)) for _ in range(2)] == [True, False]
+    assert [await client.claim_command(other.id) for _ in range(2)] == [1, None]
     await client.cancel_command(other.id)
     assert (await client.command(other.id)).status is wire.CommandStatus.CANCELED
     assert await client.commands(since=0, status="pending") == []

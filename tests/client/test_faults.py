@@ -84,6 +84,12 @@ async def test_a_message_with_a_key_is_repeated_as_it_was() -> None:
         assert server.requests[0].json["idempotencyKey"] == "k1"
 
 
+async def test_a_claim_with_a_name_is_repeated() -> None:
+    async with faulty(f.cut(b""), answer(200, {"claimed": True, "token": 2})) as server:
+        assert await ask(server, lambda client: client.claim_command("c", "me")) == 2
+        assert [request.json for request in server.requests] == [{"claimant": "me"}] * 2
+
+
 UNREPEATED: list[Call] = [
     unkeyed,
     lambda client: client.delete_agent("a"),
