@@ -17,7 +17,8 @@ from ._git import git, git_result
 __all__ = ["NOTHING", "Fence", "FenceMoved", "move", "read"]
 
 REFERENCE = "refs/relay/merge-fence"
-NOTHING = "0" * 40
+NOTHING = ""
+"""What `update-ref` takes for "no such reference yet", however long the repository's object names are."""
 
 
 class FenceMoved(Exception):

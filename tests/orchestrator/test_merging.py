@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -59,6 +60,20 @@ def work(repo: Repo, base_dir: Path) -> Work:
 
 def untouched(repo: Repo, workspace: Workspace) -> tuple[Any, ...]:
     return repo.fingerprint(), workspace.tree.fingerprint()
+
+
+async def test_a_repository_with_sha256_objects_can_be_merged(repo: Repo, work: Work):
+    shutil.rmtree(repo.path / ".git")
+    repo.git("init", "-q", "-b", "main", "--object-format=sha256")
+    repo.commit("readme", "one\n")
+    for token, name in enumerate("ab", start=1):
+        workspace = await work(name, **{name: "text\n"})
+        head = workspace.tree.head
+        result = await workspace.land(lease_token=token)
+        assert result["merged"] is True, result
+        assert len(repo.tip("main")) == 64
+        repo.git("merge-base", "--is-ancestor", head, "main")
+    assert (await fence.read(repo.path)).token == 2
 
 
 @pytest.mark.spec("R-109", "R-I48", "R-I51", "R-I55")
