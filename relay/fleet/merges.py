@@ -5,7 +5,8 @@ One actor per repository owns its lease. The rules:
 1. A lease is bound to a command from the start: whoever wants to merge draws the command's id first. A lease whose
    command was never written ends when its owner starts again.
 2. Every grant carries a fencing token that is greater than all before it, for ever: the last one is kept in `fences`
-   when the lease is gone. Whoever acts on a lease shows the token to what it acts on.
+   when the lease is gone. It is at least the epoch in milliseconds, because repositories keep the newest token, too, and
+   outlive databases. Whoever acts on a lease shows the token to what it acts on.
 3. A lease is freed only in the name of its own command (W-I7); anything else is a no-op, not an error.
 4. Expiry is a comparison wherever the lease is looked at, not only a timer (W-I48). Remaining time is measured on the
    server's own clock, and never more than the whole term, whatever the wall clock says.
@@ -109,7 +110,8 @@ class MergeLease(FleetActor[MergeProtocol]):
                 )
 
     def _grant(self, asked: Acquire, context: Context[MergeProtocol]) -> None:
-        self.lease, decision = grant(self.repo, self.token + 1, asked, self.moment())
+        moment = self.moment()
+        self.lease, decision = grant(self.repo, max(self.token + 1, moment.ms), asked, moment)
         self.token = self.lease.token
         self._expire_in(TERM, context)
         self.settle(asked, decision, context)

@@ -17,7 +17,7 @@ from relay.actors import ActorFailed, System
 from relay.fleet import Conflict, Fleet, Invalid, NotFound, Unprocessable, commands, merges, open_fleet
 from relay.fleet._moment import Moment
 from relay.fleet._workspace_actions import plan_merge
-from relay.store import Conflict as FenceLost, Owner, Store, Write
+from relay.store import Conflict as FenceLost, Owner, Store, Write, open_store
 
 REPO, OTHER = "/home/u/repo", "/home/u/other"
 TTL = merges.TERM - 60
@@ -76,7 +76,7 @@ async def test_a_merge_plans_the_row_and_sends_a_command_bound_to_the_lease(host
         "strategy": "auto",
         "deleteBranch": True,
         "requestedBy": "a1",
-        "leaseToken": 1,
+        "leaseToken": hosts.leases()[REPO].token,
     }
     assert hosts.row("w1") == acted.workspace
     assert acted.workspace.status is S.MERGE_PLANNED
@@ -275,14 +275,14 @@ async def test_a_merge_whose_actor_is_stopped_before_dispatch_leaves_no_lease(
 ) -> None:
     async with open_fleet(system, store) as fleet:
         hosts = await at_work(fleet)
-        await fleet.leases[REPO].ask(merges.Acquire("w1", "a1", "cmd_never"))
+        lost = await fleet.leases[REPO].ask(merges.Acquire("w1", "a1", "cmd_never"))
         assert "w1" in await refused(hosts, "w2")
     async with open_fleet(system, store) as fleet:
         hosts = Hosts(fleet)
         await system.idle()
         assert hosts.leases() == {}
         await hosts.online()
-        assert (await hosts.command("w2", "merge")).params["leaseToken"] == 2
+        assert (await hosts.command("w2", "merge")).params["leaseToken"] > lost.token
 
 
 # -- settlement
@@ -458,21 +458,37 @@ async def test_tokens_only_grow_and_a_lease_is_freed_by_its_command_alone(
     async with open_fleet(system, store) as fleet:
         lease = fleet.leases["/r"]
         first = await lease.ask(merges.Acquire("w1", "a1", "c1"))
-        assert (first.token, first.repo_root, first.holder) == (1, "/r", "a1")
+        tokens = [first.token]
+        assert (first.repo_root, first.holder) == ("/r", "a1")
         with pytest.raises(Conflict, match="w1"):
             await lease.ask(merges.Acquire("w1", "a1", "c2"))
         assert await lease.ask(merges.Release("c2")) is False
         assert await lease.ask(merges.Release("c1")) is True
         assert await lease.ask(merges.Release("c1")) is False
-        assert (await lease.ask(merges.Acquire("w2", "a2", "c3"))).token == 2
+        tokens.append((await lease.ask(merges.Acquire("w2", "a2", "c3"))).token)
         await trio.sleep(merges.TERM)
-        assert (await lease.ask(merges.Acquire("w1", "a1", "c4"))).token == 3
+        tokens.append((await lease.ask(merges.Acquire("w1", "a1", "c4"))).token)
         assert await lease.ask(merges.Release("c3")) is False
-        assert (await fleet.leases["/s"].ask(merges.Acquire("w1", "a1", "c5"))).token == 1
+        await fleet.leases["/s"].ask(merges.Acquire("w1", "a1", "c5"))
         assert [found.repo_root for found in merges.list_leases(store, system.wall())] == ["/r", "/s"]
         await lease.ask(merges.Release("c4"))
     async with open_fleet(system, store) as fleet:
-        assert (await fleet.leases["/r"].ask(merges.Acquire("w1", "a1", "c6"))).token == 4
+        tokens.append((await fleet.leases["/r"].ask(merges.Acquire("w1", "a1", "c6"))).token)
+    assert tokens == sorted(set(tokens))
+
+
+@pytest.mark.spec("W-I48")
+async def test_tokens_grow_over_databases(system: System) -> None:
+    """A repository keeps the newest token it has seen, also when relay begins with a new database."""
+    tokens = []
+    for _ in range(2):
+        async with open_store(None, system) as store, open_fleet(system, store) as fleet:
+            for number in range(3):
+                lease = await fleet.leases["/r"].ask(merges.Acquire("w1", "a1", f"c{number}"))
+                tokens.append(lease.token)
+                await fleet.leases["/r"].ask(merges.Release(f"c{number}"))
+        await trio.sleep(1)
+    assert tokens == sorted(set(tokens))
 
 
 @pytest.mark.spec("W-I48")
@@ -499,7 +515,7 @@ async def test_a_lease_goes_on_after_a_restart_for_what_was_left_of_it(system: S
         assert "w1" in await refused(hosts, "w2")
         await hosts.patch(command, "succeeded", result={"workspaceId": "w1", "status": "merged"})
         assert hosts.leases() == {}
-        assert (await hosts.command("w2", "merge")).params["leaseToken"] == 2
+        assert (await hosts.command("w2", "merge")).params["leaseToken"] > lease.token
 
 
 @pytest.mark.spec("W-I5", "W-I48", "W-I49")
