@@ -12,6 +12,7 @@ What is touched of Hypercorn's inside is `hypercorn.trio.tcp_server.TCPServer` a
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
+from time import time
 from typing import Any
 
 import hypercorn.trio.run
@@ -23,6 +24,8 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr
+
+from .heads import LeanH11
 
 __all__ = ["LeanConfig"]
 
@@ -40,6 +43,15 @@ class LeanConfig(Config):
     def __init__(self, *, stalled: float) -> None:
         self.stalled = stalled
         self.connections: set[_Connection] = set()
+        self._second = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+
+    def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
+        """As it is, but the date is not put into words for every answer."""
+        second = int(time())
+        if second != self._second:
+            self._second, self._headers = second, super().response_headers(protocol)
+        return self._headers
 
     async def sweep(self, stop: trio.Event) -> None:
         """Closes what is idle or stalled; after `stop` every idle connection at once. Runs until cancelled."""
@@ -116,6 +128,17 @@ class _Connection(TCPServer):
                 server,
                 self.protocol_send,
                 "http/1.1",
+            )
+            self.protocol.protocol = LeanH11(
+                self.app,
+                self.config,
+                self.context,
+                tasks,
+                state,
+                False,
+                client,
+                server,
+                self.protocol_send,
             )
             await self.protocol.initiate()
             self.idle_task.since = trio.current_time()

@@ -224,3 +224,38 @@ async def test_a_body_may_come_in_many_pieces_at_once(lean: bool) -> None:
     async with serving(hello, lean=lean) as port, connect(port) as client:
         await client.send(request("POST", "/", transfer_encoding="chunked") + pieces)
         assert (await client.answer()).body == b"0123456789" * 5
+
+
+@both
+async def test_a_header_of_an_answer_cannot_bring_in_another(lean: bool) -> None:
+    async def tricked(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http", "no lifespan"
+        headers = [(b"content-length", b"0"), (b"location", b"/there\r\nset-cookie: a=b")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async with serving(tricked, lean=lean) as port, connect(port) as client:
+        await client.send(request("GET", "/"))
+        assert b"set-cookie" not in (await client.until(b"\r\n\r\n")).lower()
+
+
+@both
+async def test_a_client_that_asks_for_it_is_told_that_the_connection_ends(lean: bool) -> None:
+    async with serving(hello, lean=lean) as port, connect(port) as client:
+        answer = await client.request("POST", "/", b"x", connection="close")
+        assert (answer.headers["connection"], answer.body) == ("close", b"x")
+        assert await client.closed()
+
+
+@both
+async def test_an_answer_of_unknown_length_is_sent_in_chunks(lean: bool) -> None:
+    async def parts(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http", "no lifespan"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-more", b"yes")]})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        await send({"type": "http.response.body", "body": b"two", "more_body": False})
+
+    async with serving(parts, lean=lean) as port, connect(port) as client:
+        received = await client.request("GET", "/")
+        assert (received.headers["transfer-encoding"], received.headers["x-more"]) == ("chunked", "yes")
+        assert await client.until(b"0\r\n\r\n") == b"3\r\none\r\n3\r\ntwo\r\n"
