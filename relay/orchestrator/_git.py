@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-__all__ = ["GitError", "git", "git_result", "held", "is_safe_ref", "succeeds"]
+__all__ = ["GitError", "git", "git_result", "held", "is_safe_ref", "succeeds", "surroundings"]
 
 ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
@@ -26,19 +26,38 @@ ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0",
     "LC_ALL": "C",
 }
-LEAKY = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_PREFIX",
-    "GIT_NAMESPACE",
+HARMLESS = (
+    "GIT_ALLOW_PROTOCOL",
+    "GIT_AUTHOR_",
+    "GIT_COMMITTER_",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_KEY_",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_VALUE_",
+    "GIT_EXEC_PATH",
+    "GIT_HTTP_",
+    "GIT_PROXY_",
+    "GIT_SSH",
+    "GIT_SSL_",
 )
-"""What a git hook or an editor around the daemon may have set, and what would lead git astray."""
+"""How git reaches remotes, and who somebody is. Everything else that begins with `GIT_` may come from a git hook or an
+editor around the daemon, and says which repository is meant, or which files: it would lead git astray."""
 
-SETTINGS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.quotePath=false", "gc.auto=0")
+SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.quotePath=false",
+    "diff.ignoreSubmodules=none",
+    "fetch.recurseSubmodules=false",
+    "gc.auto=0",
+    "push.recurseSubmodules=no",
+    "status.showUntrackedFiles=normal",
+    "submodule.recurse=false",
+)
+"""What a repository may have set otherwise: programs of its own, and answers that hide something."""
+
 OPTIONS = [part for setting in SETTINGS for part in ("-c", setting)]
 
 STDERR_TAIL = 2_000  # characters
@@ -87,13 +106,12 @@ async def git_result(
 
     Git is killed when it has printed more than `largest` bytes; the output is what there was until then.
     """
-    environ = {name: value for name, value in os.environ.items() if name not in LEAKY}
     process = await trio.lowlevel.open_process(
         ["git", *OPTIONS, "-C", str(where), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**environ, **ENVIRONMENT, **(env or {})},
+        env={**surroundings(), **ENVIRONMENT, **(env or {})},
         start_new_session=True,
         pass_fds=held.get(),
     )
@@ -111,6 +129,15 @@ async def git_result(
     said = err.decode(errors="replace").strip()[-STDERR_TAIL:]
     assert process.returncode is not None
     return process.returncode, out.decode(errors="replace").rstrip("\n"), said
+
+
+def surroundings() -> dict[str, str]:
+    """The daemon's environment without what would lead git astray: for git, and for agents."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith(HARMLESS)
+    }
 
 
 async def _feed(process: trio.Process, data: bytes) -> None:
@@ -150,10 +177,10 @@ def _kill(process: trio.Process, number: signal.Signals) -> None:
 
 
 def is_safe_ref(name: str) -> bool:
-    """Whether git would take `name` for the name of something and never for an option or a pattern."""
+    """Whether git would take `name` for the name of a branch and never for an option, a pattern or something else."""
     forbidden = set(" ~^:?*[\\\x7f") | {chr(number) for number in range(32)}
     return (
-        bool(name)
+        name not in {"", "@", "HEAD"}
         and not name.startswith(("-", "/", "."))
         and not name.endswith(("/", ".", ".lock"))
         and not forbidden & set(name)

@@ -12,13 +12,14 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import attrs
 import trio
 
 from ._git import GitError, git, git_result
 from .landed import Landed, contained, unmerged
 from .publishing import fetched, upstream_of
 
-__all__ = ["diff", "preview", "probe", "resolve_base", "state", "worktrees"]
+__all__ = ["Base", "branch_of", "diff", "preview", "probe", "resolve_base", "state", "worktrees"]
 
 Answer = dict[str, Any]
 
@@ -40,15 +41,31 @@ def _never_raising(ask: Callable[..., Awaitable[Answer]]) -> Callable[..., Await
     return answer
 
 
-async def resolve_base(path: str | Path, *candidates: str | None) -> str | None:
+@attrs.frozen
+class Base:
+    """What work is compared to: its name, and the commit that is meant. Git itself would take a tag of that name."""
+
+    name: str
+    tip: str
+
+
+async def resolve_base(path: str | Path, *candidates: str | None) -> Base | None:
     """The first candidate that names a commit; a branch goes before a tag of the same name."""
     for candidate in candidates:
         if candidate and not candidate.startswith("-"):
             for name in (f"refs/heads/{candidate}", candidate):
-                code, _, _ = await git_result(path, "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}")
+                code, tip, _ = await git_result(
+                    path, "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}"
+                )
                 if code == 0:
-                    return candidate
+                    return Base(candidate, tip)
     return None
+
+
+async def branch_of(path: str | Path) -> str | None:
+    """The branch that is checked out; None when none is. Git's own short form is another where a tag has that name."""
+    _, ref, _ = await git_result(path, "symbolic-ref", "--quiet", "HEAD")
+    return ref.removeprefix("refs/heads/") or None
 
 
 async def probe(path: str | Path) -> Answer:
@@ -60,8 +77,8 @@ async def probe(path: str | Path) -> Answer:
     if code:
         return {**found, "error": said} if "dubious ownership" in said else found
     found |= {"isGitRepo": True, "repoRoot": root}
-    code, branch, _ = await git_result(path, "symbolic-ref", "--quiet", "--short", "HEAD")
-    found |= {"branch": branch} if code == 0 else {"detached": True}
+    branch = await branch_of(path)
+    found |= {"branch": branch} if branch else {"detached": True}
     code, head, _ = await git_result(path, "rev-parse", "--verify", "--quiet", "HEAD")
     if code == 0:
         found["headSha"] = head
@@ -102,8 +119,7 @@ async def state(path: str | Path, base_ref: str | None = None, base_sha: str | N
 async def _state(path: str | Path, base_ref: str | None, base_sha: str | None) -> Answer:
     changes = (await git(path, "status", "--porcelain")).splitlines()
     found: Answer = {"dirty": bool(changes), "dirtyCount": len(changes)}
-    code, branch, _ = await git_result(path, "symbolic-ref", "--quiet", "--short", "HEAD")
-    if code == 0:
+    if branch := await branch_of(path):
         found["branch"] = branch
     sha, at, message = (await git(path, "log", "-1", "--format=%H%x00%ct%x00%s")).split("\0")
     found["headSha"] = sha
@@ -111,21 +127,21 @@ async def _state(path: str | Path, base_ref: str | None, base_sha: str | None) -
     base = await resolve_base(path, base_ref, base_sha)
     if base is None:
         return {**found, "error": f"neither {base_ref} nor {base_sha} names a commit"}
-    counts = await git(path, "rev-list", "--left-right", "--count", f"{base}...HEAD")
+    counts = await git(path, "rev-list", "--left-right", "--count", f"{base.tip}...HEAD")
     behind, ahead = (int(count) for count in counts.split())
-    found |= {"baseRef": base, "ahead": ahead, "behind": behind}
+    found |= {"baseRef": base.name, "comparedTo": base.tip, "ahead": ahead, "behind": behind}
     if ahead:
         found |= await _news(path, base)
     return found
 
 
-async def _news(path: str | Path, base: str) -> Answer:
+async def _news(path: str | Path, base: Base) -> Answer:
     """What of the branch is not in the base yet, nor in what the base follows."""
-    upstream = await upstream_of(path, base)
-    for place in (base, upstream.tip if upstream else None):
+    upstream = await upstream_of(path, base.name)
+    for place in (base.tip, upstream.tip if upstream else None):
         if place and await contained(path, place, "HEAD") is Landed.CONTAINED:
-            return {"unmergedAhead": 0, "landed": True, "landedSha": await git(path, "rev-parse", place)}
-    new = await unmerged(path, base, "HEAD")
+            return {"unmergedAhead": 0, "landed": True, "landedSha": place}
+    new = await unmerged(path, base.tip, "HEAD")
     return {
         "unmergedAhead": max(1, len(new)),
         "unmergedShas": [sha[:8] for sha in new[:SHAS_SHOWN]],
@@ -160,7 +176,9 @@ async def preview(
         return {**verdict, "reason": f"{now['dirtyCount']} uncommitted changes: commit them first"}
     if not now["ahead"] or now.get("landed"):
         return {**verdict, "noop": True, "reason": "there is nothing that is not in the base already"}
-    code, _, _ = await git_result(path, "merge-tree", "--write-tree", "--name-only", now["baseRef"], "HEAD")
+    code, _, _ = await git_result(
+        path, "merge-tree", "--write-tree", "--name-only", now["comparedTo"], "HEAD"
+    )
     if code in (0, 1):
         verdict |= {"conflict": code == 1, "cleanFastForward": code == 0 and now["behind"] == 0}
     return verdict
@@ -182,7 +200,7 @@ async def diff(path: str | Path, base_ref: str | None, base_sha: str | None, *, 
     now = await _state(path, base_ref, base_sha)
     if "error" in now:
         return {"error": now["error"]}
-    span = f"{now['baseRef']}...HEAD"
+    span = f"{now['comparedTo']}...HEAD"
     listed = (await git(path, "diff", "--numstat", "-z", "--no-renames", span, "--")).split("\0")
     answer = {
         "files": [_file(line) for line in listed if line],

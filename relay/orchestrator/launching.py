@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
+from ._git import surroundings
 from .config import Config
 from .records import TAG, Records
 from .session import Launch
@@ -32,7 +32,7 @@ def start_runner(launch: Launch, config: Config, records: Records, *, fresh: boo
 
 def _environment(launch: Launch, config: Config, records: Records) -> dict[str, str]:
     """Ours, then the launch's, then what nothing can override."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PUBLIC_DIR"}
+    inherited = {name: value for name, value in surroundings().items() if name != "PUBLIC_DIR"}
     token = {"AGENT_RELAY_TOKEN": config.token} if config.token else {}
     return {
         **inherited,

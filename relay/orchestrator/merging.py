@@ -13,6 +13,7 @@ commit that is made in memory. Nothing is checked out to find out whether it fit
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,7 @@ async def land(merge: Merge) -> dict[str, Any]:
 
 async def _land(merge: Merge) -> dict[str, Any]:
     base = _checked(merge)
+    await _belongs(merge)
     if not merge.worktree.is_dir():
         known = await fence.read(merge.repo_root)
         if known.landed is None or known.command_id != merge.command_id:
@@ -107,7 +109,11 @@ def _checked(merge: Merge) -> str:
             "review_requested", f"this host cannot merge by {merge.strategy!r}: ask for strategy rebase-ff"
         )
     if merge.base_ref is None:
-        raise Stopped("review_requested", "the workspace has no base branch to merge into")
+        raise Stopped(
+            "review_requested",
+            "the workspace has no base branch to merge into, because its source was not on a branch when it was made:"
+            f" merge {merge.branch or 'its branch'} by hand, or spawn from a branch",
+        )
     for name in (merge.base_ref, merge.branch):
         if name is not None and not is_safe_ref(name):
             raise Stopped("review_requested", f"{name!r} cannot be the name of a branch: rename it")
@@ -116,6 +122,17 @@ def _checked(merge: Merge) -> str:
             "review_requested", f"{merge.worktree} is a symbolic link, and only real worktrees are merged"
         )
     return merge.base_ref
+
+
+async def _belongs(merge: Merge) -> None:
+    """A lease is for one repository, so the worktree must be one of it."""
+    asked = ("rev-parse", "--path-format=absolute", "--git-common-dir")
+    ours, theirs = await git(merge.repo_root, *asked), await git(merge.place, *asked)
+    if os.path.realpath(ours) != os.path.realpath(theirs):
+        raise Stopped(
+            "review_requested",
+            f"{merge.worktree} belongs to the repository {theirs}, not to {merge.repo_root}",
+        )
 
 
 async def _claim(merge: Merge) -> fence.Fence:

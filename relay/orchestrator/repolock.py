@@ -16,10 +16,12 @@ from pathlib import Path
 import trio
 
 from ._git import git, held
+from ._problems import Refused
 from ._processes import start_tick
 
 __all__ = ["RepositoryLocks"]
 
+WAIT_WITHIN = 2_700.0  # seconds: more than the longest merge takes
 RETRY = 0.05  # seconds between two tries for a lock that another daemon holds
 
 
@@ -31,18 +33,34 @@ class RepositoryLocks:
 
     @asynccontextmanager
     async def hold(self, repository: str | Path) -> AsyncGenerator[None]:
-        """Hold the lock of the repository that `repository` is a checkout of. The caller limits the wait."""
+        """Hold the lock of the repository that `repository` is a checkout of. Raises `Refused` after a long wait."""
         common = await git(repository, "rev-parse", "--path-format=absolute", "--git-common-dir")
-        async with self._locks.setdefault(os.path.realpath(common), trio.Lock()):
-            file = os.open(Path(common) / "relay.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            before = held.set((file,))
+        lock = self._locks.setdefault(os.path.realpath(common), trio.Lock())
+        file = os.open(Path(common) / "relay.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with trio.move_on_after(WAIT_WITHIN) as wait:
+                await lock.acquire()
+            if wait.cancelled_caught:
+                raise Refused(f"{repository} is busy: another operation has had it for {WAIT_WITHIN:.0f} s")
             try:
-                while not _taken(file):
-                    await trio.sleep(RETRY)
-                yield
+                await _take(file, repository)
+                before = held.set((file,))
+                try:
+                    yield
+                finally:
+                    held.reset(before)
             finally:
-                held.reset(before)
-                os.close(file)
+                lock.release()
+        finally:
+            os.close(file)
+
+
+async def _take(file: int, repository: str | Path) -> None:
+    with trio.move_on_after(WAIT_WITHIN):
+        while not _taken(file):
+            await trio.sleep(RETRY)
+        return
+    raise Refused(f"{repository} is busy: another daemon of this host has had it for {WAIT_WITHIN:.0f} s")
 
 
 def _taken(file: int) -> bool:

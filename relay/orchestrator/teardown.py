@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from ._git import GitError, git, git_result
-from .gitstate import resolve_base, state, worktrees
+from .gitstate import Base, branch_of, resolve_base, state, worktrees
 from .landed import Landed, contained
 from .publishing import upstream_of
 
@@ -114,6 +114,8 @@ async def tear_down(merge: Merge, base: str, head: str) -> dict[str, Any]:
     if occupant := merge.occupant(str(merge.worktree)):
         return {**kept, "branchPreservedReason": f"{occupant} still works in it"}
     now = await state(merge.worktree, base)
+    if not str(now.get("branch") or merge.branch or "").startswith(OWN_BRANCHES):
+        return {**kept, "branchPreservedReason": "the worktree is a person's, not an agent's"}
     if "missing" not in now and (now.get("dirty") is not False or now.get("headSha") != head):
         return {**kept, "branchPreservedReason": "the worktree has changed while it was merged"}
     owner, branch = await _owner(merge), now.get("branch") or merge.branch
@@ -121,7 +123,8 @@ async def tear_down(merge: Merge, base: str, head: str) -> dict[str, Any]:
         await _remove(merge, owner)
     except Stopped as stopped:
         return {**kept, "branchPreservedReason": str(stopped)}
-    return {"status": "merged", "worktreeRemoved": True, **await _drop_branch(owner, branch, base)}
+    dropped = await _drop_branch(owner, branch, await resolve_base(owner, base))
+    return {"status": "merged", "worktreeRemoved": True, **dropped}
 
 
 async def cleanup(merge: Merge) -> dict[str, Any]:
@@ -172,8 +175,8 @@ async def _owner(merge: Merge) -> str:
 async def _branch_of(merge: Merge) -> str:
     """The live branch. A worktree that is not on an agent's branch belongs to a person."""
     top = await git(merge.worktree, "rev-parse", "--show-toplevel")
-    code, branch, _ = await git_result(merge.worktree, "symbolic-ref", "--quiet", "--short", "HEAD")
-    if code or not branch.startswith(OWN_BRANCHES) or Path(top) != merge.worktree.resolve():
+    branch = await branch_of(merge.worktree)
+    if branch is None or not branch.startswith(OWN_BRANCHES) or Path(top) != merge.worktree.resolve():
         raise Stopped(
             "",
             f"{merge.worktree} is not a worktree on a branch {OWN_BRANCHES}…, so it is not relay's to remove",
@@ -181,19 +184,19 @@ async def _branch_of(merge: Merge) -> str:
     return branch
 
 
-async def _danger(merge: Merge, base: str | None) -> str | None:
+async def _danger(merge: Merge, base: Base | None) -> str | None:
     """What would be lost with the worktree."""
     if await git(merge.worktree, "status", "--porcelain"):
         return "has uncommitted changes"
     if base is None or not await _has_landed(merge.worktree, base, "HEAD"):
-        return f"has commits that are not known to be in {base or 'any base'}"
+        return f"has commits that are not known to be in {base.name if base else 'any base'}"
     return None
 
 
-async def _has_landed(path: str | Path, base: str, tip: str) -> bool:
-    if await contained(path, base, tip) is Landed.CONTAINED:
+async def _has_landed(path: str | Path, base: Base, tip: str) -> bool:
+    if await contained(path, base.tip, tip) is Landed.CONTAINED:
         return True
-    upstream = await upstream_of(path, base)
+    upstream = await upstream_of(path, base.name)
     return upstream is not None and await contained(path, upstream.tip, tip) is Landed.CONTAINED
 
 
@@ -224,7 +227,7 @@ async def _remove(merge: Merge, owner: str) -> None:
         pass  # it holds other worktrees
 
 
-async def _drop_branch(owner: str, branch: str | None, base: str | None) -> dict[str, Any]:
+async def _drop_branch(owner: str, branch: str | None, base: Base | None) -> dict[str, Any]:
     if branch is None or not branch.startswith(OWN_BRANCHES):
         return {"branchDeleted": False, "branchPreservedReason": "it is not an agent's branch"}
     code, tip, _ = await git_result(owner, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}")

@@ -1,9 +1,7 @@
 """Worktrees: where they lie, what their branches are called, and how they are made (2.10).
 
-    <baseDir>/.agent-relay/workspaces/<repository ≤ 60>-<10 hex of its root>/<workspace id ≤ 80>
-    agent/<owner ≤ 48>/<workspace id without sp_ ≤ 40>
-
-A worktree that could not be made completely is taken away again.
+<baseDir>/.agent-relay/workspaces/<repository ≤ 60>-<10 hex of its root>/<workspace id ≤ 80>
+agent/<owner ≤ 48>/<workspace id without sp_ ≤ 40>
 """
 
 from __future__ import annotations
@@ -17,14 +15,16 @@ import trio
 
 from relay import wire
 
-from ._git import GitError, git, git_result, is_safe_ref
+from ._git import git, git_result, is_safe_ref
 from ._problems import Refused
-from .gitstate import probe, resolve_base, worktrees
+from .gitstate import probe, resolve_base
+from .making import add, existing
 from .paths import inside
 from .repolock import RepositoryLocks
 
 __all__ = ["Request", "container_of", "resolve"]
 
+LOOK_WITHIN = 60.0  # seconds (2.21)
 ATTEMPTS = 50  # names tried for a branch
 
 
@@ -51,7 +51,10 @@ async def resolve(request: Request, base_dir: Path, locks: RepositoryLocks) -> w
     """The workspace of a spawn; makes the worktree when it is to be isolated. Raises `Refused`."""
     if not inside(base_dir, request.cwd):
         raise Refused(f"{request.cwd} is not inside this host's base directory {base_dir}")
-    found = await probe(request.cwd)
+    with trio.move_on_after(LOOK_WITHIN) as look:
+        found = await probe(request.cwd)
+    if look.cancelled_caught:
+        raise Refused(f"git took longer than {LOOK_WITHIN:.0f} s to look at {request.cwd}")
     if "error" in found:
         raise Refused(f"{request.cwd}: {found['error']}")
     if not _isolates(request, is_repository=found["isGitRepo"]):
@@ -91,10 +94,15 @@ async def _isolated(
     path = container_of(base_dir, root) / _safe(request.id, 80)
     if path.is_symlink():
         raise Refused(f"{path} is a symbolic link; remove it")
-    branch = await _existing(root, path)
-    if branch is None:
-        branch = await _free_branch(root, request)
-        await _add(root, path, branch, base_sha)
+    if not inside(base_dir, path):
+        raise Refused(
+            f"{path} leads out of this host's base directory {base_dir}: remove the link on its way"
+        )
+    there = await existing(root, path, base_sha)
+    branch = there.branch if there else await _free_branch(root, request)
+    if there is None:
+        assert branch is not None
+        await add(root, path, branch, base_sha)
     return wire.WorkspaceReport(
         id=request.id,
         mode=wire.WorkspaceMode.ISOLATED,
@@ -110,19 +118,16 @@ async def _isolated(
 
 async def _base(request: Request, root: str, found: dict[str, object]) -> tuple[str | None, str]:
     """The branch that the work is to return to, and the commit it starts from (2.10-8)."""
-    if request.base_ref is None:
-        name = await _main_line(root, found.get("branch"))
-        return name, await git(request.cwd, "rev-parse", "--verify", f"refs/heads/{name}" if name else "HEAD")
-    if not is_safe_ref(request.base_ref):
-        raise Refused(
-            f"{request.base_ref!r} cannot be a branch: git would take it for something else; rename it"
-        )
-    name = await resolve_base(root, request.base_ref)
+    asked = request.base_ref
+    name = await _main_line(root, found.get("branch")) if asked is None else asked
     if name is None:
-        raise Refused(
-            f"{root} has no branch {request.base_ref}: name one that exists, or none for the current one"
-        )
-    return name, await git(root, "rev-parse", "--verify", f"{name}^{{commit}}")
+        return None, await git(request.cwd, "rev-parse", "--verify", "HEAD")
+    if not is_safe_ref(name):
+        raise Refused(f"{name!r} cannot be a branch: git would take it for something else; rename it")
+    base = await resolve_base(root, name)
+    if base is None:
+        raise Refused(f"{root} has no branch {name}: name one that exists, or none for the current one")
+    return base.name, base.tip
 
 
 async def _main_line(root: str, branch: object) -> str | None:
@@ -131,21 +136,13 @@ async def _main_line(root: str, branch: object) -> str | None:
         return branch
     if branch is None:
         return None
-    _, remote, _ = await git_result(root, "symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
-    name = await resolve_base(root, remote.removeprefix("origin/"), "main", "master")
-    if name is None:
+    _, remote, _ = await git_result(root, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")
+    line = await resolve_base(root, remote.removeprefix("refs/remotes/origin/"), "main", "master")
+    if line is None:
         raise Refused(
             f"{root} is on the agent's branch {branch} and has no main line: switch it to another branch"
         )
-    return name
-
-
-async def _existing(root: str, path: Path) -> str | None:
-    """The branch of the worktree that is there already: an agent that comes back goes on in it."""
-    for tree in await worktrees(root):
-        if tree["path"] == str(path.resolve()) and "branch" in tree and (path / ".git").is_file():
-            return str(tree["branch"])
-    return None
+    return line.name
 
 
 async def _free_branch(root: str, request: Request) -> str:
@@ -158,29 +155,6 @@ async def _free_branch(root: str, request: Request) -> str:
     raise Refused(
         f"{stem} and {ATTEMPTS - 1} names after it are taken: delete branches that are no longer needed"
     )
-
-
-async def _add(root: str, path: Path, branch: str, base_sha: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        await git(root, "worktree", "add", "-b", branch, "--", str(path), base_sha)
-    except BaseException as error:
-        await _take_back(root, path, branch, base_sha)
-        if isinstance(error, GitError):
-            raise Refused(f"git could not make a worktree at {path}: {error.stderr}") from error
-        raise
-
-
-async def _take_back(root: str, path: Path, branch: str, base_sha: str) -> None:
-    """Leave nothing half-made behind, and nothing that somebody else made."""
-    with trio.move_on_after(30, shield=True):
-        if path.exists():
-            await git_result(root, "worktree", "remove", "--force", "--", str(path))
-        await git_result(root, "update-ref", "-d", f"refs/heads/{branch}", base_sha)
-        try:
-            path.parent.rmdir()
-        except OSError:
-            pass  # it holds other worktrees
 
 
 def _safe(name: str, most: int) -> str:
