@@ -156,7 +156,7 @@ class Commands:
             self._activity.release("command", command.id)
             self._keep(command, outcome)
             self._publish()
-        if command.type in ENDINGS:
+        if command.type in ENDINGS and outcome.status is SUCCEEDED:
             self.ended_the_agent = True
 
     async def _outcome(self, command: wire.Command) -> wire.PatchCommand:

@@ -72,9 +72,8 @@ class Keeper:
         self._leave = leave
         self._accidents = Accidents()
         self._process: CommandAgent | None = None
-        self._asked = False  # the next end is wanted
+        self._replaced: CommandAgent | None = None  # its end is wanted
         self._hurry = trio.Event()
-        self._lives = 0
         self._news = trio.Event()
         self.ending = False
         self.over = trio.Event()
@@ -108,14 +107,13 @@ class Keeper:
 
     async def restart(self, grace: float) -> None:
         """Another process instead of this one; returns when it is ready. Raises `AgentGone`."""
-        before = self._lives
-        self._asked = True
+        old = self._replaced = self._process
         self._hurry.set()
         await self._shut_down(grace)
-        while self._lives == before and not self.over.is_set():
+        while self.agent is None or self.agent is old:
+            if self.over.is_set():
+                raise AgentGone("the agent could not be started again")
             await self._news.wait()
-        if self._lives == before:
-            raise AgentGone("the agent could not be started again")
 
     async def _shut_down(self, grace: float) -> None:
         self._leave()
@@ -124,12 +122,12 @@ class Keeper:
 
     async def _round(self) -> int | None:
         """One life, and the pause after it; the exit code when that was the last."""
-        self._asked, self._hurry = False, trio.Event()
+        self._replaced, self._hurry = None, trio.Event()
         began = trio.current_time()
         end = await self._one_life()
         if self.ending:
             return OVER
-        if self._asked:
+        if self._replaced is not None:
             return None
         log.warning("the agent ended: %s", end)
         if end.status == "error":
@@ -151,7 +149,7 @@ class Keeper:
         try:
             return await self._process_life()
         except AgentGone as error:
-            if not (self.ending or self._asked):
+            if not self._is_leaving:
                 log.error("%s", error)
             return Exit("error")
         finally:
@@ -167,14 +165,18 @@ class Keeper:
             if self.ending:
                 return Exit("offline")
             await agent.hello(options, session_id)
-            self.agent = agent
-            self._lives += 1
-            self._asked = False
-            self._tell()
-            await self._beside(agent, session_id)
+            if not self._is_leaving:
+                self.agent = agent
+                self._tell()
+                await self._beside(agent, session_id)
             await agent.exited.wait()
             assert agent.exit is not None
             return agent.exit
+
+    @property
+    def _is_leaving(self) -> bool:
+        """The end of the present process was asked for."""
+        return self.ending or self._replaced is not None
 
     def _tell(self) -> None:
         self._news.set()

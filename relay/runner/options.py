@@ -189,7 +189,7 @@ def _grace(config: Mapping[str, Any]) -> float:
     """`headless.shutdownTimeoutMs` of the provider, in seconds (1.2.1)."""
     headless = config.get("headless")
     given = headless.get("shutdownTimeoutMs") if isinstance(headless, dict) else None
-    return given / 1000 if isinstance(given, int) and given > 0 else GRACE
+    return given / 1000 if type(given) is int and given > 0 else GRACE
 
 
 def _path(environ: Mapping[str, str], name: str) -> Path | None:

@@ -133,6 +133,7 @@ class Runner:
             outbox=self._outbox,
             presence=self._presence,
         )
+        self._activity.ended = None
         self._presence.ready = True
         self._presence.publish()
         async with trio.open_nursery() as nursery:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-import trio
 from runnerkit import Host, Relay, until
 
 from relay import wire
 from relay.client import Outcomes
+from relay.runner import Patience
 from relay.runner.deeds import limit, shutdown_time
 
 
-@pytest.mark.spec("R-55", "R-I23", "R-I24", "R-I26")
-async def test_a_command_passes_through_its_statuses_and_keeps_the_agent_busy(
-    host: Host, relay: Relay
-) -> None:
+@pytest.mark.spec("R-55", "R-I23", "R-I26")
+async def test_a_command_is_answered_with_what_the_agent_said(host: Host, relay: Relay) -> None:
     async with host.running():
         found = await relay.done("agent.compact", reason="too long")
         assert found["status"] == "succeeded"
@@ -26,8 +23,6 @@ async def test_a_command_passes_through_its_statuses_and_keeps_the_agent_busy(
         assert found["result"]["reason"] == "too long"
         assert found["result"]["providerResult"] == {"saved": 1}
         await until(lambda: relay.has_status("idle"))
-        events = await relay.http.get("/api/activity")
-        assert events.status_code == 200
 
 
 @pytest.mark.spec("R-54", "R-60")
@@ -91,6 +86,19 @@ async def test_an_agent_that_ends_with_an_error_when_asked_to_is_started_again(
         assert runner.code is None
 
 
+async def test_a_restart_while_the_agent_still_starts_is_no_accident_either(host: Host, relay: Relay) -> None:
+    host.flag("mute").touch()
+    script = host.folder / "agent.py"
+    script.write_text(script.read_text().replace("sys.exit(0)", "say(type='ready'); sys.exit(7)"))
+    async with host.running(prompt="begin") as runner:
+        await until(lambda: len(host.noted("started")) == 1)
+        host.flag("mute").unlink()
+        assert (await relay.done("agent.restart"))["status"] == "succeeded"
+        assert len(host.noted("started")) == 2
+        await until(relay.is_ready)
+        assert runner.code is None
+
+
 async def test_a_restart_that_does_not_come_up_again_fails_and_ends_the_runner(
     host: Host, relay: Relay
 ) -> None:
@@ -128,7 +136,7 @@ async def test_a_kill_does_not_wait_for_what_the_agent_was_asked(host: Host, rel
         assert await relay.agent() == {}
 
 
-@pytest.mark.spec("R-I15", "R-I14")
+@pytest.mark.spec("R-I15")
 async def test_a_kill_preempts_a_slow_restart(host: Host, relay: Relay) -> None:
     host.flag("stubborn").touch()
     async with host.running() as runner:
@@ -183,10 +191,8 @@ async def test_an_injected_prompt_reaches_the_agent_once_and_its_message_counts_
         assert host.offered(number) == 0
 
 
-@pytest.mark.parametrize("body", ["", "x" * 100_001, 7, None])
+@pytest.mark.parametrize("body", ["", 7, None])
 async def test_a_prompt_that_is_none_fails(host: Host, relay: Relay, body: Any) -> None:
-    if isinstance(body, str) and len(body) > 60_000:
-        body = ""  # relay takes no such parameters; the bound is the runner's own
     async with host.running():
         assert (await relay.done("prompt.inject", body=body))["status"] == "failed"
         assert host.noted("prompt") == []
@@ -240,7 +246,7 @@ def test_how_long_an_agent_may_take_to_end(given: Any, seconds: float) -> None:
     assert seconds < limit(command)
 
 
-@pytest.mark.spec("R-58", "R-61", "R-I23")
+@pytest.mark.spec("R-61", "R-I23")
 async def test_an_outcome_that_nobody_could_be_told_is_told_by_the_next_runner(
     host: Host, relay: Relay
 ) -> None:
@@ -322,7 +328,6 @@ async def test_a_permission_is_asked_for_shown_and_decided_once(host: Host, rela
         assert (answer["approvalId"], answer["decision"], answer["reason"]) == ("ap-1", "deny", "no")
 
 
-@pytest.mark.spec("R-66")
 async def test_a_request_of_a_process_that_has_ended_is_forgotten(host: Host, relay: Relay) -> None:
     async with host.running():
         await relay.send("frames", **asking("ap-1"))
@@ -335,8 +340,6 @@ async def test_a_request_of_a_process_that_has_ended_is_forgotten(host: Host, re
 
 @pytest.mark.spec("R-I28")
 async def test_what_nobody_decides_on_in_time_is_denied(host: Host, relay: Relay) -> None:
-    from relay.runner import Patience
-
     async with host.running(patience=Patience(decision=0.1)):
         await relay.send("frames", **asking("ap-1"))
         await until(lambda: len(host.noted("permission")) == 1)
@@ -351,5 +354,3 @@ async def test_an_interrupt_does_not_wait_behind_a_slow_command(host: Host, rela
         await until(lambda: len(host.noted("compact")) == 1)
         assert (await relay.done("agent.interrupt"))["status"] == "succeeded"
         assert await relay.status(slow) == "running"
-        with trio.fail_after(10):
-            assert json.dumps(await relay.agent())

@@ -29,7 +29,7 @@ async def test_an_agent_that_was_killed_is_started_again(host: Host, relay: Rela
         assert not alive(first["pid"])
 
 
-@pytest.mark.spec("R-68")
+@pytest.mark.spec("R-68", "R-I17")
 async def test_an_agent_that_ends_too_often_is_given_up(host: Host, relay: Relay) -> None:
     host.flag("fleeting").touch()
     async with host.running() as runner:
@@ -233,6 +233,16 @@ async def test_what_another_session_says_changes_nothing(host: Host, relay: Rela
         await until(lambda: relay.has_status("idle"))
 
 
+async def test_a_new_process_is_not_offline_because_the_last_one_said_so(host: Host, relay: Relay) -> None:
+    async with host.running():
+        await relay.send("frames", payload={"frames": [{"type": "status", "status": "offline"}]})
+        await until(lambda: relay.has_status("offline"))
+        assert (await relay.agent())["ready"] is False
+        assert (await relay.done("agent.restart"))["status"] == "succeeded"
+        await until(relay.is_ready)
+        assert await relay.has_status("idle")
+
+
 @pytest.mark.spec("R-147")
 async def test_subagents_are_counted(host: Host, relay: Relay) -> None:
     def said(status: str, name: str) -> dict[str, Any]:
@@ -299,7 +309,6 @@ def test_a_provider_may_add_variables_but_not_change_what_the_agent_is_told(tmp_
     assert (told["MODEL"], told["PATH"], told["HOME"]) == ("m", "/p", "/h")
 
 
-@pytest.mark.spec("R-9")
 def test_without_a_token_the_agent_gets_none(tmp_path: Path) -> None:
     inherited = {"AGENT_RELAY_TOKEN": "the host's"}
     told = agent_environment(options(tmp_path, token=None), "session-1", inherited)
