@@ -5,6 +5,8 @@
 - `Host` must name this server, compared exactly (421); a browser's `Origin` must be the same place (403). Together
   they stop DNS rebinding and calls from foreign pages.
 - What is held for unfinished requests is bounded (503).
+- The end of an answer is sent under a shield. It may close the connection; quart-trio hears of that and cancels the
+  application, which would leave the socket open and deaf.
 - Every answer carries the security headers, and every failure is JSON.
 - Each WebSocket send is a checkpoint: a send on a closed socket otherwise returns at once, for ever.
 """
@@ -242,6 +244,10 @@ class _Sender:
         if message["type"] == "http.response.start":
             self._begun = True
             message["headers"] = secured(message["headers"])
+        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            with trio.CancelScope(shield=True):
+                await self._send(message)
+            return
         await self._send(message)
 
     async def refuse(self, refusal: Refusal) -> None:

@@ -35,6 +35,16 @@ async def test_a_refusal_before_the_body_has_come_leaves_the_connection_usable()
         assert (await client.request("POST", "/echo", b"again")).body == b"again"
 
 
+@pytest.mark.parametrize("path", ["/no-such-route", "/echo"])
+async def test_a_connection_that_is_to_be_closed_is_closed(path: str) -> None:
+    async with serving(Guard(app())) as port:
+        for _ in range(10):
+            async with connect(port) as client:
+                await client.send(request("POST", path, content_length="0", connection="close"))
+                assert (await client.answer()).status == (404 if path == "/no-such-route" else 200)
+                assert await client.closed()
+
+
 @pytest.mark.spec("BODY-1", "O-01")
 async def test_a_body_over_the_limit_is_413_and_closes_the_connection() -> None:
     async with serving(Guard(app(), limits=SMALL)) as port, connect(port) as client:
