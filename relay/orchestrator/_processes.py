@@ -107,7 +107,7 @@ async def stop_group(pid: int, tick: str | None, grace: float) -> bool:
         try:
             os.killpg(pid, sent)
         except ProcessLookupError:
-            return True
+            break
         except PermissionError:
             return False
         with trio.move_on_after(wait):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+import trio
 
 from relay import wire
 
@@ -46,6 +47,8 @@ class Session:
     child: bool = attrs.field(default=False, init=False)
     """Whether this very daemon started it: then, and only then, it is told how the process ended."""
     code: int | None = attrs.field(default=None, init=False)
+    ending: trio.Lock = attrs.field(factory=trio.Lock, init=False, eq=False)
+    """Held while the runner is stopped on request: its death is no news then."""
 
     def life(self) -> Life:
         """Whether the process runs. One of an earlier boot does not."""

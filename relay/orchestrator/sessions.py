@@ -57,14 +57,17 @@ class Sessions:
     def __init__(self, config: Config, wall: Callable[[], float]) -> None:
         self._config = config
         self._wall = wall
-        self._stopping: set[str] = set()
         self.records = Records(config.state, wall)
         self.exits = Exits(config.state / "exits")
         self.live: dict[str, Session] = {}
 
     def recover(self) -> None:
         """Find what an earlier daemon left: whatever is not proven dead is ours again; the dead are buried later."""
-        self.live |= {session.launch.name: session for session in self.records.recover()}
+        for session in self.records.recover():
+            if session.pid or session.due is not None:
+                self.live[session.launch.name] = session
+            else:
+                self.records.forget(session)  # it was never started; whoever asked for it asks again
 
     def _forget(self, session: Session) -> None:
         self.live.pop(session.launch.name, None)
@@ -106,30 +109,35 @@ class Sessions:
 
     async def stop(self, session: Session, grace: float) -> bool:
         """Stop a runner on request; whether it is gone. The record stays while it is not."""
-        gone = await self._stopped(session, grace, due=None)
-        if gone:
-            self._forget(session)
-        return gone
+        async with session.ending:
+            gone = await self._stopped(session, grace, due=None)
+            if gone and self._is_current(session):
+                self._forget(session)
+            return gone
 
     async def restart(self, session: Session, grace: float) -> Session | None:
         """Stop a runner and start it anew; None when it could not be stopped. A daemon that ends in between starts it
-        when it comes back."""
-        if not await self._stopped(session, grace, due=self._wall()):
-            session.due = None
-            self.records.save(session)
-            return None
-        return self.start(session.launch)
+        when it comes back. Raises `Refused` when it was shut down meanwhile, or cannot be started."""
+        async with session.ending:
+            if not self._is_current(session):
+                raise Refused(f"{session.launch.agent_id} was ended meanwhile")
+            if not await self._stopped(session, grace, due=self._wall()):
+                session.due = None
+                self.records.save(session)
+                return None
+            return self.start(session.launch)
 
     async def _stopped(self, session: Session, grace: float, *, due: float | None) -> bool:
-        self._stopping.add(session.launch.name)
-        try:
+        if self._is_current(session):
             session.due = due
             self.records.save(session)
-            gone = session.life() is Life.DEAD or await stop_group(session.pid, session.tick, grace)
-            session.life()  # so that it does not stay a zombie
-            return gone
-        finally:
-            self._stopping.discard(session.launch.name)
+        gone = session.life() is Life.DEAD or await stop_group(session.pid, session.tick, grace)
+        session.life()  # so that it does not stay a zombie
+        return gone
+
+    def _is_current(self, session: Session) -> bool:
+        """Whether nobody has ended it, or started it anew, while one waited for it."""
+        return self.live.get(session.launch.name) is session
 
     # -- deaths
 
@@ -137,7 +145,7 @@ class Sessions:
         """See who has died unasked, and start again who is due. Whether the roster has changed."""
         changed = False
         for session in list(self.live.values()):
-            if session.launch.name in self._stopping:
+            if session.ending.locked():
                 continue
             if session.due is not None:
                 changed = self._start_again(session) or changed
@@ -149,9 +157,6 @@ class Sessions:
     def _bury(self, session: Session) -> None:
         now = self._wall()
         name = session.launch.name
-        if session.pid == 0:
-            self._forget(session)  # it was never started; whoever asked for it asks again
-            return
         again = self._config.restart and self._was_killed(session)
         recent = [*(death for death in session.deaths if death > now - WINDOW), now]
         if now - session.started_at < RAPID and len(recent) > RAPID_ALLOWED:
@@ -175,6 +180,12 @@ class Sessions:
 
     def _start_again(self, session: Session) -> bool:
         if session.due is None or session.due > self._wall():
+            return False
+        life = session.life()
+        if life is not Life.DEAD:
+            if life is Life.ALIVE:
+                session.due = None  # a restart that an earlier daemon did not get to the end of
+                self.records.save(session)
             return False
         try:
             self.start(session.launch, session.deaths)

@@ -144,7 +144,7 @@ class Workshop:
             "AGENT_RELAY_WORKSPACE_MODE": workspace.mode.value,
         }
         return Launch(
-            name=_session_name(self._config.prefix, asked.provider, label, request_id),
+            name=self._free_name(asked.provider, label, request_id),
             agent_id=asked.agent_id or f"{self._config.hostname}-{asked.provider}-{label}-{short}",
             provider=asked.provider.value,
             cwd=workspace.worktree_path or workspace.source_cwd or str(self._config.base_dir),
@@ -155,6 +155,12 @@ class Workshop:
             workspace=told,
             environment=environment,
         )
+
+    def _free_name(self, provider: str, label: str, request_id: str) -> str:
+        """A name of its own, also beside a session whose request ends alike."""
+        name = _session_name(self._config.prefix, provider, label, request_id)
+        taken = name in self._sessions.live
+        return _digested(name, label, request_id) if taken else name
 
     async def _over(self, session: Session) -> str | None:
         """Why the session came to nothing; None when it runs, or will be started again."""
@@ -273,5 +279,9 @@ def _session_name(prefix: str, provider: str, label: str, request_id: str) -> st
     """`<prefix>-<provider>-<label>-<last 8 of the request>`, and a digest where that is not the whole truth (2.5-4)."""
     name = f"{prefix}-{provider}-{label}-{request_id[-8:]}".lower()
     safe = re.sub(r"[^a-z0-9_-]+", "-", name)
+    return safe if safe == name and len(safe) <= SESSION_NAME else _digested(safe, label, request_id)
+
+
+def _digested(name: str, label: str, request_id: str) -> str:
     digest = hashlib.sha256(f"{label}/{request_id}".encode()).hexdigest()[:8]
-    return safe if safe == name and len(safe) <= SESSION_NAME else f"{safe[: SESSION_NAME - 9]}-{digest}"
+    return f"{name[: SESSION_NAME - 9]}-{digest}"

@@ -72,6 +72,21 @@ async def test_the_same_spawn_request_is_one_session(host: Host):
         assert len(await host.roster()) == 1
 
 
+@pytest.mark.spec("R-I39")
+async def test_two_agents_whose_names_look_alike_are_two_sessions(host: Host):
+    async with host.running():
+        for name, request in (
+            ("ada", "sp_first_00000001"),
+            ("ben", "sp_other_00000001"),
+            ("cora", "sp_OTHER_00000001"),
+        ):
+            wish = host.wish(name, label="docs", spawnRequestId=request)
+            assert (await host.done("agent.spawn", **wish)).status is SUCCEEDED
+        entries = [await host.rostered(name) for name in ("ada", "ben", "cora")]
+        assert len({entry.session_name for entry in entries}) == 3
+        assert all(alive(entry.pid) for entry in entries)
+
+
 @pytest.mark.spec("R-90", "R-I38")
 async def test_a_spawn_outside_the_base_directory_starts_nothing(host: Host):
     evil = Path(f"{host.config.base_dir}-evil")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from relay import wire
 from relay.client import Outcomes
@@ -76,7 +77,7 @@ def test_a_pid_that_belongs_to_somebody_else_now_is_dead(sessions: Sessions):
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(["sleep", "1000"]) as process:
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as process:
         yield process
         process.kill()
 
@@ -140,3 +141,70 @@ def test_an_outcome_survives_and_odd_ids_stay_in_the_outbox(tmp_path: Path):
         assert name in Outcomes(tmp_path / "outbox")
     assert set(Outcomes(tmp_path / "outbox").pending()) == {"cmd_1", "../../evil", "a/b"}
     assert {path.name for path in tmp_path.iterdir()} == {"outbox"}
+
+
+# -- what an earlier daemon left
+
+
+def left(sessions: Sessions, **given: Any) -> Session:
+    """A session on record, as a daemon that was killed has left it."""
+    session = of_this_process(**given)
+    sessions.records.save(session)
+    return session
+
+
+@pytest.mark.spec("R-I43", "R-89")
+def test_a_restart_that_was_cut_short_starts_no_second_runner(sessions: Sessions):
+    left(sessions, due=150.0)
+    sessions.recover()
+    assert sessions.look() is False
+    (session,) = sessions.live.values()
+    assert (session.pid, session.due) == (os.getpid(), None)
+
+
+@pytest.mark.spec("R-I42", "R-I43")
+def test_a_restart_waits_while_nobody_can_say_whether_the_old_runner_lives(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+):
+    left(sessions, due=150.0)
+    sessions.recover()
+
+    def unreadable(pid: int) -> str | None:
+        raise PermissionError
+
+    monkeypatch.setattr(_processes, "start_tick", unreadable)
+    assert sessions.look() is False
+    (session,) = sessions.live.values()
+    assert (session.pid, session.due) == (os.getpid(), 150.0)
+
+
+@pytest.mark.spec("R-I41")
+def test_a_session_that_was_never_started_is_not_found_by_the_spawn_that_is_begun_again(sessions: Sessions):
+    left(sessions, pid=0, tick=None, boot="")
+    sessions.recover()
+    assert sessions.find({"spawnRequestId": "sp_1"}) is None
+    assert list((sessions.records.info_file("x").parents[1] / "sessions").iterdir()) == []
+    assert sessions.exits.pending() == {}
+
+
+async def test_two_shutdowns_at_once_are_one_end_and_no_news(
+    sessions: Sessions, child: subprocess.Popen[bytes]
+):
+    """Each waits for the other; none sees half of what the other does."""
+    session = of_this_process(pid=child.pid, tick=start_tick(child.pid))
+    session.child = True
+    sessions.live["ar-x"] = session
+    ended: list[bool] = []
+
+    async def stop() -> None:
+        ended.append(await sessions.stop(session, 5.0))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop)
+        nursery.start_soon(stop)
+        while len(ended) < 2:
+            assert sessions.look() is False
+            await trio.sleep(0)
+    assert ended == [True, True]
+    assert sessions.live == {}
+    assert sessions.exits.pending() == {}
