@@ -126,13 +126,20 @@ async def _state(path: str | Path, base_ref: str | None, base_sha: str | None) -
     found["lastCommit"] = {"sha": sha, "message": message, "at": int(at) * 1000}
     base = await resolve_base(path, base_ref, base_sha)
     if base is None:
-        return {**found, "error": f"neither {base_ref} nor {base_sha} names a commit"}
+        return {**found, "error": _no_base(base_ref, base_sha)}
     counts = await git(path, "rev-list", "--left-right", "--count", f"{base.tip}...HEAD")
     behind, ahead = (int(count) for count in counts.split())
     found |= {"baseRef": base.name, "comparedTo": base.tip, "ahead": ahead, "behind": behind}
     if ahead:
         found |= await _news(path, base)
     return found
+
+
+def _no_base(*candidates: str | None) -> str:
+    named = " or ".join(name for name in candidates if name)
+    if not named:
+        return "there is nothing to compare it with: give baseRef, the branch that it is to be merged into"
+    return f"the repository has no branch or commit {named}: make the branch again, or name one that exists"
 
 
 async def _news(path: str | Path, base: Base) -> Answer:
