@@ -41,7 +41,7 @@ def test_an_interrupted_demo_leaves_no_process_and_no_folder(tmp_path: Path, num
 
 
 def test_the_quick_demo_proves_its_claims_on_any_repository(tmp_path: Path) -> None:
-    """A detached checkout of a repository that ignores everything, as odd as they come."""
+    """A folder in a detached checkout of a repository that ignores everything, as odd as they come."""
     repo = tmp_path / "odd one"
     subprocess.run(["git", "init", "-q", str(repo)], check=True)
     (repo / ".gitignore").write_text("*\n")
@@ -49,7 +49,10 @@ def test_the_quick_demo_proves_its_claims_on_any_repository(tmp_path: Path) -> N
     subprocess.run(["git", "-C", repo, "add", "--force", ".gitignore"], check=True)
     subprocess.run(["git", "-C", repo, *identity, "commit", "-q", "-m", "ignore all"], check=True)
     subprocess.run(["git", "-C", repo, "checkout", "-q", "--detach"], check=True)
-    done = subprocess.run([*DEMO, "--repo", str(repo)], capture_output=True, text=True, timeout=110)
+    (repo / "folder").mkdir()
+    done = subprocess.run(
+        [*DEMO, "--repo", "."], cwd=repo / "folder", capture_output=True, text=True, timeout=110
+    )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert lines[-1]["ok"]

@@ -16,6 +16,7 @@ import apsw
 import pytest
 
 from relay.cli.demo import plan, proofs
+from relay.cli.demo.evidence import Evidence, Outage
 from relay.cli.demo.stage import Git, opened
 
 SCHEMA = Path(plan.__file__).parent.parent.parent / "store" / "migrations" / "0001_initial.sql"
@@ -23,12 +24,15 @@ BASE = "main"
 
 
 class Run:
-    """What a run leaves behind; the tests change one thing of it."""
+    """What a run leaves behind; the tests change one thing of it. Each merge takes its ten seconds: it is asked for at
+    0, runs from 1 and ends at 2; the server is dead from 1.2 to 1.8 of the first."""
 
     def __init__(self, root: Path) -> None:
         self.plan = plan.make(quick=True)
-        self.journals: dict[str, list[dict[str, Any]]] = {name: [] for name in self.plan.team}
+        self.journals: dict[str, list[dict[str, Any]]] = {name: [started(1)] for name in self.plan.team}
         self.merges: list[dict[str, Any]] = []
+        self.acknowledged: dict[str, int] = {}
+        self.outages = [Outage(11.2, 11.8)]
         self.original: Git | None = None
         self.place(root)
 
@@ -49,7 +53,12 @@ class Run:
 
     def merge(self, name: str, **result: Any) -> None:
         number = len(self.merges) + 1
-        where = {"repoRoot": str(self.git.root), "worktreePath": f"/w/{name}", "leaseToken": number}
+        where = {
+            "repoRoot": str(self.git.root),
+            "worktreePath": f"/w/{name}",
+            "branch": f"agent/{name}",
+            "leaseToken": number,
+        }
         status = "succeeded" if result.get("merged") else "failed"
         command = {
             "id": f"cmd_{number}",
@@ -61,19 +70,20 @@ class Run:
         self.merges.append(command)
         self.insert("commands", id=command["id"], seq=number, type="workspace.merge", source="system", target="host",
                     status=status, created_at=0, record=json.dumps(command))  # fmt: skip
-        self.event("command.requested", {"command": command | {"status": "pending"}})
-        self.event(f"command.{status}", {"command": command})
+        self.event("command.requested", {"command": command | {"status": "pending"}}, at=number * 10)
+        self.event("command.running", {"command": command | {"status": "running"}}, at=number * 10 + 1)
+        self.event(f"command.{status}", {"command": command}, at=number * 10 + 2)
 
-    def event(self, kind: str, data: dict[str, Any]) -> None:
-        self.insert("events", at=0, type=kind, source="system", data=json.dumps(data))
+    def event(self, kind: str, data: dict[str, Any], at: float = 60) -> None:
+        self.insert("events", at=round(at * 1000), type=kind, source="system", data=json.dumps(data))
 
-    def message(self, key: str, receivers: set[str]) -> int:
+    def message(self, key: str, receivers: set[str], read: float = 2) -> int:
         sender = key.partition("-")[0]
         body = json.dumps({"body": f"said [{key}]"})
         number = self.insert("messages", sender=sender, address="x", kind="chat", thread_id=1, idempotency_key=key,
                              record=body, created_at=0)  # fmt: skip
         for name in receivers:
-            self.insert("message_reads", agent_id=name, message_id=number, at=0)
+            self.insert("message_reads", agent_id=name, message_id=number, at=round(read * 1000))
             self.journals[name].append({"event": "received", "id": number})
         return number
 
@@ -87,10 +97,15 @@ class Run:
             lines = [json.dumps(entry) for entry in entries]
             (self.root / "journals" / f"{name}.jsonl").write_text("\n".join(lines))
         folder, database = self.root / "journals", self.root / "relay.db"
-        with closing(proofs.Evidence(self.git, BASE, database, folder, self.plan)) as evidence:
+        with closing(Evidence(self.git, BASE, database, folder, self.plan)) as evidence:
             evidence.original = self.original
-            evidence.seen, evidence.acknowledged = {1: "command.requested"}, {"ada-hello": 1}
+            evidence.seen, evidence.acknowledged = {1: "command.requested"}, self.acknowledged
+            evidence.outages = self.outages
             return {proof.claim: proof for proof in proofs.examine(evidence)}
+
+
+def started(at: float) -> dict[str, Any]:
+    return {"event": "started", "at": at}
 
 
 @pytest.fixture(scope="module")
@@ -105,17 +120,30 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Run:
     for setting in ("user.name=Ada", "user.email=ada@example.org"):
         run.git("config", *setting.split("="))
     run.git("commit", "-q", "--allow-empty", "-m", "start")
+    run.git("checkout", "-q", "--detach")
     for name in run.plan.team:
         for step in run.plan.steps[name]:
             sha = run.commit(step)
         if name == run.plan.rivals[1]:
-            run.merge(name, status="conflict", merged=False)
+            run.merge(name, status="conflict", conflict=True, merged=False)
+        run.git("update-ref", f"refs/heads/{BASE}", sha)
         run.merge(name, status="active", merged=True, mergedSha=sha)
-    for key, receiver in run.plan.messages().items():
-        others = set(run.plan.team) - {key.partition("-")[0]}
-        run.message(key, others if receiver == "*" else {receiver})
-    run.journals[run.plan.victim] += [{"event": "started"}, {"event": "started"}, {"event": "landed"}]
-    run.insert("activity", client_id=f"server-agent-{run.plan.victim}-exited-1", kind="state", created_at=0,
+    run.git("checkout", "-q", BASE)
+    victim, work = run.plan.victim, run.plan.work_to_interrupt
+    underway = f"{run.plan.team[-2]}-hello"  # the victim wrote it down, and was killed before relay knew
+    numbers = {
+        key: run.message(key, receivers, read=6 if key == underway else 2)
+        for key, receivers in run.plan.messages(["demo-note-1"]).items()
+    }
+    run.acknowledged["demo-note-1"] = numbers["demo-note-1"]
+    run.journals[victim] += [
+        {"event": "turn", "what": work},
+        started(5),
+        {"event": "redelivered", "id": numbers[underway]},
+        {"event": "committed", "step": work},
+        {"event": "landed"},
+    ]
+    run.insert("activity", client_id=f"server-agent-{victim}-exited-1", kind="state", created_at=0,
                record=json.dumps({"metadata": {"signal": "SIGKILL"}}))  # fmt: skip
     run.database.close()
     return run
@@ -156,6 +184,12 @@ def give_a_fencing_token_twice(run: Run) -> None:
     run.event("command.succeeded", {"command": again})
 
 
+def move_the_base_by_force(run: Run) -> None:
+    tip = run.git("rev-parse", BASE)
+    run.git("update-ref", f"refs/heads/{BASE}", "HEAD~1")
+    run.git("update-ref", f"refs/heads/{BASE}", tip)
+
+
 def lose_a_message(run: Run) -> None:
     run.database.execute("delete from messages where idempotency_key = 'ben-ready'")
 
@@ -170,7 +204,32 @@ def lose_a_receipt(run: Run) -> None:
 
 
 def receive_a_message_twice(run: Run) -> None:
-    run.journals["ben"].append(run.journals["ben"][0])
+    run.journals["ben"].append(run.journals["ben"][-1])
+
+
+def deliver_a_message_twice(run: Run) -> None:
+    run.journals["ben"].append(run.journals["ben"][-1] | {"event": "redelivered"})
+
+
+def deliver_to_the_victim_what_it_had_read(run: Run) -> None:
+    number = next(entry["id"] for entry in run.journals[run.plan.victim] if entry["event"] == "received")
+    again = [entry for entry in run.journals[run.plan.victim] if entry["event"] == "redelivered"]
+    assert number not in [entry["id"] for entry in again]
+    run.journals[run.plan.victim].append({"event": "redelivered", "id": number})
+
+
+def deliver_a_third_time(run: Run) -> None:
+    again = [entry for entry in run.journals[run.plan.victim] if entry["event"] == "redelivered"]
+    run.journals[run.plan.victim] += again
+
+
+def send_what_nobody_was_to_send(run: Run) -> None:
+    run.message("ben-extra", {"ada"})
+
+
+def receive_what_is_for_others(run: Run) -> None:
+    number = next(entry["id"] for entry in run.journals["ben"] if entry["event"] == "received")
+    run.journals["cora"].append({"event": "received", "id": number})
 
 
 def forget_a_read_mark(run: Run) -> None:
@@ -183,11 +242,46 @@ def lose_one_side_of_the_conflict(run: Run) -> None:
 
 
 def never_come_back(run: Run) -> None:
-    run.journals[run.plan.victim].remove({"event": "started"})
+    run.journals[run.plan.victim].remove(started(5))
+
+
+def die_of_something_else(run: Run) -> None:
+    run.database.execute("update activity set record = ?", (json.dumps({"metadata": {"exitCode": 1}}),))
+
+
+def die_while_idle(run: Run) -> None:
+    run.journals[run.plan.victim].remove({"event": "turn", "what": run.plan.work_to_interrupt})
+
+
+def die_after_the_work(run: Run) -> None:
+    journal = run.journals[run.plan.victim]
+    journal.insert(journal.index(started(5)), {"event": "committed", "step": run.plan.work_to_interrupt})
+
+
+def start_a_bystander_twice(run: Run) -> None:
+    run.journals["ben"].append(started(7))
 
 
 def not_notice_the_death(run: Run) -> None:
     run.database.execute("delete from activity")
+
+
+def not_kill_the_server(run: Run) -> None:
+    run.outages.clear()
+
+
+def kill_the_server_between_merges(run: Run) -> None:
+    run.outages = [Outage(14.2, 14.8)]
+
+
+def keep_the_server_alive(run: Run) -> None:
+    run.event("message.new", {}, at=11.5)
+
+
+def lose_a_message_that_was_acknowledged(run: Run) -> None:
+    run.database.execute(
+        "update messages set idempotency_key = null where id = ?", (run.acknowledged["demo-note-1"],)
+    )
 
 
 def lose_an_event(run: Run) -> None:
@@ -222,14 +316,28 @@ def leave_a_worktree_in_the_original(run: Run) -> None:
         (report_a_merge_that_did_not_happen, "every commit landed"),
         (begin_a_merge_during_another, "no two merges overlapped"),
         (give_a_fencing_token_twice, "no two merges overlapped"),
+        (move_the_base_by_force, "no two merges overlapped"),
         (lose_a_message, "every message was received exactly once"),
         (store_a_message_twice, "every message was received exactly once"),
         (lose_a_receipt, "every message was received exactly once"),
         (receive_a_message_twice, "every message was received exactly once"),
+        (deliver_a_message_twice, "every message was received exactly once"),
+        (deliver_to_the_victim_what_it_had_read, "every message was received exactly once"),
+        (deliver_a_third_time, "every message was received exactly once"),
+        (send_what_nobody_was_to_send, "every message was received exactly once"),
+        (receive_what_is_for_others, "every message was received exactly once"),
         (forget_a_read_mark, "every message was received exactly once"),
         (lose_one_side_of_the_conflict, "the conflict was told, rebased and landed"),
         (never_come_back, "the killed runner came back and finished"),
         (not_notice_the_death, "the killed runner came back and finished"),
+        (die_of_something_else, "the killed runner came back and finished"),
+        (die_while_idle, "the killed runner came back and finished"),
+        (die_after_the_work, "the killed runner came back and finished"),
+        (start_a_bystander_twice, "the killed runner came back and finished"),
+        (not_kill_the_server, "nothing acknowledged was lost with the killed server"),
+        (kill_the_server_between_merges, "nothing acknowledged was lost with the killed server"),
+        (keep_the_server_alive, "nothing acknowledged was lost with the killed server"),
+        (lose_a_message_that_was_acknowledged, "nothing acknowledged was lost with the killed server"),
         (lose_an_event, "nothing acknowledged was lost with the killed server"),
         (lose_an_event_that_was_shown, "nothing acknowledged was lost with the killed server"),
         (leave_the_checkout_dirty, "the base checkout follows its branch"),

@@ -14,7 +14,7 @@ __all__ = ["command"]
 @click.option(
     "--repo",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Work in a clone of this repository.  [default: relay's own checkout]",
+    help="Work in a clone of this repository, or of the one this folder is in.  [default: relay's own checkout]",
 )
 @click.option("--quick", is_flag=True, help="Three agents, less to do.")
 @click.option("--keep", is_flag=True, help="Keep the folder with clone, database and logs.")

@@ -32,6 +32,10 @@ GIVE_UP = 80.0  # seconds; the demo has ended by then
 FINISHED = {"succeeded", "failed", "rejected", "canceled", "timed_out"}
 
 
+class Refused(Exception):
+    """Relay said no, and asking again would not change that."""
+
+
 class Journal:
     """What this agent has done and seen, one JSON object per line, on disk before it counts."""
 
@@ -140,7 +144,7 @@ class Relay:
                     return answer.status, json.loads(answer.read())
             except urllib.error.HTTPError as refused:
                 with refused:
-                    if refused.code not in {408, 429, 500, 502, 503, 504}:
+                    if refused.code not in {408, 429, 503, 504}:
                         return refused.code, json.loads(refused.read() or b"{}")
             except (OSError, ValueError):
                 pass
@@ -173,10 +177,17 @@ class Agent:
             for role in ("AUTHOR", "COMMITTER")
             for what, value in (("NAME", self.name), ("EMAIL", f"{self.name}@demo.invalid"))
         }
+        self.journal.note("started", pid=os.getpid())
         self.runner = Runner(self.journal)
 
     def run(self) -> None:
-        self.journal.note("started", pid=os.getpid())
+        try:
+            self.act()
+        except Refused as refusal:
+            self.journal.note("stopped", why=str(refusal))
+        self.until(lambda: False)
+
+    def act(self) -> None:
         others = [peer for peer in self.plan["team"] if peer != self.name]
         self.runner.send(
             f"{self.name}-hello", f"label:{self.plan['next']}", f"{self.name} here, I take my part"
@@ -197,7 +208,6 @@ class Agent:
         else:
             self.until(lambda: all(self.heard(f"{peer}-landed") for peer in others))
             self.runner.send(f"{self.name}-done", "broadcast", "all of it is on the base branch")
-        self.until(lambda: False)
 
     # Talking
 
@@ -243,34 +253,46 @@ class Agent:
             self.journal.note("committed", step=step["id"], sha=self.git("rev-parse", "HEAD").strip())
 
     def land(self) -> str:
-        """Asks for merges until the work is on the base branch; returns the landed commit."""
+        """Asks for merges until the work is on the base branch; returns the landed commit. Raises `Refused`."""
         base = self.relay.workspace(self.worktree)["baseRef"]
         while True:
             tip = self.git("rev-parse", "HEAD").strip()
-            outcome = self.merge()
+            command = self.merge()
             if self.succeeds("merge-base", "--is-ancestor", tip, base):
                 return tip
-            self.journal.note("refused", tip=tip, outcome=outcome)
+            result = command.get("result") or {}
+            if not result.get("conflict"):
+                raise Refused(
+                    result.get("error") or command.get("error") or f"the merge is {command['status']}"
+                )
+            self.journal.note("conflict", tip=tip, files=result["conflictFiles"])
             self.rebase(base)
 
     def merge(self) -> Json:
-        """One attempt; returns the host's result. While the repository is busy it asks again."""
-        workspace = self.relay.workspace(self.worktree)["id"]
-        wish = {"action": "merge", "strategy": "rebase-ff", "deleteBranch": False}
-        while True:
-            status, answer = self.relay.call("POST", f"/api/workspaces/{workspace}/actions", wish)
-            if status == 202:
-                break
-            self.journal.note("asked", status=status, error=answer.get("error"))
-            self.glance()
-            time.sleep(BUSY)
-        self.journal.note("asked", status=status, command=answer["command"]["id"])
-        while True:
-            _, command = self.relay.call("GET", f"/api/commands/{answer['command']['id']}")
-            if command["status"] in FINISHED:
-                return command.get("result") or {"error": command.get("error")}
+        """One attempt; returns its command when that has ended. While the repository is busy it asks again."""
+        command = self.ask_to_merge()
+        while command["status"] not in FINISHED:
             self.glance()
             time.sleep(POLL)
+            status, command = self.relay.call("GET", f"/api/commands/{command['id']}")
+            if status != 200:
+                raise Refused(f"relay does not tell about its merge: {command.get('error')}")
+        return command
+
+    def ask_to_merge(self) -> Json:
+        path = f"/api/workspaces/{self.relay.workspace(self.worktree)['id']}/actions"
+        wish = {"action": "merge", "strategy": "rebase-ff", "deleteBranch": False}
+        while True:
+            status, answer = self.relay.call("POST", path, wish)
+            error = answer.get("error", "")
+            self.journal.note("asked", status=status, error=error)
+            if status == 202:
+                command: Json = answer["command"]
+                return command
+            if status != 409 or "is busy" not in error:
+                raise Refused(f"{status} {error}")
+            self.glance()
+            time.sleep(BUSY)
 
     def rebase(self, base: str) -> None:
         """Puts this agent's commits on top of the base; where both sides wrote the same file, both sides stay."""

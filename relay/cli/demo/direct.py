@@ -11,8 +11,10 @@ import trio
 import relay
 from relay.cli.failure import Failure
 
-from . import plan, proofs
+from . import plan
+from .evidence import Evidence
 from .play import Play
+from .proofs import examine
 from .stage import Git, opened
 from .timeline import Timeline
 
@@ -23,7 +25,7 @@ async def direct(repo: Path | None, quick: bool, keep: bool, as_json: bool) -> b
     """Runs the demo; returns whether everything is proven. SIGTERM ends it as Ctrl-C does."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_on_sigterm)
-        proven = await _demo(repo or own_checkout(), quick, keep, as_json)
+        proven = await _demo(top_of(repo) if repo else own_checkout(), quick, keep, as_json)
         nursery.cancel_scope.cancel()
     return proven
 
@@ -40,15 +42,22 @@ async def _demo(source: Path | None, quick: bool, keep: bool, as_json: bool) -> 
         play = Play(stage, todo, timeline)
         await play.run()
         await trio.to_thread.run_sync(stage.stop)
-        with closing(
-            proofs.Evidence(stage.git, stage.base, stage.database, stage.journals, todo)
-        ) as evidence:
+        with closing(Evidence(stage.git, stage.base, stage.database, stage.journals, todo)) as evidence:
             evidence.seen, evidence.acknowledged = play.witness.seen, play.acknowledged
+            evidence.outages = play.outages
             evidence.original = Git(source) if source else None
-            proven = timeline.conclude(proofs.examine(evidence))
+            proven = timeline.conclude(examine(evidence))
         if keep:
             timeline.say("demo", f"kept {stage.root}")
         return proven
+
+
+def top_of(folder: Path) -> Path:
+    """The checkout that the folder is in; the folder itself if it is in none, or bare."""
+    try:
+        return Path(Git(folder)("rev-parse", "--show-toplevel"))
+    except subprocess.CalledProcessError:
+        return folder.resolve()
 
 
 def own_checkout() -> Path | None:

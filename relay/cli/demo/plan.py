@@ -1,11 +1,12 @@
 """Who works on what in the demo, and what must therefore be true at the end. Plain data; agents get it as JSON."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Plan", "Step", "make"]
+__all__ = ["Plan", "Step", "key_in", "make"]
 
 FOLDER = "relay-demo"
 SHARED = f"{FOLDER}/TEAM.md"  # two agents add it, so the second one to merge meets a conflict
@@ -48,16 +49,17 @@ class Plan:
     def work_to_interrupt(self) -> str:
         return self.steps[self.victim][-1].id
 
-    def messages(self) -> dict[str, str]:
-        """Key of every message the team sends -> who must receive it (`*`: all others)."""
-        sent = {}
+    def messages(self, notes: Iterable[str] = ()) -> dict[str, set[str]]:
+        """Key of every message the team sends -> who must receive it. Notes from outside go to the lead."""
+        sent = {key: set(self.team[1:]) for key in (f"{self.lead}-go", f"{self.lead}-done")}
+        sent |= {key: {self.lead} for key in notes}
         for number, name in enumerate(self.team):
             following = self.team[(number + 1) % len(self.team)]
-            sent[f"{name}-hello"] = following
-            sent[f"{following}-welcomes-{name}"] = name
+            sent[f"{name}-hello"] = {following}
+            sent[f"{following}-welcomes-{name}"] = {name}
             if name != self.lead:
-                sent[f"{name}-ready"] = sent[f"{name}-landed"] = self.lead
-        return sent | {f"{self.lead}-go": "*", f"{self.lead}-done": "*"}
+                sent[f"{name}-ready"] = sent[f"{name}-landed"] = {self.lead}
+        return sent
 
     def write(self, name: str, folder: Path) -> Path:
         """Writes what one agent needs to know into `folder`, and returns the file."""
@@ -74,6 +76,11 @@ class Plan:
         path = folder / f"{name}.json"
         path.write_text(json.dumps(told))
         return path
+
+
+def key_in(body: str) -> str:
+    """The key of a message stands at its end, so that what was sent can be compared with what arrived."""
+    return body.rpartition("[")[2].removesuffix("]")
 
 
 def make(*, quick: bool) -> Plan:

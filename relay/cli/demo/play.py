@@ -6,6 +6,7 @@ It acts through relay's API and with signals; what it knows it has from its witn
 import os
 import signal
 import sys
+import time
 
 import trio
 
@@ -13,6 +14,7 @@ from relay import wire
 from relay.client import Client, Refused, RelayError, open_client
 
 from . import agent as program
+from .evidence import FINISHED, Outage
 from .plan import Plan
 from .stage import Stage
 from .timeline import Timeline
@@ -23,10 +25,12 @@ __all__ = ["Play"]
 LIMIT = 85.0  # seconds for everything between set-up and proofs
 HOST = "demo-host"
 NOTE = 0.15  # seconds between two messages of the demo's own
+DEAD = 1.0  # seconds between the death of the server and its next life; long enough to miss several notes
 
 
 class Play:
-    """One run on one stage. Afterwards `witness.seen` and `acknowledged` are what the proofs hold against the database."""
+    """One run on one stage. Afterwards `witness.seen`, `acknowledged` and `outages` are what the proofs hold against the
+    database."""
 
     def __init__(self, stage: Stage, plan: Plan, timeline: Timeline) -> None:
         self.stage = stage
@@ -34,6 +38,8 @@ class Play:
         self.say = timeline.say
         self.witness = Witness(stage, plan, timeline)
         self.acknowledged: dict[str, int] = {}
+        self.outages: list[Outage] = []
+        self._enough = trio.Event()
 
     async def run(self) -> None:
         """Raises `Failure` when it takes too long or something ends that should not."""
@@ -56,7 +62,6 @@ class Play:
             nursery.start_soon(self.witness.watch_events, client)
             nursery.start_soon(self.witness.watch_journals)
             nursery.start_soon(self._watch_processes)
-            nursery.start_soon(self._take_notes, client)
             await self._open_host(client)
             for name in self.plan.team:
                 await self._spawn(client, name)
@@ -64,13 +69,19 @@ class Play:
                 "all agents at work",
                 lambda: all(self.witness.did(name, "started") for name in self.plan.team),
             )
-            await self._kill_a_runner(client)
-            await self.witness.until("the first merge", lambda: self.witness.merging > 0)
-            await self._kill_the_server()
+            async with trio.open_nursery() as notes:
+                notes.start_soon(self._send_notes, client)
+                await self._kill_a_runner(client)
+                await self._kill_the_server(client)
+                await self.witness.until(
+                    "all work landed",
+                    lambda: all(self.witness.did(name, "landed") for name in self.plan.team),
+                )
+                self._enough.set()
+            self.say("demo", f"has sent {len(self.acknowledged)} notes to {self.plan.lead} meanwhile")
             await self.witness.until(
-                "all work landed", lambda: all(self.witness.did(name, "landed") for name in self.plan.team)
+                "the last message received", lambda: self.witness.all_received(self.acknowledged)
             )
-            await self.witness.until("the last message received", self.witness.all_received)
             await self._all_read(client)
             await self._dismiss(client)
             nursery.cancel_scope.cancel()
@@ -121,13 +132,32 @@ class Play:
                     return agent.pid
             await trio.sleep(LOOK)
 
-    async def _kill_the_server(self) -> None:
-        self.stage.kill_server()
-        shown = max(self.witness.seen, default=0)
-        self.say("demo", f"kills the server (SIGKILL) during a merge, after event {shown}", loud=True)
-        await trio.sleep(1)
-        self.stage.start_server()
-        await self._until_answering("back, on the same database")
+    async def _kill_the_server(self, client: Client) -> None:
+        """During a merge; if that was over a moment sooner, during the next."""
+        merge = await self._next_merge()
+        while True:
+            self.stage.kill_server()
+            killed = time.time()
+            self.say("demo", "kills the server (SIGKILL) during a merge", loud=True)
+            await trio.sleep(DEAD)
+            self.outages.append(Outage(killed, time.time()))
+            self.stage.start_server()
+            await self._until_answering("back, on the same database")
+            self.witness.look_again()
+            if not await self._ended_before(client, merge, killed):
+                return
+            self.say("demo", "was too late, that merge was over; does it again")
+            merge = await self._next_merge()
+
+    async def _next_merge(self) -> str:
+        """The command of a merge that has just begun to run."""
+        before = len(self.witness.merges)
+        await self.witness.until("a merge", lambda: len(self.witness.merges) > before)
+        return self.witness.merges[-1]
+
+    async def _ended_before(self, client: Client, merge: str, instant: float) -> bool:
+        command = await client.command(merge)
+        return command.status in FINISHED and (command.updated_at or 0) < instant
 
     async def _all_read(self, client: Client) -> None:
         """A receipt comes before its read mark; that must have arrived, too."""
@@ -176,16 +206,19 @@ class Play:
         if ended is not None:
             raise self.witness.failure(ended)
 
-    async def _take_notes(self, client: Client) -> None:
+    async def _send_notes(self, client: Client) -> None:
         """A sender that keeps count of what was acknowledged, right through the death of the server."""
         number = 0
-        while True:
+        while not self._enough.is_set():
             number += 1
             key = f"demo-note-{number}"
-            message = wire.SendMessage(from_="demo", to="logbook", body=f"note {number}", idempotency_key=key)
+            message = wire.SendMessage(
+                from_="demo", to=self.plan.lead, body=f"note {number} [{key}]", idempotency_key=key
+            )
             while key not in self.acknowledged:
                 try:
                     self.acknowledged[key] = (await client.send(message)).id
                 except RelayError:
                     await trio.sleep(LOOK)
-            await trio.sleep(NOTE)
+            with trio.move_on_after(NOTE):
+                await self._enough.wait()

@@ -5,25 +5,18 @@ itself remembers is never evidence that something happened; it is only held agai
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import apsw
+from .evidence import FINISHED, Evidence, Outage, Unproven
+from .plan import FOLDER, SHARED
+from .receipts import messages_arrived_once
 
-from .plan import FOLDER, SHARED, Plan
-from .stage import Git
-
-__all__ = ["Evidence", "Proof", "Unproven", "examine"]
-
-FINISHED = {"succeeded", "failed", "rejected", "canceled", "timed_out"}
-
-
-class Unproven(Exception):
-    """A claim does not hold; the text says where."""
+__all__ = ["Proof", "examine"]
 
 
 @dataclass(frozen=True)
@@ -33,41 +26,6 @@ class Proof:
     claim: str
     holds: bool
     found: str
-
-
-class Evidence:
-    """The traces on disk: the repository, the database (read only) and the agents' journals."""
-
-    def __init__(self, git: Git, base: str, database: Path, journals: Path, plan: Plan) -> None:
-        self.git = git
-        self.base = base
-        self.plan = plan
-        self._database = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
-        self.journals = {name: _journal(journals / f"{name}.jsonl") for name in plan.team}
-        self.seen: dict[int, str] = {}  # what the live feed showed: event id -> type
-        self.acknowledged: dict[str, int] = {}  # what the demo itself sent: key -> id in the answer
-        self.original: Git | None = None  # the given repository
-
-    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        return list(self._database.execute(sql, values))
-
-    def merges(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
-        """Event id, event type and command of everything that happened to merge commands, in order."""
-        for number, kind, data in self.rows(
-            "select id, type, data from events where type glob 'command.*' order by id"
-        ):
-            command = json.loads(data)["command"]
-            if command["type"] == "workspace.merge":
-                yield number, kind, command
-
-    def commands(self, kind: str) -> list[dict[str, Any]]:
-        return [
-            json.loads(row[0])
-            for row in self.rows("select record from commands where type = ? order by seq", kind)
-        ]
-
-    def close(self) -> None:
-        self._database.close()
 
 
 def examine(evidence: Evidence) -> Iterator[Proof]:
@@ -89,7 +47,7 @@ def every_commit_landed(evidence: Evidence) -> str:
                 raise Unproven(f"{step.id} of {name} is {len(found)} times on {evidence.base}")
             commits += 1
     landed = 0
-    for command in evidence.commands("workspace.merge"):
+    for command in evidence.merges():
         result = command.get("result") or {}
         if result.get("merged"):
             landed += 1
@@ -104,7 +62,7 @@ def merges_took_turns(evidence: Evidence) -> str:
     """A merge holds its repository from the event that requests it to the one that ends it; event ids order both."""
     holder: dict[str, str] = {}
     tokens: list[int] = []
-    for number, kind, command in evidence.merges():
+    for number, _, kind, command in evidence.merge_events():
         repository = command["params"]["repoRoot"]
         if kind == "command.requested" and holder.get(repository) != command["id"]:
             if repository in holder:
@@ -121,62 +79,33 @@ def merges_took_turns(evidence: Evidence) -> str:
         raise Unproven(f"the fencing tokens of the merges are {tokens}, and must grow")
     return (
         f"{len(tokens)} merges, each ended before the next began, with fencing tokens {tokens[0]} to {tokens[-1]}; "
-        f"the base branch moved {_moves(evidence)} times, each time from where it stood"
+        f"git says that the base branch moved {_moves(evidence)} times, each time to what the next of them reported"
     )
 
 
 def _moves(evidence: Evidence) -> int:
-    """Git's own record of the base branch: every move starts where the one before ended."""
-    common = Path(evidence.git("rev-parse", "--path-format=absolute", "--git-common-dir"))
-    lines = (common / "logs" / "refs" / "heads" / evidence.base).read_text().splitlines()
-    moves = [tuple(line.split()[:2]) for line in lines]
-    for (_, before), (start, after) in pairwise(moves):
-        if before != start:
-            raise Unproven(f"{evidence.base} was moved from {start} to {after} while it stood at {before}")
-    return len(moves) - 1
-
-
-def messages_arrived_once(evidence: Evidence) -> str:
-    """What was meant to be sent, what the database has, and what each agent wrote down on receipt, are the same."""
-    stored: dict[str, list[int]] = defaultdict(list)
-    for number, record in evidence.rows("select id, record from messages order by id"):
-        stored[json.loads(record)["body"].rpartition("[")[2].rstrip("]")].append(number)
-    receipts = deliveries = 0
-    for key, receiver in evidence.plan.messages().items():
-        if len(stored[key]) != 1:
-            raise Unproven(f"{key} is {len(stored[key])} times in the database")
-        [number] = stored[key]
-        sender = key.partition("-")[0]
-        for name in (set(evidence.plan.team) - {sender}) if receiver == "*" else {receiver}:
-            _received_once(evidence, name, key, number)
-            receipts += 1
-    for name, journal in evidence.journals.items():
-        counts = Counter(entry["id"] for entry in journal if entry["event"] == "received")
-        twice = [number for number, count in counts.items() if count > 1]
-        if twice:
-            raise Unproven(f"{name} received {twice} more than once")
-        deliveries += sum(entry["event"] == "redelivered" for entry in journal)
-    again = f" ({deliveries} redelivered and recognised)" if deliveries else ""
-    return (
-        f"{len(evidence.plan.messages())} messages sent, {receipts} receipts, none missing, none twice{again}"
-    )
-
-
-def _received_once(evidence: Evidence, name: str, key: str, number: int) -> None:
-    noted = [
-        entry for entry in evidence.journals[name] if entry["event"] == "received" and entry["id"] == number
-    ]
-    if len(noted) != 1:
-        raise Unproven(f"{name} received {key} (message {number}) {len(noted)} times")
-    if not evidence.rows("select 1 from message_reads where message_id = ? and agent_id = ?", number, name):
+    """Git's own record of the base branch must be what the merges reported, in the order of their fencing tokens."""
+    _, *moves = reversed(evidence.git("log", "-g", "--format=%H", f"refs/heads/{evidence.base}").split())
+    merged = {
+        command["params"]["leaseToken"]: command["result"]["mergedSha"]
+        for command in evidence.merges()
+        if (command.get("result") or {}).get("merged")
+    }
+    reported = [merged[token] for token in sorted(merged)]
+    if moves != reported:
         raise Unproven(
-            f"{name} received {key} (message {number}), and the database does not know that it was read"
+            f"{evidence.base} moved to {_short(moves)}, and the merges reported {_short(reported)}"
         )
+    return len(moves)
+
+
+def _short(commits: list[str]) -> str:
+    return ", ".join(sha[:10] for sha in commits) or "nothing"
 
 
 def conflict_was_rebased(evidence: Evidence) -> str:
     results: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for command in evidence.commands("workspace.merge"):
+    for command in evidence.merges():
         results[command["params"]["worktreePath"]].append(command.get("result") or {})
     for worktree, attempts in results.items():
         for attempt, following in pairwise(attempts):
@@ -192,22 +121,40 @@ def conflict_was_rebased(evidence: Evidence) -> str:
 
 
 def killed_runner_came_back(evidence: Evidence) -> str:
-    victim = evidence.plan.victim
-    exits = [
-        json.loads(row[0])["metadata"]
-        for row in evidence.rows(
-            "select record from activity where client_id glob ?", f"server-agent-{victim}-exited-*"
-        )
-    ]
+    victim, work = evidence.plan.victim, evidence.plan.work_to_interrupt
+    sql = "select record from activity where client_id glob ? order by id"
+    exits = [json.loads(row[0])["metadata"] for row in evidence.rows(sql, f"server-agent-{victim}-exited-*")]
     if not exits:
         raise Unproven(f"the database does not know that the runner of {victim} died")
-    lives = [entry for entry in evidence.journals[victim] if entry["event"] == "started"]
-    if len(lives) < 2:
-        raise Unproven(f"{victim} was started {len(lives)} times")
-    if not any(entry["event"] == "landed" for entry in evidence.journals[victim]):
+    if exits[0].get("signal") != "SIGKILL":
+        raise Unproven(
+            f"the runner of {victim} was not killed: {exits[0].get('lastError', 'no reason known')}"
+        )
+    starts = {name: len(_lives(journal)) for name, journal in evidence.journals.items()}
+    if starts != dict.fromkeys(starts, 1) | {victim: 2}:
+        raise Unproven(f"only {victim} was to be started twice; it was {starts}")
+    first, second = _lives(evidence.journals[victim])
+    if not _did(first, "turn", what=work) or _did(first, "committed", step=work):
+        raise Unproven(f"the runner of {victim} was not killed while it worked on {work}")
+    if not _did(second, "landed"):
         raise Unproven(f"{victim} did not finish")
-    how = exits[0].get("signal") or exits[0].get("lastError") or "no reason known"
-    return f"the death of {victim}'s runner is on record ({how}); it ran {len(lives)} times and finished"
+    return f"the death of {victim}'s runner during {work} is on record (SIGKILL); its second life finished the work"
+
+
+def _lives(journal: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """What an agent wrote down, one list for each time it was started."""
+    lives: list[list[dict[str, Any]]] = []
+    for entry in journal:
+        if entry["event"] == "started":
+            lives.append([])
+        if lives:
+            lives[-1].append(entry)
+    return lives
+
+
+def _did(life: list[dict[str, Any]], event: str, **details: Any) -> bool:
+    wanted = {"event": event, **details}
+    return any(wanted.items() <= entry.items() for entry in life)
 
 
 def nothing_acknowledged_is_lost(evidence: Evidence) -> str:
@@ -226,9 +173,48 @@ def nothing_acknowledged_is_lost(evidence: Evidence) -> str:
     if verdict != "ok":
         raise Unproven(f"SQLite: {verdict}")
     return (
-        f"{len(evidence.acknowledged)} acknowledged messages and all {len(evidence.seen)} events shown live "
-        f"are among the {len(ids)} in the database, without a gap"
+        f"{_killed_in_a_merge(evidence)}; {len(evidence.acknowledged)} acknowledged messages and all "
+        f"{len(evidence.seen)} events shown live are among the {len(ids)} in the database, without a gap"
     )
+
+
+def _killed_in_a_merge(evidence: Evidence) -> str:
+    """Somebody sent messages all the time, so a server that was never dead would have written in between."""
+    if not evidence.outages:
+        raise Unproven("the server was not killed")
+    for outage in evidence.outages:
+        _was_silent(evidence, outage)
+    for outage in evidence.outages:
+        if command := _merge_across(evidence, outage):
+            seconds = outage.started - outage.killed
+            return f"dead for at least {seconds:.1f} s in the middle of the merge of {command['params']['branch']}"
+    raise Unproven("no merge was running when the server was killed")
+
+
+def _was_silent(evidence: Evidence, outage: Outage) -> None:
+    killed, started = round(outage.killed * 1000), round(outage.started * 1000)
+    sql = "select count(*) from events where at between ? and ?"
+    for what, start, end, silent in (
+        ("before the server was killed", 0, killed - 1, False),
+        ("while the server was dead", killed + 1, started - 1, True),
+        ("after the server was started again", started, 2**62, False),
+    ):
+        [(count,)] = evidence.rows(sql, start, end)
+        if silent is not (count == 0):
+            raise Unproven(f"{count} events were written {what}")
+
+
+def _merge_across(evidence: Evidence, outage: Outage) -> dict[str, Any] | None:
+    """The merge that ran before the outage and ended after it."""
+    running: set[str] = set()
+    for _, at, kind, command in evidence.merge_events():
+        if kind == "command.running" and at <= outage.killed * 1000:
+            running.add(command["id"])
+        elif command["status"] in FINISHED and command["id"] in running:
+            if at >= outage.started * 1000:
+                return command
+            running.discard(command["id"])
+    return None
 
 
 def checkout_is_clean(evidence: Evidence) -> str:
@@ -265,7 +251,3 @@ CLAIMS: dict[str, Callable[[Evidence], str]] = {
     "the base checkout follows its branch": checkout_is_clean,
     "the original repository is untouched": original_is_untouched,
 }
-
-
-def _journal(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -87,7 +87,12 @@ class Stage:
             ) from error
         if not git.holds("rev-parse", "--verify", "HEAD^{commit}"):
             raise Failure(f"{self.source} has no commit yet", then=_USABLE)
-        for setting in ("commit.gpgsign=false", "core.hooksPath=/dev/null", "gc.auto=0"):
+        for setting in (
+            "commit.gpgsign=false",
+            "core.hooksPath=/dev/null",
+            "core.logAllRefUpdates=true",
+            "gc.auto=0",
+        ):
             git("config", *setting.split("="))
         base = git("rev-parse", "--abbrev-ref", "HEAD")
         if base == "HEAD" or base.startswith("agent/"):

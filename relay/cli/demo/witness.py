@@ -6,7 +6,7 @@ proof; those are read from disk at the end.
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -15,13 +15,15 @@ import trio
 from relay.cli.failure import Failure
 from relay.client import Client, StreamedEvent
 
-from .plan import Plan
+from .evidence import FINISHED
+from .plan import Plan, key_in
 from .stage import Stage
 from .timeline import Timeline
 
 __all__ = ["LOOK", "Witness"]
 
 LOOK = 0.1  # seconds between two looks at a file or a process
+KEEP = "relay demo --keep, then look into logs and home of the folder it names"
 
 
 class Witness:
@@ -35,10 +37,11 @@ class Witness:
         self.journals: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.team}
         self.exited: Counter[str] = Counter()
         self.expected_exits: Counter[str] = Counter()
-        self.merging = 0
+        self.merges: list[str] = []  # commands, as they began to run
         self.waits_for = "the server"
         self._progress = timeline.progress
         self._changed = trio.Event()
+        self._connection = trio.CancelScope()
 
     async def until(self, what: str, condition: Callable[[], bool]) -> None:
         self.waits_for = what
@@ -53,17 +56,19 @@ class Witness:
     def times(self, name: str, event: str) -> int:
         return sum(entry["event"] == event for entry in self.journals[name])
 
-    def all_received(self) -> bool:
-        """Every receipt that the plan foresees has been written down."""
-        expected = Counter[str]()
-        for key, receiver in self.plan.messages().items():
-            sender = key.partition("-")[0]
-            expected.update(set(self.plan.team) - {sender} if receiver == "*" else {receiver})
-        return all(self.times(name, "handled") >= expected[name] for name in self.plan.team)
+    def all_received(self, notes: Iterable[str]) -> bool:
+        """Every receipt that the plan foresees has been written down, and every note's by the lead."""
+        heard = {
+            name: {key_in(entry["body"]) for entry in journal if entry["event"] == "handled"}
+            for name, journal in self.journals.items()
+        }
+        return all(
+            key in heard[name] for key, receivers in self.plan.messages(notes).items() for name in receivers
+        )
 
-    def failure(self, what: str) -> Failure:
-        then = "relay demo --keep, then look into logs and home of the folder it names"
-        return Failure(what, why=self._last_words(), then=then)
+    def failure(self, what: str, why: str | None = None) -> Failure:
+        """By default the last words of everybody are the cause."""
+        return Failure(what, why=why or self._last_words(), then=KEEP)
 
     def _last_words(self) -> str:
         last = []
@@ -75,11 +80,17 @@ class Witness:
         return "\n       ".join(last)
 
     async def watch_events(self, client: Client) -> None:
-        async with aclosing(client.events(after=0)) as events:
-            async for event in events:
-                self.seen[event.id] = event.type
-                self._tell(event)
-                self._happened()
+        while True:
+            with trio.CancelScope() as self._connection:
+                async with aclosing(client.events(after=max(self.seen, default=0))) as events:
+                    async for event in events:
+                        self.seen[event.id] = event.type
+                        self._tell(event)
+                        self._happened()
+
+    def look_again(self) -> None:
+        """The server is back: connect now, and not after a pause that grew while it was away."""
+        self._connection.cancel()
 
     def _tell(self, event: StreamedEvent) -> None:
         match event.type, event.data:
@@ -97,13 +108,12 @@ class Witness:
             raise self.failure(f"the runner of {name} ended, and nobody had asked for that")
 
     def _tell_command(self, command: dict[str, Any]) -> None:
-        status, result = command["status"], command.get("result") or {}
-        match command["type"], status:
+        match command["type"], command["status"]:
             case "workspace.merge", "running":
-                self.merging += 1
+                self.merges.append(command["id"])
                 self.say("host", f"merges {command['params']['branch']}")
-            case "workspace.merge", "succeeded" | "failed":
-                self.say("host", f"{command['params']['branch']}: {result.get('status', status)}")
+            case "workspace.merge", status if status in FINISHED:
+                self.say("host", f"{command['params']['branch']} {_outcome(command)}")
             case "agent.spawn", "failed":
                 raise Failure("an agent could not be started", why=command.get("error"))
             case "agent.spawn", "succeeded":
@@ -132,13 +142,17 @@ class Witness:
                 self.say(name, f"finds {step} already committed")
             case {"event": "committed", "step": step, "sha": sha}:
                 self.say(name, f"committed {step} as {sha[:10]}")
-            case {"event": "asked", "error": error} if not self.did(name, "waiting", error=error):
+            case {"event": "asked", "status": 409, "error": error} if not self.did(
+                name, "waiting", error=error
+            ):
                 self.journals[name].append({"event": "waiting", "error": error})
                 self.say(name, f"asks to merge and has to wait: {error}")
-            case {"event": "refused", "outcome": {"status": "conflict"}}:
-                self.say(name, "is told that its work conflicts", loud=True)
+            case {"event": "conflict", "files": files}:
+                self.say(name, f"is told that its work conflicts in {', '.join(files)}", loud=True)
             case {"event": "rebased", "sha": sha}:
                 self.say(name, f"rebased, kept both sides, now at {sha[:10]}")
+            case {"event": "stopped", "why": why}:
+                raise self.failure(f"{name} was refused what asking again does not change, and stopped", why)
             case {"event": "landed", "sha": sha}:
                 self.say(name, f"landed as {sha[:10]}")
         self._happened()
@@ -153,3 +167,15 @@ class Witness:
         )
         self._changed.set()
         self._changed = trio.Event()
+
+
+def _outcome(command: dict[str, Any]) -> str:
+    """How a merge went, in a few words."""
+    result = command.get("result") or {}
+    if result.get("merged"):
+        return f"has landed, {command['params']['baseRef']} is at {result['mergedSha'][:10]}"
+    if result.get("conflict"):
+        return f"conflicts in {', '.join(result['conflictFiles'])}"
+    if result.get("noop"):
+        return "has nothing more to land"
+    return f"did not land: {result.get('error') or command.get('error') or command['status']}"
