@@ -36,7 +36,7 @@ async def writer(client: Client) -> None:
     while True:
         for message in await client.messages(for_="writer", since=asked.id):
             print(
-                f"writer got: {message.body} (from {message.from_}, in reply to {message.reply_to == asked.id})"
+                f"writer got: {message.body} (from {message.from_}, in reply to message {message.reply_to})"
             )
             return
         await trio.sleep(0.05)

@@ -195,14 +195,12 @@ def register(
 ) -> tuple[wire.Orchestrator, Decision[Registered]]:
     """The host as it describes itself; what the server knows of it stays."""
     record = wire.Orchestrator(
-        **attrs.asdict(card, recurse=False),
+        **attrs.asdict(attrs.evolve(card, api_url=card.address), recurse=False),
         agent_id=f"orchestrator-{card.id}",
         managed_agents=before.managed_agents if before else [],
         last_seen=moment.at,
         created_at=before.created_at if before else moment.at,
     )
-    if record.api_url is None and isinstance(record.meta.get("apiUrl"), str):
-        record = attrs.evolve(record, api_url=record.meta["apiUrl"])
     note, told = audit(
         moment,
         f"server-orchestrator-register-{card.id}-{moment.ms}",

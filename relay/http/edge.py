@@ -2,7 +2,7 @@
 
 A plain request costs one task (Hypercorn's) and one cancel scope. Declared routes are answered in Quart's public
 extension point for connections, before Quart makes a request context, a nursery and a second task for them
-(`benchmarks/http.py` measures what that saves). Quart serves what is not the API.
+(`benchmarks/edge.py` measures what that saves). Quart serves what is not the API.
 
 Order of checks: route (404), token (401), body (400), scope (403) unless the route checks it later, then the handler.
 """

@@ -1,4 +1,4 @@
-"""Hypercorn's connection handling with half the cost per request, kept behind a switch (`Settings.lean`).
+"""Hypercorn's connection handling with half the cost per request, kept behind a switch (`Hosting.lean`).
 
 What is touched of Hypercorn's inside is `hypercorn.trio.tcp_server.TCPServer` and its `TaskGroup`:
 - the head of an answer waits for its body and leaves in the same write, which costs no switch of task when the socket

@@ -5,6 +5,7 @@ specification: text is trimmed, and empty or null counts as absent (1.4, O-02); 
 (O-02); lengths count UTF-16 units (VAL-1); lists of texts are trimmed, without empties and repeats (O-03).
 """
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar
@@ -14,8 +15,11 @@ import orjson
 
 __all__ = [
     "ABSENT",
+    "ABSOLUTE_PATH",
+    "HTTP_URL",
     "SAFE",
     "Elements",
+    "Form",
     "Instant",
     "boolean",
     "choice",
@@ -46,6 +50,18 @@ ABSENT: Any = object()
 """What a reader returns for a value that counts as absent: the field's default stands."""
 
 
+@attrs.frozen
+class Form:
+    """What a text must look like, and what that is called."""
+
+    name: str
+    pattern: re.Pattern[str]
+
+
+HTTP_URL = Form("an http:// or https:// address", re.compile(r"https?://[^\s/?#@]+(/\S*)?$", re.IGNORECASE))
+ABSOLUTE_PATH = Form("an absolute path", re.compile(r"/|[A-Za-z]:[\\/]"))
+
+
 class Elements(ValueError):
     """What is wrong with the elements of a list, by their index."""
 
@@ -68,8 +84,8 @@ def _field(read: Reader, *, required: bool, default: Any, **metadata: bool) -> A
     return attrs.field(default=default, metadata=metadata_)
 
 
-def text(most: int, *, required: bool = False, default: str | None = None) -> Any:
-    """A text of at most `most` characters."""
+def text(most: int, *, form: Form | None = None, required: bool = False, default: str | None = None) -> Any:
+    """A text of at most `most` characters, and of the given form."""
 
     def read(value: Any) -> Any:
         if value is None:
@@ -79,6 +95,8 @@ def text(most: int, *, required: bool = False, default: str | None = None) -> An
         value = value.strip()
         if length(value) > most:
             raise ValueError(f"longer than {most} characters")
+        if value and form is not None and not form.pattern.match(value):
+            raise ValueError(f"expected {form.name}")
         return value or ABSENT
 
     return _field(read, required=required, default=default)

@@ -104,14 +104,21 @@ class RegisterOrchestrator:
 
     id: str = f.text(120, required=True)
     hostname: str = f.text(240, required=True)
-    base_dir: str = f.text(500, required=True)
-    api_url: str | None = f.text(500)
+    base_dir: str = f.text(500, form=f.ABSOLUTE_PATH, required=True)
+    api_url: str | None = f.text(500, form=f.HTTP_URL)
     providers: list[Provider] = f.choices(Provider, _all_providers)
     env_keys: list[str] = f.texts()
     version: str | None = f.text(80)
     protocol_version: int | None = f.integer(1)
     git_sha: str | None = f.text(80)
     meta: dict[str, Any] = f.mapping()
+
+    @property
+    def address(self) -> str | None:
+        """Where its API is: `api_url`, else an address in `meta.apiUrl` (O-41)."""
+        told = self.meta.get("apiUrl")
+        fits = isinstance(told, str) and f.HTTP_URL.pattern.match(told)
+        return self.api_url or (told if fits else None)
 
 
 @attrs.frozen(kw_only=True)

@@ -35,6 +35,8 @@ json_objects = st.dictionaries(some_texts, json_values, max_size=4)
 BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "exit_code": st.none() | st.integers(-256, 256),
     "max_age_seconds": st.none() | st.integers(0, 2_592_000),
+    "base_dir": st.sampled_from(["/", "/srv/projects", "C:\\projects"]),
+    "api_url": st.sampled_from([None, "http://h:1", "https://host.example/api"]),
 }
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     type(None): st.none(),

@@ -54,7 +54,6 @@ TEXTS = [
     (wire.RegisterOrchestrator, "version", 80),
     (wire.RegisterOrchestrator, "gitSha", 80),
     (wire.RegisterOrchestrator, "id", 120),
-    (wire.RegisterOrchestrator, "baseDir", 500),
     (wire.OrchestratorHeartbeat, "version", 80),
     (wire.OrchestratorHeartbeat, "gitSha", 80),
     (wire.OrchestratorAction, "agentId", 240),
@@ -132,6 +131,16 @@ def test_a_text_has_at_most_so_many_utf16_units(
 def test_space_around_a_text_does_not_count(kind: type[Any], member: str, most: int) -> None:
     text = "x" * most
     assert read(kind, **{member: f" \t{text}\r\n"})[member] == text
+
+
+@pytest.mark.spec("VAL-1")
+def test_a_text_of_a_form_has_its_limit_too() -> None:
+    path = "/" + "x" * 499
+    assert read(wire.RegisterOrchestrator, baseDir=path)["baseDir"] == path
+    assert problem(wire.RegisterOrchestrator, baseDir=path + "x") == "baseDir: longer than 500 characters"
+    address = "http://h:1/" + "x" * 489
+    assert read(wire.RegisterOrchestrator, apiUrl=address)["apiUrl"] == address
+    assert problem(wire.RegisterOrchestrator, apiUrl=address + "x") == "apiUrl: longer than 500 characters"
 
 
 @pytest.mark.parametrize(("kind", "member"), LISTS)
