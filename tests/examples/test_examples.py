@@ -11,7 +11,7 @@ PRINTS = {
     "embedding.py": ["total 6"],
     "fleet.py": [
         "reviewer got: please look at branch x",
-        "writer got: looks good (from reviewer, in reply to True)",
+        "writer got: looks good (from reviewer, in reply to message 1)",
         "reviewer is online",
         "writer is online",
     ],
