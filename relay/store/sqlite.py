@@ -289,8 +289,8 @@ def _size(write: Write) -> int:
     return 64 + sum(len(param) for param in write.params if isinstance(param, str | bytes))
 
 
-def _connect(path: str) -> apsw.Connection:
-    connection = apsw.Connection(path, statementcachesize=200)
+def _connect(path: str, vfs: str | None = None) -> apsw.Connection:
+    connection = apsw.Connection(path, vfs=vfs, statementcachesize=200)
     connection.set_busy_timeout(5_000)
     for pragma in PRAGMAS:
         connection.execute(f"pragma {pragma}").fetchall()
@@ -305,24 +305,27 @@ def _usable(path: Path) -> Iterator[None]:
         raise UnusableDatabase(f"{path} cannot be used as relay's database: {error}") from error
 
 
-def _open_file(path: Path, stack: ExitStack) -> tuple[apsw.Connection, apsw.Connection]:
+def _open_file(path: Path, vfs: str | None, stack: ExitStack) -> tuple[apsw.Connection, apsw.Connection]:
     """Own the database; two connections to it, for writing and for reading."""
     with _usable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stack.enter_context(owned(path))
-        writer = stack.enter_context(closing(_connect(str(path))))
+        writer = stack.enter_context(closing(_connect(str(path), vfs)))
         migrate(writer)
-        reader = stack.enter_context(closing(_connect(str(path))))
+        reader = stack.enter_context(closing(_connect(str(path), vfs)))
         reader.execute("pragma query_only = on").fetchall()
     return writer, reader
 
 
 @asynccontextmanager
-async def open_store(path: Path | None, clock: Clock, *, keep_events: int = KEEP) -> AsyncGenerator[Store]:
+async def open_store(
+    path: Path | None, clock: Clock, *, keep_events: int = KEEP, vfs: str | None = None
+) -> AsyncGenerator[Store]:
     """Open the database at `path`, or one in memory for None, and own it until the block is left.
 
     Raises `Locked` when another process owns it, `NewerDatabase` when a newer relay wrote it, `UnusableDatabase` when
     it is none. What is staged when the block is left is still committed. The log keeps the newest `keep_events`.
+    `vfs` names the VFS through which SQLite reaches the file, if it is not to be the system's.
     """
     with ExitStack() as stack, trio.CancelScope() as block:
         store: SQLiteStore
@@ -331,7 +334,7 @@ async def open_store(path: Path | None, clock: Clock, *, keep_events: int = KEEP
             migrate(connection)
             store = InlineStore(clock, connection, connection, keep_events, block.cancel)
         else:
-            store = ThreadedStore(clock, *_open_file(path, stack), keep_events, block.cancel)
+            store = ThreadedStore(clock, *_open_file(path, vfs, stack), keep_events, block.cancel)
         try:
             yield store
         finally:
