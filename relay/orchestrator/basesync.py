@@ -17,13 +17,13 @@ import attrs
 import trio
 
 from ._git import git, git_result
-from .gitstate import worktrees
+from .gitstate import unfinished, worktrees
 
 __all__ = ["Checkout", "checkouts_of", "follow", "hindrance"]
 
 TRIES = 10  # for git's own lock on the index
 PAUSE = 0.025  # seconds
-UNFINISHED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
+FOLLOW_WITHIN = 120.0  # seconds for one checkout
 SHOWN = 10  # paths
 
 
@@ -43,9 +43,8 @@ async def checkouts_of(path: str | Path, base: str) -> list[Checkout]:
 async def hindrance(checkout: Checkout, old: str, new: str) -> str | None:
     """Why the base must not move from `old` to `new` under this checkout, and what to do; None when it may."""
     where = checkout.path
-    for name in UNFINISHED:
-        if (await git_result(where, "rev-parse", "--verify", "--quiet", name))[0] == 0:
-            return f"{where} is in the middle of a merge, cherry-pick or revert: finish or abort it, then merge again"
+    if what := await unfinished(where):
+        return f"{where} is in the middle of a {what}: finish or abort it, then merge again"
     touched = set(await _changed(where, old, new)) & await _edited(where)
     if touched:
         return (
@@ -56,18 +55,27 @@ async def hindrance(checkout: Checkout, old: str, new: str) -> str | None:
 
 
 async def follow(checkouts: Iterable[Checkout], old: str, new: str) -> dict[str, Any] | None:
-    """Bring the checkouts from `old` to `new`. None when there are none; never raises, cannot be interrupted."""
-    reports = []
-    with trio.CancelScope(shield=True):
-        for checkout in checkouts:
-            try:
-                reports.append(await _follow(checkout.path, old, new))
-            except Exception as error:  # noqa: BLE001 - the landing is a fact; what is wrong here is only reported
-                reports.append(
-                    {"reconciled": False, "unsyncedPaths": [], "message": f"{checkout.path}: {error}"}
-                )
+    """Bring the checkouts from `old` to `new`. None when there are none; never raises, and ends by its own limit only."""
+    reports = [await _reported(checkout.path, old, new) for checkout in checkouts]
     failed = [report for report in reports if not report["reconciled"]]
     return next(iter(failed or reports), None)
+
+
+async def _reported(where: str, old: str, new: str) -> dict[str, Any]:
+    with trio.move_on_after(FOLLOW_WITHIN, shield=True):
+        try:
+            return await _follow(where, old, new)
+        except Exception as error:  # noqa: BLE001 - the landing is a fact; what is wrong here is only reported
+            return _unsynced(where, str(error))
+    return _unsynced(where, f"git took longer than {FOLLOW_WITHIN:.0f} s")
+
+
+def _unsynced(where: str, why: str, paths: Iterable[str] = ()) -> dict[str, Any]:
+    return {
+        "reconciled": False,
+        "unsyncedPaths": list(paths),
+        "message": f"{where} does not show what has landed: {why}",
+    }
 
 
 async def _follow(where: str, old: str, new: str) -> dict[str, Any]:
@@ -75,11 +83,7 @@ async def _follow(where: str, old: str, new: str) -> dict[str, Any]:
     target = await _without(where, new, kept) if kept else new
     said = await _two_tree_read(where, old, target)
     if said is not None:
-        return {
-            "reconciled": False,
-            "unsyncedPaths": await _changed(where, old, new),
-            "message": f"{where}: {said}",
-        }
+        return _unsynced(where, said, await _changed(where, old, new))
     if not kept:
         return {"reconciled": True}
     await _index(where, new, kept)

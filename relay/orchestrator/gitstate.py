@@ -19,13 +19,31 @@ from ._git import GitError, git, git_result
 from .landed import Landed, contained, unmerged
 from .publishing import fetched, upstream_of
 
-__all__ = ["Base", "branch_of", "diff", "preview", "probe", "resolve_base", "state", "worktrees"]
+__all__ = [
+    "Base",
+    "branch_of",
+    "diff",
+    "preview",
+    "probe",
+    "resolve_base",
+    "state",
+    "unfinished",
+    "worktrees",
+]
 
 Answer = dict[str, Any]
 
 SHAS_SHOWN = 20
 PATCH_SHOWN = 200_000  # characters
 FETCH_WITHIN = 4.0  # seconds of a preview
+UNFINISHED = {
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
+"""What git keeps while somebody is in the middle of something, and what that is."""
 
 
 def _never_raising(ask: Callable[..., Awaitable[Answer]]) -> Callable[..., Awaitable[Answer]]:
@@ -66,6 +84,16 @@ async def branch_of(path: str | Path) -> str | None:
     """The branch that is checked out; None when none is. Git's own short form is another where a tag has that name."""
     _, ref, _ = await git_result(path, "symbolic-ref", "--quiet", "HEAD")
     return ref.removeprefix("refs/heads/") or None
+
+
+async def unfinished(path: str | Path) -> str | None:
+    """What somebody is in the middle of there; half of it is no result, also when nothing is uncommitted."""
+    asked = [part for name in UNFINISHED for part in ("--git-path", name)]
+    places = (await git(path, "rev-parse", *asked)).splitlines()
+    there = (
+        what for what, place in zip(UNFINISHED.values(), places, strict=True) if Path(path, place).exists()
+    )
+    return next(there, None)
 
 
 async def probe(path: str | Path) -> Answer:

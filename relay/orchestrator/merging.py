@@ -7,8 +7,7 @@ commit that is made in memory. Nothing is checked out to find out whether it fit
     look       missing, broken, dirty, nothing to land, conflicting: each ends here, and nothing has changed
     compose    the commit that the base is to become
     advance    base and fence move in one git transaction, from the values that were looked at: the point of no return
-    follow     checkouts of the base, the remote, worktree and branch; trouble here is reported and undoes nothing,
-               except that a base which its remote refuses goes back
+    follow     checkouts of the base, the remote, worktree and branch (`aftermath`)
 """
 
 from __future__ import annotations
@@ -21,15 +20,17 @@ import attrs
 import trio
 
 from . import fence
-from ._git import GitError, git, git_result, is_safe_ref, succeeds
-from .basesync import Checkout, checkouts_of, follow, hindrance
-from .gitstate import preview
+from ._git import GitError, git, git_result, is_safe_ref
+from .aftermath import is_in, landed
+from .basesync import checkouts_of, hindrance
+from .gitstate import branch_of, preview, unfinished
 from .publishing import Upstream, fetched, push
 from .teardown import Merge, Stopped, present, tear_down
 
 __all__ = ["land"]
 
 MERGE_WITHIN = 2_400.0  # seconds: 40 minutes in all (2.21)
+ADVANCE_WITHIN = 60.0  # seconds for the point of no return, which the limit above does not stop
 NAMES_SHOWN = 10
 IDENTITY = {
     "GIT_AUTHOR_NAME": "relay",
@@ -54,12 +55,21 @@ async def land(merge: Merge) -> dict[str, Any]:
     except Stopped as stop:
         return present({**facts, **stopped, "status": stop.status, "error": str(stop), **stop.facts})
     except fence.FenceMoved as moved:
-        why = f"{merge.base_ref} moved while this was being merged; nothing has landed, ask again ({moved})"
+        why = f"{merge.base_ref} could not be moved, nothing has landed: {_what_to_do(str(moved))} ({moved})"
         return present({**facts, **stopped, "error": why})
     except (GitError, OSError) as error:
         return present({**facts, **stopped, "error": str(error)})
     except trio.TooSlowError:
-        return present({**facts, **stopped, "error": f"the merge took longer than {MERGE_WITHIN:.0f} s"})
+        why = f"git took too long in {merge.repo_root}: see what it waits for there, then ask again"
+        return present({**facts, **stopped, "error": why})
+
+
+def _what_to_do(said: str) -> str:
+    if ".lock'" in said:
+        return (
+            "if no git runs in that repository any more, remove the lock that is named here, then ask again"
+        )
+    return "it moved while this was being merged; ask again"
 
 
 async def _land(merge: Merge) -> dict[str, Any]:
@@ -68,7 +78,8 @@ async def _land(merge: Merge) -> dict[str, Any]:
     if not merge.worktree.is_dir():
         known = await fence.read(merge.repo_root)
         if known.landed is None or known.command_id != merge.command_id:
-            raise Stopped("cleaned", f"the worktree {merge.worktree} is not there any more")
+            why = f"the worktree {merge.worktree} is not there any more: what {merge.branch or 'its branch'} holds can be merged by hand"
+            raise Stopped("cleaned", why)
         return await _landed_before(merge, base, known)
     mark = await _claim(merge)
     if mark.landed is not None:
@@ -86,8 +97,9 @@ async def _land(merge: Merge) -> dict[str, Any]:
             raise Stopped("review_requested", f"{base} is checked out: {reason}")
     with trio.CancelScope(shield=True):
         after = attrs.evolve(mark, landed=(old, new, str(seen["headSha"])))
-        mark = await fence.move(merge.worktree, mark, after, (base, new, old))
-        facts = await _landed(merge, base, mark, checkouts, upstream)
+        with trio.fail_after(ADVANCE_WITHIN):
+            mark = await fence.move(merge.worktree, mark, after, (base, new, old))
+        facts = await landed(merge, base, mark, checkouts, upstream)
     return facts  # noqa: RET504 - a scope may end a block early, for all that mypy knows
 
 
@@ -97,10 +109,10 @@ async def _landed_before(merge: Merge, base: str, mark: fence.Fence) -> dict[str
     try:
         upstream = await fetched(merge.place, base)
     except GitError:
-        upstream = None
+        upstream = None  # it is published by the next merge
     still_there = await _base_tip(merge, base) == mark.landed[1]
     checkouts = await checkouts_of(merge.place, base) if still_there else []
-    return await _landed(merge, base, mark, checkouts, upstream)
+    return await landed(merge, base, mark, checkouts, upstream)
 
 
 def _checked(merge: Merge) -> str:
@@ -139,7 +151,8 @@ async def _claim(merge: Merge) -> fence.Fence:
     """Put this lease's token into the fence, unless this very command has been here before."""
     known = await fence.read(merge.worktree)
     if merge.lease_token is None:
-        return attrs.evolve(known, landed=None)
+        mine = bool(merge.command_id) and known.command_id == merge.command_id
+        return known if mine else attrs.evolve(known, command_id=merge.command_id, landed=None)
     if known.token > merge.lease_token:
         raise Stopped(
             "review_requested", "the repository's merge lease went to another merge meanwhile; ask again"
@@ -157,13 +170,30 @@ async def _looked(merge: Merge, base: str) -> Mapping[str, Any]:
         raise Stopped("review_requested", seen["error"])
     if merge.expected_head not in {None, seen["headSha"]}:
         raise Stopped(
-            "review_requested", f"the branch is at {seen['headSha'][:10]}, not where the merge was asked for"
+            "review_requested",
+            f"the branch is at {seen['headSha'][:10]}, not where the merge was asked for: look at what came, ask again",
         )
     if seen["dirty"]:
         raise Stopped("review_requested", f"{merge.worktree}: {seen['reason']}")
     if seen["strategy"] == "pr":
         raise Stopped("review_requested", "this host cannot open pull requests: ask for strategy rebase-ff")
+    await _all_there(merge, str(seen["headSha"]))
     return seen
+
+
+async def _all_there(merge: Merge, head: str) -> None:
+    """Half of a rebase, or a commit that somebody only looks at, is not the work that is to be merged."""
+    if what := await unfinished(merge.worktree):
+        why = f"{merge.worktree} is in the middle of a {what}: finish or abort it, then merge again"
+        raise Stopped("review_requested", why)
+    if merge.branch is None or await branch_of(merge.worktree) is not None:
+        return
+    code, tip, _ = await git_result(
+        merge.worktree, "rev-parse", "--verify", "--quiet", f"refs/heads/{merge.branch}"
+    )
+    if code == 0 and tip != head:
+        why = f"{merge.worktree} is on no branch, and {merge.branch} is elsewhere: run `git switch {merge.branch}` there, then merge again"
+        raise Stopped("review_requested", why)
 
 
 async def _base_tip(merge: Merge, base: str) -> str:
@@ -177,26 +207,22 @@ async def _base_tip(merge: Merge, base: str) -> str:
 
 async def _integration_base(merge: Merge, base: str, old: str, upstream: Upstream | None) -> str:
     """What the work must fit onto: the base, or its upstream when that has more (2.15-4 and 5)."""
-    if upstream is None or await _is_in(merge, upstream.tip, old):
+    if upstream is None or await is_in(merge, upstream.tip, old):
         return old
-    if not await _is_in(merge, old, upstream.tip):
+    if not await is_in(merge, old, upstream.tip):
         why = (
             f"{base} and {upstream.remote}/{upstream.branch} have diverged: reconcile them, then merge again"
         )
         raise Stopped("review_requested", why)
-    if not await _is_in(merge, upstream.tip, "HEAD"):
+    if not await is_in(merge, upstream.tip, "HEAD"):
         why = f"{upstream.remote}/{upstream.branch} has commits that the branch lacks: rebase on it, then merge again"
         raise Stopped("review_requested", why)
     return upstream.tip
 
 
-async def _is_in(merge: Merge, commit: str, tip: str) -> bool:
-    return await succeeds(merge.place, "merge-base", "--is-ancestor", commit, tip)
-
-
 async def _composed(merge: Merge, base: str, onto: str, head: str) -> str:
     """The commit that the base becomes: the branch's, or a merge of both made without a checkout."""
-    if await _is_in(merge, onto, head):
+    if await is_in(merge, onto, head):
         return head
     code, out, said = await git_result(
         merge.worktree, "merge-tree", "--write-tree", "--name-only", onto, head
@@ -214,53 +240,11 @@ async def _composed(merge: Merge, base: str, onto: str, head: str) -> str:
     return await git(merge.worktree, "commit-tree", tree, "-p", onto, "-p", head, "-m", message, env=IDENTITY)
 
 
-async def _landed(
-    merge: Merge, base: str, mark: fence.Fence, checkouts: list[Checkout], upstream: Upstream | None
-) -> dict[str, Any]:
-    """The base has moved. Everything that follows from it; cannot be stopped by the merge's own time limit."""
-    assert mark.landed is not None
-    old, new, head = mark.landed
-    commits = (await git(merge.place, "rev-list", "--reverse", f"{old}..{head}")).split()
-    facts: dict[str, Any] = {
-        "merged": True,
-        "mergedSha": new,
-        "baseSha": new,
-        "previousBaseSha": old,
-        "landedCommitShas": commits,
-        "subject": await git(merge.place, "log", "-1", "--format=%s", head),
-        "baseWorktreeSync": await follow(checkouts, old, new),
-        "pushed": upstream is not None,
-    }
-    if upstream is not None and not await _is_in(merge, new, upstream.tip):
-        refused = await push(merge.place, base, upstream, new)
-        if refused is not None:
-            await _go_back(merge, base, mark, checkouts, refused)
-    return facts | await tear_down(merge, base, head)
-
-
-async def _go_back(
-    merge: Merge, base: str, mark: fence.Fence, checkouts: list[Checkout], refused: str
-) -> None:
-    """The remote did not take it: the base returns to the remote's tip, or to where it was if it held more (2.20)."""
-    assert mark.landed is not None
-    old, new, _ = mark.landed
-    upstream = await fetched(merge.place, base)
-    back = upstream.tip if upstream and await _is_in(merge, old, upstream.tip) else old
-    try:
-        await fence.move(merge.place, mark, attrs.evolve(mark, landed=None), (base, back, new))
-    except fence.FenceMoved as moved:
-        raise Stopped(
-            "conflict", f"the push was refused ({refused}), and {base} moved on meanwhile: {moved}"
-        ) from moved
-    await follow(checkouts, new, back)
-    raise Stopped("review_requested", f"the push was refused, nothing has landed; ask again ({refused})")
-
-
 async def _nothing_to_land(merge: Merge, base: str, old: str, upstream: Upstream | None) -> dict[str, Any]:
     """All of it is in the base already (2.18); a base that was never pushed is."""
     facts: dict[str, Any] = {"merged": False, "noop": True}
-    if upstream is not None and not await _is_in(merge, old, upstream.tip):
-        if not await _is_in(merge, upstream.tip, old):
+    if upstream is not None and not await is_in(merge, old, upstream.tip):
+        if not await is_in(merge, upstream.tip, old):
             raise Stopped(
                 "conflict", f"{base} and {upstream.remote}/{upstream.branch} have diverged: reconcile them"
             )

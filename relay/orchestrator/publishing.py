@@ -60,12 +60,14 @@ async def fetched(path: str | Path, base: str) -> Upstream | None:
 
 async def push(path: str | Path, base: str, upstream: Upstream, tip: str) -> str | None:
     """Publish exactly `tip`, once more when the remote has moved and `tip` still continues it. None when it is
-    published, otherwise why not."""
+    published, also when only the answer was lost, otherwise why not."""
     said = await _push(path, upstream, tip)
     if said is None:
         return None
     try:
         moved = await fetched(path, base)
+        if moved and await succeeds(path, "merge-base", "--is-ancestor", tip, moved.tip):
+            return None
         if moved and await succeeds(path, "merge-base", "--is-ancestor", moved.tip, tip):
             return await _push(path, moved, tip)
     except GitError as error:

@@ -15,7 +15,7 @@ import trio
 from checkouts import Repo
 
 from relay import wire
-from relay.orchestrator import fence, merging
+from relay.orchestrator import aftermath, fence, merging, publishing
 from relay.orchestrator.repolock import RepositoryLocks
 from relay.orchestrator.teardown import Merge
 from relay.orchestrator.worktrees import Request, resolve
@@ -548,3 +548,132 @@ async def test_the_lock_lasts_as_long_as_a_git_that_holds_it(repo: Repo):
     with trio.fail_after(5):
         async with RepositoryLocks().hold(repo.path):
             assert (repo.path / ".git" / "relay.lock").read_text().startswith(str(os.getpid()))
+
+
+async def test_a_lock_that_a_crash_left_in_git_is_named(repo: Repo, work: Work):
+    workspace = await work(notes="a\n")
+    lock = repo.write(".git/refs/heads/main.lock", "")
+    before = untouched(repo, workspace)
+    result = await workspace.land()
+    assert (result["status"], result["merged"]) == ("review_requested", False)
+    for said in (str(lock), "if no git runs", "remove the lock"):
+        assert said in result["error"]
+    assert untouched(repo, workspace) == before
+    lock.unlink()
+    assert (await workspace.land())["merged"] is True
+
+
+# -- trouble after the point of no return
+
+
+async def test_trouble_after_the_landing_does_not_undo_it(
+    repo: Repo, work: Work, monkeypatch: pytest.MonkeyPatch
+):
+    workspace = await work(notes="a\n")
+    head = workspace.tree.head
+
+    async def no_more_processes(*_: Any) -> dict[str, Any]:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(aftermath, "tear_down", no_more_processes)
+    result = await workspace.land(lease_token=1)
+    assert (result["merged"], result["mergedSha"], result["status"]) == (True, head, "active")
+    assert "temporarily unavailable" in result["branchPreservedReason"]
+    assert "error" not in result
+    assert workspace.tree.path.exists()
+    monkeypatch.undo()
+    assert (await workspace.land(lease_token=1))["status"] == "merged"
+
+
+async def test_what_follows_a_landing_has_its_limit(repo: Repo, work: Work, monkeypatch: pytest.MonkeyPatch):
+    workspace = await work(notes="a\n")
+    monkeypatch.setattr("relay.orchestrator.basesync.FOLLOW_WITHIN", 0.0)
+    result = await workspace.land()
+    assert result["merged"] is True
+    assert result["baseWorktreeSync"]["reconciled"] is False
+    assert result["baseWorktreeSync"]["unsyncedPaths"] == []
+    assert "took longer" in result["baseWorktreeSync"]["message"]
+
+
+async def test_a_remote_that_goes_away_before_the_push_lands_nothing(
+    repo: Repo, origin: Repo, work: Work, monkeypatch: pytest.MonkeyPatch
+):
+    workspace = await work(notes="a\n")
+    base, push = repo.head, aftermath.push
+
+    async def unplugged(*given: Any) -> str | None:
+        origin.path.rename(origin.path.with_name("elsewhere"))
+        return await push(*given)
+
+    monkeypatch.setattr(aftermath, "push", unplugged)
+    result = await workspace.land(lease_token=1)
+    assert (result["status"], result["merged"]) == ("review_requested", False)
+    assert "nothing has landed" in result["error"]
+    assert repo.tip("main") == base
+    assert repo.git("status", "--porcelain") == ""
+    assert workspace.tree.path.exists()
+    assert (await fence.read(repo.path)).landed is None
+
+
+@pytest.mark.spec("R-I48")
+async def test_a_push_whose_answer_was_lost_has_landed_all_the_same(
+    repo: Repo, origin: Repo, work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    workspace = await work(notes="a\n")
+    head, push = workspace.tree.head, publishing._push
+
+    async def answer_lost(*given: Any) -> str | None:
+        assert await push(*given) is None
+        other = origin.clone(tmp_path / "other")
+        other.commit("later", "x\n")
+        other.git("push", "-q", "origin", "main")
+        return "connection reset"
+
+    monkeypatch.setattr(publishing, "_push", answer_lost)
+    result = await workspace.land(lease_token=1)
+    assert (result.get("mergedSha"), result["merged"], result.get("pushed")) == (head, True, True), result
+    assert repo.tip("main") == head
+
+
+# -- work that is not all there
+
+
+async def test_half_of_a_rebase_is_not_landed(repo: Repo, work: Work):
+    workspace = await work(first="1\n", second="2\n")
+    tree = workspace.tree
+    tree.git("-c", "sequence.editor=sed -i 1s/pick/edit/", "rebase", "-q", "-i", "HEAD~2")
+    assert tree.git("status", "--porcelain") == ""
+    base, head = repo.head, tree.head
+    result = await workspace.land(lease_token=1)
+    assert (result["status"], result["merged"]) == ("review_requested", False)
+    assert "rebase: finish or abort it" in result["error"]
+    assert (repo.tip("main"), tree.head) == (base, head)
+    tree.git("rebase", "--continue")
+    assert (await workspace.land(lease_token=2))["merged"] is True
+    assert repo.git("show", "main:second") == "2"
+
+
+async def test_a_worktree_that_looks_at_another_commit_than_its_branch_is_not_merged(repo: Repo, work: Work):
+    workspace = await work(notes="a\n")
+    head = workspace.tree.head
+    workspace.tree.git("checkout", "-q", "--detach", "main")
+    result = await workspace.land(lease_token=1)
+    assert (result["status"], result["merged"]) == ("review_requested", False)
+    assert "git switch agent/docs/a" in result["error"]
+    assert workspace.tree.path.exists()
+    assert repo.tip("agent/docs/a") == head
+    workspace.tree.git("checkout", "-q", "--detach", head)
+    assert (await workspace.land(lease_token=2))["mergedSha"] == head
+
+
+@pytest.mark.spec("R-I47")
+async def test_a_merge_without_a_lease_is_not_taken_for_that_of_the_last_one(repo: Repo, work: Work):
+    leased, free = await work("a", notes="a\n"), await work("b", other="b\n")
+    await fence.move(repo.path, fence.Fence(), fence.Fence(3, "cmd_a"))  # begun, and cut short by a crash
+    first = await free.land()
+    assert first["merged"] is True
+    assert (await leased.land(lease_token=3))["merged"] is False
+    assert repo.git("ls-tree", "main", "notes") == ""
+    again = await free.land()
+    assert (again["merged"], again["mergedSha"]) == (True, first["mergedSha"])
+    assert (await leased.land(lease_token=4, command_id="cmd_again"))["merged"] is True
