@@ -36,7 +36,7 @@ import sys
 from pathlib import Path
 from relay.http import run
 home = Path(sys.argv[2])
-run(database=home / "relay.db", home=home, port=int(sys.argv[1]))
+run(database=home / "relay.db", home=home, port=int(sys.argv[1]), ready=print)
 """
 
 

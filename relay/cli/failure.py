@@ -7,6 +7,8 @@ from typing import IO, Any
 
 import click
 
+from .terminal import visible
+
 __all__ = ["Failure", "ungrouped"]
 
 
@@ -43,7 +45,7 @@ class Failure(click.ClickException):
             told = {"error": self.message, "why": self.why, "next": self.then}
             click.echo(json.dumps({name: text for name, text in told.items() if text}), err=True, file=file)
             return
-        click.echo(f"relay: {self.message}", err=True, file=file)
+        click.echo(visible(f"relay: {self.message}"), err=True, file=file)
         for name, text in (("why", self.why), ("next", self.then)):
             if text:
-                click.echo(f"  {name}: {text}", err=True, file=file)
+                click.echo(visible(f"  {name}: {text}"), err=True, file=file)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .failure import Failure
 from .options import Target, target
-from .output import age, show, show_json
+from .output import age, say, show, show_json
 from .server import ask
+from .terminal import visible
 
 if TYPE_CHECKING:
     from relay import wire
@@ -27,6 +29,10 @@ def agents(target: Target, status: str | None, as_json: bool) -> None:
     """List the agents."""
     from relay import wire
 
+    known = [*wire.AgentStatus]
+    if status not in (None, *known):
+        expected = f"expected one of {', '.join(known)}"
+        raise Failure(f"no agent can be {status}", why=expected, then="relay agents --help")
     found = [agent for agent in ask(target, lambda client: client.agents()) if status in (None, agent.status)]
     if as_json:
         return show_json([wire.to_json(agent) for agent in found])
@@ -63,10 +69,36 @@ def send(
     message = wire.SendMessage(
         from_=sender, to=to, body=body, subject=subject, reply_to=reply_to, idempotency_key=key
     )
-    sent = ask(target, lambda client: client.send(message))
+
+    async def deliver(client: Client) -> tuple[wire.Message, bool]:
+        sent = await client.send(message)
+        return sent, ":" in to or to == "broadcast" or await _exists(client, to)
+
+    sent, known = ask(target, deliver)
     if as_json:
-        return show_json(wire.to_json(sent))
-    return click.echo(f"message {sent.id} to {sent.to} is stored ({sent.delivery_status})")
+        show_json(wire.to_json(sent))
+    else:
+        say(f"message {sent.id} to {sent.to} is stored ({sent.delivery_status})")
+    if not known:
+        click.echo(
+            visible(f"nobody has the id {to} yet; it will get the message when it registers"), err=True
+        )
+
+
+async def _exists(client: Client, participant: str) -> bool:
+    """Whether mail for that id has somebody to read it."""
+    from relay import wire
+    from relay.client import Refused
+
+    if participant in wire.RESERVED:
+        return True
+    try:
+        await client.agent(participant)
+    except Refused as refusal:
+        if refusal.status == 404:
+            return False
+        raise
+    return True
 
 
 @click.command()
@@ -79,11 +111,13 @@ def send(
 def inbox(
     target: Target, agent: str, unread: bool, since: int | None, limit: int, mark_read: bool, as_json: bool
 ) -> None:
-    """List the messages for AGENT, oldest first."""
+    """Show the messages for AGENT, oldest first."""
     from relay import wire
 
     async def read(client: Client) -> list[wire.Message]:
         found = await client.messages(for_=agent, since=since, unread=unread, limit=limit)
+        if not found and not await _exists(client, agent):
+            raise Failure(f"nobody has the id {agent}", then="relay agents shows who is there")
         for message in found if mark_read else ():
             await client.mark_read(message.id, agent)
         return found
@@ -91,11 +125,19 @@ def inbox(
     found = ask(target, read)
     if as_json:
         return show_json([wire.to_json(message) for message in found])
-    rows = [
-        (message.id, message.from_, message.to, age(message.created_at), message.subject or message.body)
-        for message in found
-    ]
-    return show(("id", "from", "to", "age", "text"), rows, empty=f"no messages for {agent}")
+    return say("\n\n".join(map(_letter, found)) or f"no messages for {agent}")
+
+
+def _letter(message: wire.Message) -> str:
+    """A message whole: who wrote it and when on the first line, the text below."""
+    head = [f"{message.id}", f"{message.from_} → {message.to}", age(message.created_at)]
+    if message.subject:
+        head.append(message.subject)
+    return "\n".join(["  ".join(map(_on_one_line, head)), indent(message.body, "    ")])
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 @click.command()
@@ -145,9 +187,9 @@ def merge(target: Target, workspace: str, strategy: str, keep: bool, wait: bool,
     if as_json:
         show_json(wire.to_json(command))
     elif not command.status.final:
-        click.echo(f"{command.id} is {command.status}: relay tail shows how it goes on")
+        say(f"{command.id} is {command.status}: relay tail shows how it goes on")
     else:
-        click.echo(_landed(workspace, command))
+        say(_landed(workspace, command))
     if command.status.final and command.status is not wire.CommandStatus.SUCCEEDED:
         raise _not_landed(workspace, command)
 

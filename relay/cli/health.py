@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -11,15 +10,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 from .failure import Failure
 from .options import Target, as_json, home, target
-from .output import show, show_json
+from .output import say, show, show_json
 from .server import ask
 
 __all__ = ["doctor", "routes"]
@@ -41,43 +42,53 @@ def routes(as_json: bool) -> None:
 
 
 @click.command()
+@click.option(
+    "--database",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The server's SQLite file.  [default: ~/.relay/relay.db, if it is there]",
+)
 @target
 @click.pass_context
-def doctor(context: click.Context, target: Target, as_json: bool) -> None:
-    """Check this machine and the server it uses. Exits with 1 if something does not work."""
-    found = [finding for check in CHECKS for finding in check(target)]
+def doctor(context: click.Context, target: Target, database: Path | None, as_json: bool) -> None:
+    """Check this machine, and the server and token that the other commands would use. Exits with 1 if something does
+    not work."""
+    found = [*python(), *git(), *files(), *server(target), *stored(database)]
     if as_json:
-        show_json([asdict(finding) for finding in found])
+        show_json([finding.told() for finding in found])
     else:
         for finding in found:
-            click.echo(f"{finding.mark} {finding.check:<10} {finding.found}")
+            say(f"{finding.mark} {finding.check:<10} {finding.found}")
             if not finding.ok:
-                click.echo(f"  {'':<10} next: {finding.then}")
+                say(f"  {'':<10} next: {finding.then}")
     if not all(finding.ok for finding in found):
         context.exit(1)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found. `then` is what to do when it is not `ok`."""
+    """What a check found, and what to do when it is not `ok`."""
 
     check: str
     ok: bool
     found: str
-    then: str
+    then: str = ""
 
     @property
     def mark(self) -> str:
         return "✓" if self.ok else "✗"
 
+    def told(self) -> dict[str, Any]:
+        told = {"check": self.check, "ok": self.ok, "found": self.found}
+        return told if self.ok else told | {"next": self.then}
 
-def python(_: Target) -> Iterator[Finding]:
+
+def python() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     found = f"{version} at {sys.executable}"
     yield Finding("python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer")
 
 
-def git(_: Target) -> Iterator[Finding]:
+def git() -> Iterator[Finding]:
     then = f"install git {'.'.join(map(str, GIT))} or newer"
     try:
         answer = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True, timeout=10)
@@ -88,8 +99,8 @@ def git(_: Target) -> Iterator[Finding]:
     yield Finding("git", version >= GIT, answer.stdout.strip(), then)
 
 
-def files(_: Target) -> Iterator[Finding]:
-    """The home can be written and synced, has room, and keeps its secret."""
+def files() -> Iterator[Finding]:
+    """The home can be written and synced, and has room."""
     folder = home()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,49 +109,47 @@ def files(_: Target) -> Iterator[Finding]:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        yield Finding(
-            "home",
-            False,
-            f"{folder} cannot be written: {error.strerror}",
-            "set RELAY_HOME to a folder of yours",
-        )
+        then = "set RELAY_HOME to a folder of yours"
+        yield Finding("home", False, f"{folder} cannot be written: {error.strerror}", then)
         return
-    yield Finding("home", True, f"{folder} can be written and synced", "")
+    yield Finding("home", True, f"{folder} can be written and synced")
     free = shutil.disk_usage(folder).free
-    yield Finding(
-        "disk", free >= LEAST_FREE, f"{free / 2**30:.1f} GiB free", f"make room on the disk of {folder}"
-    )
-    token = folder / "token"
-    if token.exists():
-        private = token.stat().st_mode & 0o077 == 0
-        found = f"{token} is {'private' if private else 'readable by others'}"
-        yield Finding(
-            "token", private, found, f"chmod 600 {token}, or remove it and restart relay serve for a new one"
-        )
+    then = f"make room on the disk of {folder}"
+    yield Finding("disk", free >= LEAST_FREE, f"{free / 2**30:.1f} GiB free", then)
 
 
 def server(target: Target) -> Iterator[Finding]:
-    """The server answers; if none does, its port and its database are fit for a start."""
+    """The server answers and accepts the token; if none does, its port is fit for a start."""
     try:
         health = ask(target, lambda client: client.health(), public=True)
     except Failure as failure:
-        if failure.refused:
-            yield Finding(
-                "server", False, f"{failure.message} ({failure.why})", failure.then or "relay serve"
-            )
-            return
-        yield Finding("server", True, f"none is running at {target.url}", "")
-        yield from at_rest(target)
+        found = failure.message if failure.refused else f"none is running at {target.url}"
+        yield Finding("server", False, found, "relay serve")
+        if not failure.refused:
+            yield port(target)
+            yield token(target)
         return
     found = f"{target.url} runs relay {health.version}, up {health.uptime_ms / 1000:.0f} s, {health.counts.agents} agents"
     yield Finding("server", health.status == "ok", found, "look at the server's log")
+    yield token(target, lambda: ask(target, lambda client: client.orchestrators()))
 
 
-def at_rest(target: Target) -> Iterator[Finding]:
-    yield port(target)
-    path = home() / "relay.db"
-    if path.exists():
-        yield database(path)
+def token(target: Target, try_it: Callable[[], object] = lambda: None) -> Finding:
+    """There is one, it is a secret, and it is accepted."""
+    try:
+        target.token()
+        try_it()
+    except Failure as failure:
+        found = f"{failure.message}: {failure.why}" if failure.why else failure.message
+        return Finding("token", False, found, failure.then or "relay serve")
+    path = target.secret
+    if path is None:
+        return Finding("token", True, "that of AGENT_RELAY_TOKEN")
+    private = path.stat().st_mode & 0o077 == 0
+    found = f"{path} is {'private' if private else 'readable by others'}"
+    return Finding(
+        "token", private, found, f"chmod 600 {path}, or remove it and restart relay serve for a new one"
+    )
 
 
 def port(target: Target) -> Finding:
@@ -150,24 +159,26 @@ def port(target: Target) -> Finding:
         with socket.create_connection((where.hostname or "", number), timeout=2):
             return Finding("port", False, f"{number} is used by something else", "relay serve --port 0")
     except ConnectionRefusedError:
-        return Finding("port", True, f"{number} is free", "")
+        return Finding("port", True, f"{number} is free")
     except OSError as error:
         return Finding(
             "port", False, f"{target.url} cannot be reached: {error}", "name the server with --url"
         )
 
 
-def database(path: Path) -> Finding:
+def stored(given: Path | None) -> Iterator[Finding]:
+    """The database is whole. Without one that is named, that of a server which was never started need not be there."""
     import apsw
 
+    path = given or home() / "relay.db"
+    if given is None and not path.exists():
+        return
     try:
-        with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
             [(verdict,)] = connection.execute("pragma quick_check(1)")
     except apsw.Error as error:
         verdict = str(error)
-    return Finding(
-        "database", verdict == "ok", f"{path}: {verdict}", "keep a copy of the file, then restore a backup"
+    then = (
+        "keep a copy of the file, then restore a backup" if path.exists() else "name the file of the server"
     )
-
-
-CHECKS: tuple[Callable[[Target], Iterator[Finding]], ...] = (python, git, files, server)
+    yield Finding("database", verdict == "ok", f"{path}: {verdict}", then)

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from .failure import Failure
 __all__ = ["DEFAULT_PORT", "Target", "as_json", "home", "target"]
 
 DEFAULT_PORT = 4850
+_TOKEN = re.compile(rb"[!-~]+")
 
 
 def home() -> Path:
@@ -31,22 +33,30 @@ class Target:
     url: str
     token_file: Path | None
 
+    @property
+    def secret(self) -> Path | None:
+        """The file that the token is read from; None when `AGENT_RELAY_TOKEN` holds it."""
+        if self.token_file is None and os.environ.get("AGENT_RELAY_TOKEN"):
+            return None
+        return self.token_file or home() / "token"
+
     def token(self) -> str:
         """From the file if one was named, else from `AGENT_RELAY_TOKEN`, else from relay's home."""
-        if self.token_file is None and (token := os.environ.get("AGENT_RELAY_TOKEN")):
-            return token
-        path = self.token_file or home() / "token"
+        path = self.secret
+        if path is None:
+            return os.environ["AGENT_RELAY_TOKEN"]
         try:
-            token = path.read_text().strip()
+            token = path.read_bytes().strip()
         except OSError as error:
             first = "relay serve creates it at its first start; on another host, copy it there or give --token-file"
             raise Failure(f"the token cannot be read from {path}", why=error.strerror, then=first) from error
-        if not token:
+        if not _TOKEN.fullmatch(token):
             raise Failure(
-                f"the token file {path} is empty",
-                then="remove it and restart relay serve, which makes a new one",
+                f"{path} holds no token",
+                why="expected one line of letters, digits and signs of ASCII",
+                then="name another with --token-file, or remove it and restart relay serve, which makes a new one",
             )
-        return token
+        return token.decode()
 
 
 def target(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .failure import Failure, ungrouped
 from .options import DEFAULT_PORT, Target, as_json, home, target
+from .output import say
 
 __all__ = ["orchestrator", "runner", "serve"]
 
@@ -41,32 +43,50 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
     from relay.store import Locked, NewerDatabase, UnusableDatabase
 
     def announce(ready: Ready) -> None:
-        where = {"url": ready.base_url, "tokenFile": str(ready.token_file)}
-        click.echo(
-            json.dumps(where)
-            if as_json
-            else f"relay is at {ready.base_url}; its token is in {ready.token_file}"
-        )
+        where = {"url": ready.base_url} | ({"tokenFile": str(ready.token_file)} if ready.token_file else {})
+        token = f"in {ready.token_file}" if ready.token_file else "that of AGENT_RELAY_TOKEN"
+        say(json.dumps(where) if as_json else f"relay is at {ready.base_url}; its token is {token}")
 
     _log()
     folder = home()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = database or folder / "relay.db"
+    again = "".join(f" --{name} {value}" for name, value in _given(host=host, port=port).items())
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(
+            f"{folder} cannot be made", why=error.strerror, then="set RELAY_HOME to a folder of yours"
+        ) from error
     try:
         with ungrouped():
-            run(
-                database=database or folder / "relay.db",
-                home=folder,
-                host=host,
-                port=port,
-                allowed_hosts=allowed,
-                ready=announce,
-            )
+            run(database=path, home=folder, host=host, port=port, allowed_hosts=allowed, ready=announce)
     except CannotListen as error:
-        raise Failure(
-            f"relay cannot listen on {host}:{port}", why=str(error), then="relay serve --port 0"
-        ) from error
-    except (TokenUnusable, Locked, NewerDatabase, UnusableDatabase) as error:
-        raise Failure("relay cannot start", why=str(error), then="relay doctor") from error
+        then = "relay serve --port 0" if error.port else "relay serve --host 127.0.0.1"
+        raise Failure(f"relay cannot listen on {host}:{port}", why=str(error), then=then) from error
+    except TokenUnusable as error:
+        then = "mend or unset AGENT_RELAY_TOKEN, or remove the token file, then relay serve"
+        raise Failure("relay cannot start", why=str(error), then=then) from error
+    except Locked as error:
+        then = f"stop that server, or relay serve{again} --database PATH"
+        raise Failure("relay cannot start", why=str(error), then=then) from error
+    except NewerDatabase as error:
+        then = f"use the relay that wrote it, or relay serve{again} --database PATH"
+        raise Failure("relay cannot start", why=str(error), then=then) from error
+    except UnusableDatabase as error:
+        then = f"restore {path} from a copy, or relay serve{again} --database PATH"
+        raise Failure("relay cannot start", why=str(error), then=then) from error
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those of the options that the command line set."""
+    from click.core import ParameterSource
+
+    context = click.get_current_context()
+    return {
+        name: value
+        for name, value in options.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
 
 
 @click.command()
@@ -96,7 +116,7 @@ def orchestrator(
 
     def announce(ready: Ready) -> None:
         where = {"agentId": ready.agent_id, "apiUrl": ready.api_url}
-        click.echo(json.dumps(where) if as_json else f"{ready.agent_id} is registered at {target.url}")
+        say(json.dumps(where) if as_json else f"{ready.agent_id} is registered at {target.url}")
 
     _log()
     try:
@@ -111,22 +131,27 @@ def orchestrator(
         ) from error
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def runner(context: click.Context, arguments: tuple[str, ...]) -> None:
+class _Unread(click.Command):
+    """A command whose arguments are read by the program it stands for, `--` and `--help` included."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        own = args[: args.index("--")] if "--" in args else args
+        context.params = {"arguments": args, "as_json": "--json" in own}
+        return []
+
+
+@click.command(cls=_Unread)
+def runner(arguments: list[str], as_json: bool) -> None:
     """Run one agent and keep it connected. The host daemon starts these; `relay runner --help` lists the options."""
     from relay.runner import BadOptions, read_options, run
 
     _log()
     try:
         with ungrouped():
-            code = run(read_options(list(arguments)))
+            code = run(read_options(arguments))
     except BadOptions as error:
         raise Failure("the runner cannot start", why=str(error), then="relay runner --help") from error
-    context.exit(code)
+    click.get_current_context().exit(code)
 
 
 def _log() -> None:
@@ -134,5 +159,5 @@ def _log() -> None:
     import logging
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    for chatty in ("httpx2", "httpcore2"):
+    for chatty in ("httpx2", "httpcore2", "relay.http.hypercorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

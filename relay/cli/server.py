@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
+import click
+
 from .failure import Failure
 
 if TYPE_CHECKING:
@@ -59,7 +61,21 @@ def explained(error: RelayError, target: Target) -> Failure:
                 refused=True,
             )
         case client.Refused():
-            then = "`relay agents` and `relay workspaces` list what there is" if error.status == 404 else None
-            return Failure(error.error, why=f"{target.url} answered {error.status}", then=then, refused=True)
+            return Failure(
+                error.error,
+                why=f"{target.url} answered {error.status}",
+                then=_then(error.status),
+                refused=True,
+            )
         case _:
             return Failure(str(error))
+
+
+def _then(status: int) -> str:
+    """Where to look after a refusal that only the request is to blame for."""
+    match status:
+        case 404 | 409 | 422:
+            return "relay agents and relay workspaces show what there is, and how it is"
+        case _:
+            command = click.get_current_context(silent=True)
+            return f"relay {command.info_name if command else ''} --help"

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .failure import ungrouped
 from .options import Target, target
+from .output import say
 from .server import ask
 
 if TYPE_CHECKING:
-    from relay.client import Client
+    from relay.client import Client, StreamedEvent
 
 __all__ = ["summary", "tail"]
 
@@ -28,24 +35,50 @@ __all__ = ["summary", "tail"]
 @target
 def tail(target: Target, agent: str | None, after: int | None, count: int | None, as_json: bool) -> None:
     """Show events as they happen, until Ctrl-C. A lost connection is resumed where it was."""
-    import contextlib
+
+    def line(event: StreamedEvent) -> str:
+        if as_json:
+            return json.dumps({"id": event.id, "type": event.type, "data": event.data})
+        return f"{event.id:>7}  {event.type:<20} {summary(event.data)}"
 
     async def follow(client: Client) -> None:
-        left = count
-        async with contextlib.aclosing(client.events(agent, after)) as events:
+        await client.health()  # whoever is not there at the start is not waited for
+        async with aclosing(client.events(agent, after)) as events:
+            left = count
             async for event in events:
-                line = {"id": event.id, "type": event.type, "data": event.data}
-                click.echo(
-                    json.dumps(line) if as_json else f"{event.id:>7}  {event.type:<20} {summary(event.data)}"
-                )
-                sys.stdout.flush()
+                say(line(event))
                 if left is not None:
                     left -= 1
                     if left == 0:
                         return
 
-    with contextlib.suppress(KeyboardInterrupt):
-        ask(target, follow)
+    with suppress(KeyboardInterrupt, BrokenPipeError):
+        ask(target, partial(_while_read, follow))
+
+
+async def _while_read(follow: Callable[[Client], Awaitable[None]], client: Client) -> None:
+    """Ends `follow` when the pipe it prints into has lost its reader, and not only at the next event."""
+    import trio
+
+    async def watch() -> None:
+        await trio.lowlevel.wait_readable(
+            sys.stdout.fileno()
+        )  # the writing end of a pipe never is, until then
+        nursery.cancel_scope.cancel()
+
+    with ungrouped():
+        async with trio.open_nursery() as nursery:
+            if _into_a_pipe():
+                nursery.start_soon(watch)
+            await follow(client)
+            nursery.cancel_scope.cancel()
+
+
+def _into_a_pipe() -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+    except OSError:
+        return False
 
 
 def summary(data: dict[str, Any]) -> str:

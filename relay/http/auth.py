@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["ROOT", "Authenticator", "Principal", "TokenUnusable", "load_token"]
+__all__ = ["ROOT", "Authenticator", "Principal", "RootToken", "TokenUnusable", "load_token"]
 
 log = logging.getLogger(__name__)
 
@@ -59,21 +59,34 @@ def _bearer(value: bytes) -> bytes:
     return token.strip() if scheme.lower() == b"bearer" else b""
 
 
-def load_token(home: Path, environment: Mapping[str, str] = os.environ) -> str:
+@attrs.frozen
+class RootToken:
+    """The token that may do everything. `file` is where it was read from; None if the environment gave it."""
+
+    text: str
+    file: Path | None
+
+
+def load_token(home: Path, environment: Mapping[str, str] = os.environ) -> RootToken:
     """The root token: from the environment, else from `<home>/token`, which is made when it is missing."""
     if given := environment.get(ENVIRONMENT, "").strip():
-        return given
+        return RootToken(
+            _long_enough(given, ENVIRONMENT, f"give {SHORTEST} characters or more, or unset it"), None
+        )
     path = home / "token"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _create(path, secrets.token_urlsafe(32))
-        _make_private(path)
-        token = path.read_text("ascii").strip()
+        token = _read(path)
     except (OSError, UnicodeDecodeError) as error:
         raise TokenUnusable(f"cannot use the token file {path}: {error}; or set {ENVIRONMENT}") from error
+    return RootToken(_long_enough(token, str(path), "delete the file to have a new one made"), path)
+
+
+def _long_enough(token: str, where: str, remedy: str) -> str:
     if len(token) < SHORTEST:
-        raise TokenUnusable(f"the token in {path} is too short; delete the file to have a new one made")
+        raise TokenUnusable(f"the token in {where} is too short: {remedy}")
     return token
 
 
@@ -91,10 +104,14 @@ def _create(path: Path, token: str) -> None:
         draft.unlink()
 
 
-def _make_private(path: Path) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        log.warning(
-            "%s was readable by others (mode %o); it is private now, consider replacing the token", path, mode
-        )
-        path.chmod(0o600)
+def _read(path: Path) -> str:
+    """What the file holds. If it is ours and others can read it, they no longer can."""
+    with path.open(encoding="ascii") as file:
+        found = os.fstat(file.fileno())
+        if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+            mode = stat.S_IMODE(found.st_mode)
+            log.warning(
+                "others could read %s (mode %o); now they cannot, consider replacing the token", path, mode
+            )
+            os.fchmod(file.fileno(), 0o600)
+        return file.read().strip()

@@ -4,6 +4,7 @@ Hypercorn sends where nothing can cancel it, so a client that stops reading woul
 the server, for ever. `TCP_USER_TIMEOUT` makes the kernel give such a client up; accepted sockets inherit it (Linux).
 """
 
+import errno
 import socket
 
 __all__ = ["BACKLOG", "CannotListen", "base_url", "listen"]
@@ -12,7 +13,11 @@ BACKLOG = 512
 
 
 class CannotListen(Exception):
-    """The address cannot be had; the text says why."""
+    """The address cannot be had; the text says why. `port` tells whether another port of it could be."""
+
+    def __init__(self, reason: str, *, port: bool = False) -> None:
+        super().__init__(reason)
+        self.port = port
 
 
 def listen(host: str, port: int, *, stalled: float) -> socket.socket:
@@ -23,7 +28,7 @@ def listen(host: str, port: int, *, stalled: float) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise CannotListen(f"cannot listen on {host}: {error}") from error
+        raise CannotListen(f"{host}: {error.strerror}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -34,7 +39,8 @@ def listen(host: str, port: int, *, stalled: float) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise CannotListen(f"cannot listen on {host} port {port}: {error}; choose another --port") from error
+        port_only = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        raise CannotListen(f"{host} port {port}: {error.strerror}", port=port_only) from error
     return listener
 
 

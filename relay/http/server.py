@@ -9,7 +9,6 @@ import gc
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -63,11 +62,12 @@ class Settings:
 
 @attrs.frozen
 class Ready:
-    """Where a started server is: `token` is the root token, `token_file` where the command line finds it."""
+    """Where a started server is: `token` is the root token, `token_file` where the command line finds it; None if it
+    was given in the environment."""
 
     base_url: str
     token: str
-    token_file: Path
+    token_file: Path | None
 
 
 async def serve(
@@ -86,11 +86,11 @@ async def serve(
         stack.enter_context(system.on_event(log_trouble))
         store = await stack.enter_async_context(open_store(settings.database, system))
         fleet = await stack.enter_async_context(open_fleet(system, store))
-        upstream = await stack.enter_async_context(open_upstream(token))
+        upstream = await stack.enter_async_context(open_upstream(token.text))
         edge = Edge(
-            fleet, table(), Authenticator({token: ROOT}), upstream, answer_within=settings.answer_within
+            fleet, table(), Authenticator({token.text: ROOT}), upstream, answer_within=settings.answer_within
         )
-        ready = Ready(base_url(listener), token, settings.home / "token")
+        ready = Ready(base_url(listener), token.text, token.file)
         await serve_edge(edge, listener, settings, stop, started=partial(task_status.started, ready))
 
 
@@ -119,9 +119,9 @@ def run(
     host: str = "127.0.0.1",
     port: int = 4850,
     allowed_hosts: tuple[str, ...] = (),
-    ready: Callable[[Ready], None] | None = None,
+    ready: Callable[[Ready], None],
 ) -> None:
-    """Serves until SIGTERM or SIGINT. Calls `ready` once requests are answered; by default prints one line.
+    """Serves until SIGTERM or SIGINT. Calls `ready` once requests are answered.
 
     SIGUSR1 prints what every actor is doing on standard error.
     """
@@ -134,14 +134,9 @@ def run(
         dump_on=signal.SIGUSR1,
     )
     try:
-        trio.run(_run, settings, ready or _announce)
+        trio.run(_run, settings, ready)
     finally:
         faulthandler.cancel_dump_traceback_later()
-
-
-def _announce(ready: Ready) -> None:
-    sys.stdout.write(f"relay is at {ready.base_url} (token in {ready.token_file})\n")
-    sys.stdout.flush()
 
 
 async def _run(settings: Settings, ready: Callable[[Ready], None]) -> None:

@@ -121,8 +121,8 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str] | None = N
         effort=given.effort or environ.get("AGENT_RELAY_EFFORT") or None,
         prompt=given.prompt or _text(environ, "AGENT_RELAY_PROMPT"),
         system_prompt=given.system_prompt_append or _text(environ, "AGENT_RELAY_SYSTEM_PROMPT_APPEND"),
-        tags=[*_list(given.tags), *_list(environ.get("AGENT_RELAY_TAGS", ""))],
-        capabilities=[*_list(given.caps), *_list(environ.get("AGENT_RELAY_CAPS", ""))],
+        tags=[*_list(given.tags or ""), *_list(environ.get("AGENT_RELAY_TAGS", ""))],
+        capabilities=[*_list(given.caps or ""), *_list(environ.get("AGENT_RELAY_CAPS", ""))],
         provider_args=[*(_json(environ, "AGENT_RELAY_PROVIDER_ARGS_JSON") or []), *given.rest],
         policy_name=environ.get("AGENT_RELAY_POLICY") or None,
         spawn_request_id=environ.get("AGENT_RELAY_SPAWN_REQUEST_ID") or None,
@@ -136,26 +136,36 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str] | None = N
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="relay runner", description="Run one agent; the orchestrator starts this."
+        prog="relay runner",
+        usage="%(prog)s [options] provider [-- argument ...]",
+        description="Run one agent and keep it connected to relay. A host daemon starts these.",
+        epilog="What the provider's program is stands in AGENT_RELAY_PROVIDER_CONFIG_JSON."
+        " An option that is not given is taken from the variable named with it.",
+        add_help=False,
     )
-    parser.add_argument("provider", choices=["command"])
-    parser.add_argument("--headless", action="store_true")
-    parser.add_argument("--cwd", default=".")
-    for name in (
-        "relay-url",
-        "approval",
-        "model",
-        "effort",
-        "label",
-        "agent-id",
-        "prompt",
-        "system-prompt-append",
-    ):
-        parser.add_argument(f"--{name}")
-    parser.add_argument("--tags", default="")
-    parser.add_argument("--caps", default="")
-    parser.add_argument("rest", nargs="*", metavar="-- ARGUMENT", help="arguments for the agent's program")
+    parser.add_argument("provider", choices=["command"], help="how the agent's program is spoken to")
+    parser.add_argument("rest", nargs="*", default=[], metavar="argument", help="for the agent's program")
+    for name, meaning in OPTIONS.items():
+        parser.add_argument(f"--{name}", metavar="TEXT", help=meaning)
+    parser.add_argument("--cwd", metavar="FOLDER", default=".", help="where the agent works (default: here)")
+    parser.add_argument("--headless", action="store_true", help="start it again when it ends unasked")
+    parser.add_argument("--json", action="store_true", help="say as JSON why the runner cannot start")
+    parser.add_argument("-h", "--help", action="help", help="show this and end")
     return parser
+
+
+OPTIONS = {
+    "relay-url": "where the server is (AGENT_RELAY_URL)",
+    "agent-id": "id of the agent (AGENT_RELAY_AGENT_ID; default: made from host, provider and label)",
+    "label": "its name for people and for label: addresses (AGENT_RELAY_LABEL)",
+    "tags": "tags it has, separated by commas (with those of AGENT_RELAY_TAGS)",
+    "caps": "capabilities it has, separated by commas (with those of AGENT_RELAY_CAPS)",
+    "approval": "what it may do unasked (AGENT_RELAY_APPROVAL; default: guarded)",
+    "model": "the model it is to use (AGENT_RELAY_MODEL)",
+    "effort": "how hard the model is to think (AGENT_RELAY_EFFORT)",
+    "prompt": "what it is told first (AGENT_RELAY_PROMPT)",
+    "system-prompt-append": "what is added to its system prompt (AGENT_RELAY_SYSTEM_PROMPT_APPEND)",
+}
 
 
 def _check_provider(provider: str, config: Any) -> None:

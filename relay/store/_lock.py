@@ -24,20 +24,10 @@ def owned(database: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(file, 200).decode(errors="replace").strip() or "another process"
-            raise Locked(
-                f"{database} is in use by {holder}. Stop that server, or give this one another --database."
-            ) from None
+            raise Locked(f"{database} is in use by {holder}") from None
         os.ftruncate(file, 0)
-        os.pwrite(file, f"pid {os.getpid()}, started at tick {_start_tick()}\n".encode(), 0)
+        os.pwrite(file, f"pid {os.getpid()}\n".encode(), 0)
         yield
         os.ftruncate(file, 0)
     finally:
         os.close(file)
-
-
-def _start_tick() -> str:
-    """When this process started, in clock ticks since boot: tells it from a later one with the same pid."""
-    try:
-        return Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return "?"

@@ -1,11 +1,12 @@
 """Tokens: where the root token lives, and whom a request's token stands for."""
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from relay.http.auth import ROOT, Authenticator, Principal, TokenUnusable, load_token
+from relay.http.auth import ROOT, Authenticator, Principal, RootToken, TokenUnusable, load_token
 
 READER = Principal("reader", frozenset({"agent:read"}))
 BOTH = Authenticator({"root-token": ROOT, "reader-token": READER})
@@ -43,7 +44,8 @@ def test_root_may_everything_and_others_only_what_they_hold() -> None:
 def test_the_first_start_makes_a_private_token_file(tmp_path: Path) -> None:
     home = tmp_path / "deep" / "home"
     token = load_token(home, {})
-    assert len(token) >= 32
+    assert len(token.text) >= 32
+    assert token.file == home / "token"
     assert stat.S_IMODE((home / "token").stat().st_mode) == 0o600
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     assert [path.name for path in home.iterdir()] == ["token"]
@@ -59,7 +61,7 @@ def test_two_homes_have_two_tokens(tmp_path: Path) -> None:
 
 @pytest.mark.spec("AUTH-2")
 def test_the_environment_wins_and_leaves_no_file(tmp_path: Path) -> None:
-    assert load_token(tmp_path, {"AGENT_RELAY_TOKEN": "given"}) == "given"
+    assert load_token(tmp_path, {"AGENT_RELAY_TOKEN": " as-given "}) == RootToken("as-given", None)
     assert not list(tmp_path.iterdir())
 
 
@@ -68,6 +70,28 @@ def test_a_file_that_others_can_read_is_made_private_again(tmp_path: Path) -> No
     (tmp_path / "token").chmod(0o644)
     assert load_token(tmp_path, {}) == token
     assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
+
+
+def test_a_file_of_somebody_else_is_read_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_token(tmp_path, {})
+    (tmp_path / "token").chmod(0o644)
+    monkeypatch.setattr(os, "geteuid", lambda: -2)
+    assert load_token(tmp_path, {}).file == tmp_path / "token"
+    assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o644
+
+
+def test_a_folder_is_no_token_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "token").mkdir(mode=0o755)
+    with pytest.raises(TokenUnusable, match=str(tmp_path / "token")):
+        load_token(tmp_path, {})
+    assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o755
+
+
+def test_a_short_token_of_the_environment_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(TokenUnusable, match="AGENT_RELAY_TOKEN"):
+        load_token(tmp_path, {"AGENT_RELAY_TOKEN": "abc"})
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"short\n", b"\xff" * 40])

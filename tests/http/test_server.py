@@ -26,7 +26,10 @@ import sys
 from pathlib import Path
 from relay.http import run
 home = Path(sys.argv[1])
-run(database=home / "relay.db", home=home, port=0, allowed_hosts=("relay.example",))
+run(
+    database=home / "relay.db", home=home, port=0, allowed_hosts=("relay.example",),
+    ready=lambda ready: print(ready.base_url, ready.token_file, flush=True),
+)
 """
 
 FREEZING = """
@@ -41,7 +44,7 @@ async def freeze(call):
         pass
 
 home = Path(sys.argv[1])
-run(database=None, home=home, port=0)
+run(database=None, home=home, port=0, ready=lambda ready: print(ready.base_url, ready.token_file, flush=True))
 """
 
 
@@ -58,9 +61,9 @@ def process(home: Path, program: str = PROGRAM) -> Iterator[tuple[subprocess.Pop
     )
     try:
         assert child.stdout is not None
-        line = child.stdout.readline()
-        assert str(home / "token") in line
-        yield child, next(word for word in line.split() if word.startswith("http://"))
+        url, token_file = child.stdout.readline().split()
+        assert token_file == str(home / "token")
+        yield child, url
     finally:
         child.kill()
         child.communicate()
@@ -153,14 +156,20 @@ def wait_until(holds: Callable[[], bool], within: float = 10.0) -> None:
 def test_a_database_in_use_is_an_error_that_says_by_whom(tmp_path: Path) -> None:
     with process(tmp_path) as (child, _):
         with pytest.raises(Locked, match=str(child.pid)):
-            run(database=tmp_path / "relay.db", home=tmp_path, port=0)
+            run(database=tmp_path / "relay.db", home=tmp_path, port=0, ready=print)
 
 
 async def test_an_address_in_use_is_an_error_that_says_so(tmp_path: Path) -> None:
     with listen("127.0.0.1", 0, stalled=1.0) as taken:
         settings = Settings(database=None, home=tmp_path, port=taken.getsockname()[1])
-        with pytest.raises(CannotListen, match="another --port"), trio.fail_after(10):
+        with pytest.raises(CannotListen, match="Address already in use"), trio.fail_after(10):
             await serve(settings)
+
+
+async def test_a_host_that_is_none_is_not_blamed_on_the_port(tmp_path: Path) -> None:
+    with pytest.raises(CannotListen, match=r"no\.such\.host") as caught, trio.fail_after(10):
+        await serve(Settings(database=None, home=tmp_path, host="no.such.host.invalid", port=0))
+    assert not caught.value.port
 
 
 async def test_a_host_that_does_not_resolve_is_an_error_that_says_so(tmp_path: Path) -> None:

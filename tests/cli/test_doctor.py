@@ -1,0 +1,64 @@
+"""The doctor: content when all is in order, and only then."""
+
+from pathlib import Path
+
+import apsw
+import pytest
+from shell import Run, answer, invoke
+
+
+def test_the_doctor_is_content_with_a_running_server(run: Run) -> None:
+    findings = answer(run("doctor", "--json"))
+    assert {finding["check"] for finding in findings} == {
+        "python", "git", "home", "disk", "server", "token", "database"
+    }  # fmt: skip
+    assert all(finding["ok"] for finding in findings)
+    assert not any("next" in finding for finding in findings)
+
+
+def test_the_doctor_tries_the_token_that_the_other_verbs_use(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("some-other-token")
+    (tmp_path / "token").chmod(0o600)
+    result = run("doctor", "--token-file", str(tmp_path / "token"))
+    assert result.exit_code == 1
+    assert "✓ server" in result.output
+    assert "✗ token" in result.output
+    assert "--token-file" in result.output
+    assert "✗ token" in run("doctor", "--token-file", str(tmp_path / "missing")).output
+
+
+def test_no_server_is_not_in_order(nowhere: Path) -> None:
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "✗ server" in result.output
+    assert "next: relay serve" in result.output
+    assert "✓ port" in result.output
+    assert "✓ token" in result.output
+
+
+def test_the_doctor_looks_at_the_files(nowhere: Path) -> None:
+    (nowhere / "relay.db").write_bytes(b"no database, though long enough to be taken for one" * 99)
+    (nowhere / "token").chmod(0o644)
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "✗ database" in result.output
+    assert "✗ token" in result.output
+    assert "next: chmod 600" in result.output
+
+
+def test_the_doctor_looks_at_the_database_that_it_is_told(nowhere: Path) -> None:
+    other = nowhere / "other.db"
+    with apsw.Connection(str(other)) as connection:
+        connection.execute("create table t (x)")
+    connection.close()
+    assert f"✓ database   {other}: ok" in invoke("doctor", "--database", str(other)).output
+    missing = invoke("doctor", "--database", str(nowhere / "none.db")).output
+    assert "✗ database" in missing
+    assert not (nowhere / "none.db").exists()
+
+
+def test_a_home_that_cannot_be_made_is_said(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAY_HOME", str(nowhere / "token"))
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "✗ home" in result.output
