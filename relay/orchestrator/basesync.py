@@ -142,7 +142,8 @@ async def _changed(where: str, old: str, new: str, kinds: str = "ADMT") -> list[
 
 async def _edited(where: str) -> set[str]:
     """Tracked files that differ from what is committed, in the index or on disk."""
-    listed = await git(where, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=no")
+    options = ("-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=none")
+    listed = await git(where, "status", "--porcelain", *options)
     return {entry[3:] for entry in listed.split("\0") if entry}
 
 

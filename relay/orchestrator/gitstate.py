@@ -110,7 +110,7 @@ async def probe(path: str | Path) -> Answer:
     code, head, _ = await git_result(path, "rev-parse", "--verify", "--quiet", "HEAD")
     if code == 0:
         found["headSha"] = head
-    found["dirty"] = bool((await git_result(path, "status", "--porcelain"))[1])
+    found["dirty"] = bool((await git_result(path, "status", "--porcelain", "--ignore-submodules=none"))[1])
     found["worktrees"] = await worktrees(path)
     return found
 
@@ -145,7 +145,7 @@ async def state(path: str | Path, base_ref: str | None = None, base_sha: str | N
 
 
 async def _state(path: str | Path, base_ref: str | None, base_sha: str | None) -> Answer:
-    changes = (await git(path, "status", "--porcelain")).splitlines()
+    changes = (await git(path, "status", "--porcelain", "--ignore-submodules=none")).splitlines()
     found: Answer = {"dirty": bool(changes), "dirtyCount": len(changes)}
     if branch := await branch_of(path):
         found["branch"] = branch

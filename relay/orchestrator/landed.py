@@ -25,10 +25,11 @@ async def contained(path: str | Path, base: str, tip: str) -> Landed:
     try:
         if await succeeds(path, "merge-base", "--is-ancestor", tip, base):
             return Landed.CONTAINED
-        if await succeeds(path, "diff", "--quiet", base, tip, "--"):
+        trees = (await git(path, "rev-parse", f"{base}^{{tree}}", f"{tip}^{{tree}}")).splitlines()
+        if trees[0] == trees[1]:
             return Landed.CONTAINED
         code, out, _ = await git_result(path, "merge-tree", "--write-tree", base, tip)
-        if code == 0 and out.split("\n", 1)[0] == await git(path, "rev-parse", f"{base}^{{tree}}"):
+        if code == 0 and out.split("\n", 1)[0] == trees[0]:
             return Landed.CONTAINED
         if await _picked(path, base, tip):
             return Landed.CONTAINED

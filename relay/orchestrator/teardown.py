@@ -19,6 +19,7 @@ import trio
 from ._git import GitError, git, git_result
 from .gitstate import Base, branch_of, resolve_base, state, worktrees
 from .landed import Landed, contained
+from .nested import unsaved_inside
 from .publishing import upstream_of
 
 __all__ = ["Merge", "Stopped", "cleanup", "present", "reconcile", "tear_down"]
@@ -118,6 +119,8 @@ async def tear_down(merge: Merge, base: str, head: str) -> dict[str, Any]:
         return {**kept, "branchPreservedReason": "the worktree is a person's, not an agent's"}
     if "missing" not in now and (now.get("dirty") is not False or now.get("headSha") != head):
         return {**kept, "branchPreservedReason": "the worktree has changed while it was merged"}
+    if merge.worktree.is_dir() and (inside := await unsaved_inside(merge.worktree)):
+        return {**kept, "branchPreservedReason": f"the worktree {_holds(inside)}"}
     owner, branch = await _owner(merge), now.get("branch") or merge.branch
     try:
         await _remove(merge, owner)
@@ -153,7 +156,7 @@ async def _cleanup(merge: Merge) -> dict[str, Any]:
         if danger and not (merge.force and merge.reason):
             raise Stopped("", f"{merge.worktree} {danger}: land or discard it, or give force and a reason")
         saved = await _snapshot(merge) if danger else None
-    await _remove(merge, owner)
+    await _remove(merge, owner, saved=saved is not None)
     dropped = await _drop_branch(owner, branch, base) if merge.delete_branch else {"branchDeleted": False}
     return {
         "removed": True,
@@ -186,11 +189,19 @@ async def _branch_of(merge: Merge) -> str:
 
 async def _danger(merge: Merge, base: Base | None) -> str | None:
     """What would be lost with the worktree."""
-    if await git(merge.worktree, "status", "--porcelain"):
+    if await git(merge.worktree, "status", "--porcelain", "--ignore-submodules=none"):
         return "has uncommitted changes"
+    if inside := await unsaved_inside(merge.worktree):
+        return _holds(inside)
     if base is None or not await _has_landed(merge.worktree, base, "HEAD"):
         return f"has commits that are not known to be in {base.name if base else 'any base'}"
     return None
+
+
+def _holds(inside: str) -> str:
+    return (
+        f"holds the repository {inside}, and something of it that is nowhere else: push it, or move it away"
+    )
 
 
 async def _has_landed(path: str | Path, base: Base, tip: str) -> bool:
@@ -206,6 +217,8 @@ async def _snapshot(merge: Merge) -> str:
         env = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         await git(merge.worktree, "read-tree", "HEAD", env=env)
         await git(merge.worktree, "add", "--all", "--", ".", env=env)
+        if inside := await unsaved_inside(merge.worktree, env):
+            raise Stopped("", f"{merge.worktree} {_holds(inside)}; a snapshot cannot save it")
         tree = await git(merge.worktree, "write-tree", env=env)
     message = f"What was in {merge.worktree} when it was removed: {merge.reason}"
     commit = await git(merge.worktree, "commit-tree", tree, "-p", "HEAD", "-m", message, env=IDENTITY)
@@ -214,13 +227,22 @@ async def _snapshot(merge: Merge) -> str:
     return name
 
 
-async def _remove(merge: Merge, owner: str) -> None:
-    """Remove the worktree by way of its repository; raises `Stopped` when the directory is still there."""
-    _, _, said = await git_result(owner, "worktree", "remove", "--force", "--", str(merge.worktree))
+async def _remove(merge: Merge, owner: str, *, saved: bool = False) -> None:
+    """Remove the worktree by way of its repository; raises `Stopped` when the directory is still there.
+
+    Unless what is in it was `saved`, git looks once more itself, for something may still write there.
+    """
+    path = str(merge.worktree)
     if merge.worktree.exists():
-        raise Stopped("", f"git left {merge.worktree} in place: {said}")
-    if any(tree["path"] == str(merge.worktree) for tree in await worktrees(owner)):
-        await git_result(owner, "worktree", "prune")
+        _, _, said = await git_result(
+            owner, "worktree", "remove", *(["--force"] if saved else []), "--", path
+        )
+        if "submodules" in said:  # git does not remove those unasked, whatever is in them
+            _, _, said = await git_result(owner, "worktree", "remove", "--force", "--", path)
+        if merge.worktree.exists():
+            raise Stopped("", f"git left {path} in place: {said}")
+    if any(tree["path"] == path for tree in await worktrees(owner)):
+        await git_result(owner, "worktree", "remove", "--force", "--force", "--", path)
     try:
         merge.worktree.parent.rmdir()
     except OSError:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from checkouts import Repo
+from checkouts import Repo, new_repository
 
 from relay import wire
-from relay.orchestrator import teardown
+from relay.orchestrator import merging, teardown
 from relay.orchestrator.repolock import RepositoryLocks
 from relay.orchestrator.teardown import Merge
 from relay.orchestrator.worktrees import Request, resolve
@@ -173,3 +175,89 @@ async def test_a_worktree_that_git_takes_too_long_about_is_left_for_review(
 async def test_any_doubt_is_left_for_review(repo: Repo, asked: Merge):
     assert (await teardown.reconcile(attrs.evolve(asked, base_ref="gone")))["status"] == "review_requested"
     assert asked.worktree.exists()
+
+
+# -- what only looks as if nothing were lost
+
+
+async def test_work_that_appears_at_the_last_moment_is_not_removed(
+    asked: Merge, monkeypatch: pytest.MonkeyPatch
+):
+    """Something that the agent left running writes between the last look and the removal."""
+    remove = teardown._remove
+
+    async def written_meanwhile(*given: Any, **options: Any) -> None:
+        (asked.worktree / "late").write_text("x\n")
+        await remove(*given, **options)
+
+    monkeypatch.setattr(teardown, "_remove", written_meanwhile)
+    for result in (await cleanup(asked), await teardown.reconcile(asked)):
+        assert result["removed"] is False
+    assert (asked.worktree / "late").read_text() == "x\n"
+
+
+async def test_a_repository_inside_the_worktree_is_not_thrown_away(asked: Merge):
+    """A snapshot would hold its name only, so nobody may insist."""
+    inner = new_repository(asked.worktree / "inner")
+    head = inner.commit("notes", "a\n")
+    for given in ({}, {"force": True, "reason": "test"}):
+        result = await cleanup(asked, **given)
+        assert result["removed"] is False
+    assert "inner" in result["error"]
+    assert "move" in result["error"]
+    assert inner.head == head
+
+
+async def test_commits_of_a_submodule_that_are_nowhere_else_are_not_removed(
+    repo: Repo, base_dir: Path, empty_repo: Callable[[str], Repo]
+):
+    part = empty_repo("part")
+    part.commit("part", "one\n")
+    allowed = ("-c", "protocol.file.allow=always", "submodule", "--quiet")
+    repo.git(*allowed, "add", str(part.path), "part")
+    repo.git("commit", "-qm", "Add a submodule")
+    request = Request(cwd=repo.path, mode=wire.WorkspaceMode.ISOLATED, id="sp_1", owner="docs")
+    made = await resolve(request, base_dir, RepositoryLocks())
+    tree = Repo(Path(made.worktree_path or ""))
+    asked = Merge(repo_root=str(repo.path), worktree=tree.path, branch=made.branch, base_ref="main")
+    tree.git(*allowed, "update", "--init")
+    inner = Repo(tree.path / "part")
+    inner.commit("part", "two\n")
+    tree.git("commit", "-qam", "Move the submodule")
+    repo.git("merge", "-q", "--ff-only", made.branch or "")
+    for end in (teardown.cleanup, teardown.reconcile, merging.land):
+        result = await end(asked)
+        assert not result.get("removed")
+        assert not result.get("worktreeRemoved")
+    assert (tree.path / "part" / "part").read_text() == "two\n"
+    inner.git("push", "-q", "origin", "HEAD:refs/heads/more")
+    assert (await cleanup(asked))["removed"] is True
+
+
+async def test_a_submodule_that_is_hidden_from_git_is_work_too(
+    repo: Repo, asked: Merge, empty_repo: Callable[[str], Repo]
+):
+    tree = Repo(asked.worktree)
+    tree.write(".gitmodules", '[submodule "part"]\n path = part\n url = x\n ignore = all\n')
+    tree.git("add", ".gitmodules")
+    repo.git("config", "submodule.part.ignore", "all")
+    tree.git("update-index", "--add", "--cacheinfo", f"160000,{repo.head},part")
+    tree.git("commit", "-qm", "Add a submodule")
+    repo.git("merge", "-q", "--ff-only", "agent/docs/1")
+    tree.git("update-index", "--cacheinfo", f"160000,{tree.head},part")
+    tree.git("commit", "-qm", "Move it")
+    head = tree.head
+    assert (await teardown.reconcile(asked))["status"] == "review_requested"
+    assert repo.tip("agent/docs/1") == head
+
+
+async def test_other_worktrees_that_are_away_are_not_forgotten(repo: Repo, asked: Merge, tmp_path: Path):
+    """A disk that is not mounted now: git's record of the worktree there holds its head and its index."""
+    repo.git("worktree", "add", "-q", str(tmp_path / "person"), "-b", "mine")
+    (tmp_path / "person").rename(tmp_path / "away")
+    repo.git("worktree", "lock", str(asked.worktree))
+    shutil.rmtree(asked.worktree)
+    assert (await cleanup(asked))["removed"] is True
+    listed = repo.git("worktree", "list")
+    assert str(tmp_path / "person") in listed
+    assert str(asked.worktree) not in listed
