@@ -7,7 +7,7 @@
 - What is held for unfinished requests is bounded (503).
 - The end of an answer is sent under a shield. It may close the connection; quart-trio hears of that and cancels the
   application, which would leave the socket open and deaf.
-- Every answer carries the security headers, and every failure is JSON.
+- Every answer carries the security headers, and every failure is JSON (`relay.http.protocol` sees to those below).
 - Each WebSocket send is a checkpoint: a send on a closed socket otherwise returns at once, for ever.
 """
 
@@ -32,7 +32,7 @@ from hypercorn.typing import (
     WebsocketScope,
 )
 
-__all__ = ["Guard", "Hosts", "Limits", "Refusal"]
+__all__ = ["Guard", "Hosts", "Limits", "Refusal", "refusal_headers", "refusal_text"]
 
 log = logging.getLogger(__name__)
 
@@ -167,10 +167,8 @@ class Guard:
         try:
             self.check(dict(scope["headers"]))
         except Refusal as refusal:
-            start: Any = {"type": "websocket.http.response.start", **_head(refusal)}
-            body: Any = {"type": "websocket.http.response.body", "body": _text(refusal), "more_body": False}
-            await send(start)
-            await send(body)
+            for message in _answer("websocket.http.response", refusal):
+                await send(message)
             return
 
         async def checkpointed(message: ASGISendEvent) -> None:
@@ -254,10 +252,8 @@ class _Sender:
         """Answers with the refusal, unless an answer has begun: then the connection is cut off by returning."""
         if self._begun:
             return
-        start: Any = {"type": "http.response.start", **_head(refusal)}
-        body: Any = {"type": "http.response.body", "body": _text(refusal), "more_body": False}
-        await self(start)
-        await self._send(body)
+        for message in _answer("http.response", refusal):
+            await self(message)
 
 
 def secured(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -270,14 +266,23 @@ def secured(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]
     return given
 
 
-def _text(refusal: Refusal) -> bytes:
+def refusal_text(refusal: Refusal) -> bytes:
+    """The body of the answer."""
     return orjson.dumps({"error": refusal.text})
 
 
-def _head(refusal: Refusal) -> dict[str, Any]:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_text(refusal)))]
+def refusal_headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
+    """The headers of the answer, all that it needs."""
+    length = len(refusal_text(refusal))
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
     if refusal.closes:
         headers.append((b"connection", b"close"))
     if refusal.status == 503:
         headers.append((b"retry-after", b"1"))
-    return {"status": refusal.status, "headers": headers}
+    return secured(headers)
+
+
+def _answer(kind: str, refusal: Refusal) -> tuple[Any, Any]:
+    """The answer as two messages of ASGI."""
+    start = {"type": f"{kind}.start", "status": refusal.status, "headers": refusal_headers(refusal)}
+    return start, {"type": f"{kind}.body", "body": refusal_text(refusal), "more_body": False}

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import attrs
+import hypercorn.protocol
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
@@ -15,6 +16,7 @@ from hypercorn.typing import ASGIFramework
 
 from .lean import LeanConfig
 from .listening import BACKLOG
+from .protocol import EdgeProtocol
 
 __all__ = ["Hosting", "hypercorn_config", "keep_serving"]
 
@@ -82,3 +84,6 @@ def hypercorn_config(hosting: Hosting) -> Config:
     config.websocket_max_message_size = 1_048_576
     config.backlog = BACKLOG
     return config
+
+
+setattr(hypercorn.protocol, "H11Protocol", EdgeProtocol)  # noqa: B010 - what every connection begins with, lean or not

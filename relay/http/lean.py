@@ -25,8 +25,6 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr
 
-from .heads import LeanH11
-
 __all__ = ["LeanConfig"]
 
 SWEEP = 1.0  # seconds, at most, between two looks at all connections
@@ -106,6 +104,8 @@ class _Connection(TCPServer):
             await self._serve()
         except OSError:
             pass
+        except Exception:  # noqa: BLE001 - it is logged; the other connections have nothing to do with it
+            await self.config.log.exception("a connection failed")
         finally:
             self.config.connections.discard(self)
             await self._close()
@@ -116,29 +116,17 @@ class _Connection(TCPServer):
         server = parse_socket_addr(socket.family, socket.getsockname())
         async with _Tasks() as tasks:
             self._task_group = tasks
-            state = ConnectionState(self.state)
             self.protocol = ProtocolWrapper(
                 self.app,
                 self.config,
                 self.context,
                 tasks,
-                state,
+                ConnectionState(self.state),
                 False,
                 client,
                 server,
                 self.protocol_send,
                 "http/1.1",
-            )
-            self.protocol.protocol = LeanH11(
-                self.app,
-                self.config,
-                self.context,
-                tasks,
-                state,
-                False,
-                client,
-                server,
-                self.protocol_send,
             )
             await self.protocol.initiate()
             self.idle_task.since = trio.current_time()
