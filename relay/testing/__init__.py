@@ -1,6 +1,7 @@
 """The test kit for programs built on `relay.actors`: probes, virtual time, and simulation with replayable schedules.
 
 With pytest it is there as a plugin; start at the fixtures `system` and `probe`, and at `simulate`.
+`relay.testing.crashes`, which needs apsw, loses the power under SQLite.
 """
 
 from ._explore import HiddenNondeterminism as HiddenNondeterminism

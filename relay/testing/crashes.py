@@ -60,12 +60,12 @@ class Crash:
         return f"power lost after step {self.boundary}, before {self.before}; found: {self.found}"
 
     @contextmanager
-    def restored(self) -> Iterator[Path]:
-        """A directory with the files, for the time of the block.
+    def restored(self, within: Path | None = None) -> Iterator[Path]:
+        """A new directory with the files, for the time of the block, `within` that for temporary files or another.
 
-        When the block fails, its error is told where the power was lost, and the files stay as they were found.
+        When the block fails, its error is told where the power was lost, and the files stay, as they were found.
         """
-        directory = Path(tempfile.mkdtemp(prefix="crash-"))
+        directory = Path(tempfile.mkdtemp(prefix="crash-", dir=within))
         try:
             self._put(directory)
             yield directory
@@ -77,6 +77,7 @@ class Crash:
         shutil.rmtree(directory)
 
     def _put(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
         for name, content in self.files.items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
