@@ -66,6 +66,7 @@ def run_once(
     sim = Sim(choices, faults, seed)
 
     async def play() -> None:
+        __tracebackhide__ = True
         simulation.set(sim)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sim.watch_over, limit)

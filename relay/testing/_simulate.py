@@ -51,6 +51,7 @@ def simulate(
 
         @functools.wraps(scenario)
         def test(**arguments: Any) -> None:
+            __tracebackhide__ = True
             chosen = {"faults": faults or Faults(), "limit": limit, "arguments": arguments}
             start = first if options.seed is None else options.seed
             if options.replay is not None:
@@ -79,6 +80,7 @@ def simulate(
 
 def _report(found: Exploration) -> None:
     """Raise the failure, with what is needed to see it again."""
+    __tracebackhide__ = True
     assert found.failed is not None
     assert found.first is not None
     error = found.failed.error

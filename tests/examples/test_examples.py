@@ -1,5 +1,6 @@
 """Every example runs, and prints what it promises."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,20 @@ PRINTS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("[!t]*.py")))
 def test_the_example_runs(name: str) -> None:
-    done = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, timeout=60)
+    done = run(EXAMPLES / name)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == PRINTS[name]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("test_*.py")))
+def test_the_example_passes(name: str, tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / name, tmp_path)
+    done = run("-m", "pytest", "-v", "-p", "no:cacheprovider", tmp_path / name)
+    assert done.returncode == 0, done.stdout
+    assert "steps/s" in done.stdout
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60)
