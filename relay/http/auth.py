@@ -105,13 +105,20 @@ def _create(path: Path, token: str) -> None:
 
 
 def _read(path: Path) -> str:
-    """What the file holds. If it is ours and others can read it, they no longer can."""
-    with path.open(encoding="ascii") as file:
+    """What the file holds. If it is ours and others can read it, they no longer can; what a link leads to is left alone."""
+    with open(path, encoding="ascii", opener=_without_waiting) as file:
         found = os.fstat(file.fileno())
-        if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("it is no regular file")
+        if found.st_mode & 0o077 and found.st_uid == os.geteuid() and not path.is_symlink():
             mode = stat.S_IMODE(found.st_mode)
             log.warning(
                 "others could read %s (mode %o); now they cannot, consider replacing the token", path, mode
             )
             os.fchmod(file.fileno(), 0o600)
         return file.read().strip()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A pipe would wait for somebody to write to it."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -89,6 +89,21 @@ def test_a_folder_is_no_token_and_left_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o755
 
 
+def test_a_pipe_is_no_token_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "token", 0o644)
+    with pytest.raises(TokenUnusable, match="no regular file"):
+        load_token(tmp_path, {})
+    assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o644
+
+
+def test_what_a_link_leads_to_is_read_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("a-token-kept-elsewhere\n")
+    (tmp_path / "elsewhere").chmod(0o644)
+    (tmp_path / "token").symlink_to(tmp_path / "elsewhere")
+    assert load_token(tmp_path, {}).text == "a-token-kept-elsewhere"
+    assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o644
+
+
 def test_a_short_token_of_the_environment_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(TokenUnusable, match="AGENT_RELAY_TOKEN"):
         load_token(tmp_path, {"AGENT_RELAY_TOKEN": "abc"})
