@@ -34,3 +34,12 @@ def test_every_case_stands_beside_its_baseline(load, name: str, monkeypatch: pyt
     assert len(rows) == 2 * len(cases) >= 4
     assert {row.system for row in rows if row.system != "relay"}
     assert all(0 < row.min <= row.median <= row.max for row in rows)
+
+
+def test_the_edge_stands_beside_a_bare_route(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    edge = load("edge")
+    for setting, value in {"SAMPLES": 1, "SECONDS": 0.05, "CONNECTIONS": (1, 4), "BUSIEST": 9.9}.items():
+        monkeypatch.setattr(edge, setting, value)
+    rows = [row for row in edge.rows() if row.unit != "MB"]
+    assert [row.system for row in rows] == 2 * ["relay", "bare Quart-trio", "relay / bare"]
+    assert all(0 < row.min <= row.median <= row.max for row in rows)
