@@ -362,6 +362,19 @@ def test_a_stage_leaves_neither_folder_nor_process_behind(run: Run) -> None:
     assert not stage.root.exists()
 
 
+def test_a_stage_keeps_off_the_repository_that_the_environment_names(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.git("remote", "add", "origin", "/nowhere")
+    before = run.git("config", "--list")
+    for name, value in {"GIT_DIR": ".git", "GIT_WORK_TREE": "", "GIT_INDEX_FILE": ".git/index"}.items():
+        monkeypatch.setenv(name, str(run.git.root / value))
+    with opened(run.git.root, keep=False) as stage:
+        assert stage.git("rev-parse", "--show-toplevel") == str(stage.git.root)
+        assert stage.git("remote") == ""
+    assert run.git("config", "--list") == before
+
+
 def test_a_clone_of_a_detached_head_gets_a_branch_to_merge_into(run: Run) -> None:
     run.git("checkout", "-q", "--detach")
     with opened(run.git.root, keep=False) as stage:

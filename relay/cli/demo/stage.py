@@ -36,7 +36,7 @@ class Git:
         """The output without the last line end. Raises CalledProcessError with git's own words in `stderr`."""
         done = subprocess.run(
             ["git", "-C", str(self.root), *arguments],
-            env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
+            env=_unbound() | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -79,7 +79,7 @@ class Stage:
             if self.source is None:
                 _small_repository(target)
             else:
-                Git(self.root)("clone", "--quiet", str(self.source), str(target))
+                Git(self.root)("clone", "--quiet", "--origin", "origin", str(self.source), str(target))
                 git("remote", "remove", "origin")
         except subprocess.CalledProcessError as error:
             raise Failure(
@@ -147,8 +147,7 @@ class Stage:
             )
 
     def _environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_RELAY_")}
-        return inherited | {
+        return _unbound() | {
             "RELAY_HOME": str(self.home),
             "HOME": str(self.home),
             "AGENT_RELAY_URL": self.url,
@@ -194,6 +193,13 @@ def opened(source: Path | None, *, keep: bool) -> Iterator[Stage]:
 
 
 _USABLE = "relay demo --repo PATH, where PATH is a git checkout with at least one commit"
+
+
+def _unbound() -> dict[str, str]:
+    """The environment without what binds a process to a server, or git to another repository: hooks run with that."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("AGENT_RELAY_", "GIT_"))
+    }
 
 
 def _small_repository(target: Path) -> None:
