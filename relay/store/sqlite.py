@@ -200,20 +200,27 @@ class ThreadedStore(SQLiteStore):
         super().__init__(clock, writer, reader, keep, crash)
         self._queue: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
         self._submitted: list[Part] = []
+        self._carrier = trio.lowlevel.ParkingLot()
+        self._carrying = trio.CancelScope()
         self._thread = threading.Thread(target=self._write, name="relay store", daemon=True)
         self._thread.start()
+        trio.lowlevel.spawn_system_task(self._carry, name="relay store")
 
     def _submit(self, part: Part) -> None:
-        """Leave it to the end of this pass of the loop. A writer woken by the first part would take that one alone into
-        a transaction, and the interpreter from whoever is about to stage the next."""
         if not self._submitted:
-            self._token.run_sync_soon(self._hand_over)
+            self._carrier.unpark()
         self._submitted.append(part)
 
-    def _hand_over(self) -> None:
-        parts, self._submitted = self._submitted, []
-        for part in parts:
-            self._queue.put(part)
+    async def _carry(self) -> None:
+        """Bring the writer what was submitted in one pass of the loop, after it. A writer woken by the first part would
+        take that one alone into a transaction, and the interpreter from whoever is about to stage the next."""
+        with self._carrying:
+            while True:
+                if not self._submitted:
+                    await self._carrier.park()
+                parts, self._submitted = self._submitted, []
+                for part in parts:
+                    self._queue.put(part)
 
     def _write(self) -> None:
         with suppress(trio.RunFinishedError):
@@ -240,6 +247,7 @@ class ThreadedStore(SQLiteStore):
         return parts
 
     def end_writer(self) -> bool:
+        self._carrying.cancel()
         self._queue.put(None)
         self._thread.join(0.0 if self._staged else 1.0)
         return not self._thread.is_alive()
