@@ -13,6 +13,7 @@ and raises `StoreFailed` from it; nobody is left waiting.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections import deque
@@ -313,11 +314,19 @@ def _usable(path: Path) -> Iterator[None]:
         raise UnusableDatabase(f"{path} cannot be used as relay's database: {error}") from error
 
 
+def _create(path: Path) -> None:
+    """A file that is not there is its owner's alone from the first moment: SQLite makes one that others can read. What it
+    puts beside the database has the database's mode."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
 def _open_file(path: Path, vfs: str | None, stack: ExitStack) -> tuple[apsw.Connection, apsw.Connection]:
     """Own the database; two connections to it, for writing and for reading."""
     with _usable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stack.enter_context(owned(path))
+        _create(path.resolve())
         writer = stack.enter_context(closing(_connect(str(path), vfs)))
         migrate(writer)
         reader = stack.enter_context(closing(_connect(str(path), vfs)))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
+import trio
+import trio.testing
 from storekit import Outcomes, kept, put, transactions_counted, writer_held_up
 
 from relay.actors import System
@@ -66,7 +72,7 @@ async def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path,
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
         for way in (path, link):
-            with pytest.raises(Locked, match=f"pid {holder.pid}, started"):
+            with pytest.raises(Locked, match=f"pid {holder.pid}$"):
                 async with open_store(way, system):
                     pass
         holder.communicate("")
@@ -179,3 +185,78 @@ async def test_a_store_that_cannot_be_drained_says_so_and_keeps_its_lock(
     sqlite.STUCK.pop().close()
     async with open_store(path, system) as store:
         assert kept(store) == {"a"}
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022])
+async def test_a_database_is_its_owners_alone(tmp_path: Path, system: System, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        async with open_store(tmp_path / "relay.db", system) as store:
+            outcomes = Outcomes(store)
+            outcomes.stage("a", [put("a")])
+            await outcomes.all()
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    names = ("relay.db", "relay.db-wal", "relay.db-shm", "relay.db.lock")
+    assert modes == dict.fromkeys(names, 0o600)
+
+
+async def test_a_database_has_never_been_readable(
+    tmp_path: Path, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def open_connection(path: str, *options: Any) -> apsw.Connection:
+        seen.append(stat.S_IMODE(Path(path).stat().st_mode))  # SQLite finds it made
+        return connect(path, *options)
+
+    connect = sqlite._connect
+    monkeypatch.setattr(sqlite, "_connect", open_connection)
+    async with open_store(tmp_path / "relay.db", system):
+        pass
+    assert seen == [0o600, 0o600]
+
+
+async def test_the_mode_of_a_database_that_is_there_is_its_owners_choice(
+    tmp_path: Path, system: System
+) -> None:
+    path = tmp_path / "relay.db"
+    async with open_store(path, system):
+        pass
+    path.chmod(0o640)
+    async with open_store(path, system):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+async def test_a_link_to_a_database_that_is_not_there_leads_to_a_private_one(
+    tmp_path: Path, system: System
+) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "relay.db")
+    async with open_store(tmp_path / "link.db", system):
+        assert stat.S_IMODE((tmp_path / "relay.db").stat().st_mode) == 0o600
+
+
+async def test_a_store_that_is_closed_leaves_no_task_and_no_thread(tmp_path: Path, system: System) -> None:
+    def running() -> tuple[int, int]:
+        return trio.lowlevel.current_statistics().tasks_living, threading.active_count()
+
+    before = running()
+    for number in range(3):
+        async with open_store(tmp_path / "relay.db", system) as store:
+            outcomes = Outcomes(store)
+            outcomes.stage(str(number), [put(str(number))])
+            await outcomes.all()
+        async with open_store(tmp_path / "relay.db", system):
+            pass  # closed before its tasks have run
+    await trio.testing.wait_all_tasks_blocked()
+    assert running() == before
+
+
+async def test_what_is_staged_as_the_last_thing_is_kept(tmp_path: Path, system: System) -> None:
+    told: list[BaseException | None] = []
+    async with open_store(tmp_path / "relay.db", system) as store:
+        store.stage((put("last"),), (), Owner(), told.append)
+    assert told == [None]
+    async with open_store(tmp_path / "relay.db", system) as store:
+        assert kept(store) == {"last"}
