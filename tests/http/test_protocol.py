@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import apsw
 import pytest
 import trio
 from rawhttp import Connection, Received, connect, serving
@@ -155,3 +156,32 @@ async def test_a_connection_that_fails_does_not_end_the_others(monkeypatch: pyte
             with trio.fail_after(10):
                 assert await client.closed()
         assert (await other.request("GET", "/")).status == 200
+
+
+async def test_the_real_server_stores_nothing_of_it(server: Any) -> None:
+    def stored() -> list[int]:
+        connection = apsw.Connection(str(server.database), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            tables = ("messages", "agents", "activity", "events")
+            return [connection.execute(f"select count(*) from {table}").fetchall()[0][0] for table in tables]
+        finally:
+            connection.close()
+
+    before = stored()
+    body = b'{"from":"a","to":"b","body":"x"}'
+    token = b"x-agent-relay-token: %s\r\ncontent-type: application/json\r\n" % server.token.encode()
+    start = b"POST /api/messages HTTP/1.1\r\n" + token
+    length = b"content-length: %d\r\n" % len(body)
+    chunk = b"%x\r\n%s\r\n" % (len(body), body)
+    for raw in (
+        start + length + b"\r\n" + body,
+        start + HOST + HOST + length + b"\r\n" + body,
+        start + HOST + length + b"content-length: 1\r\n\r\n" + body,
+        start + HOST + length + b"transfer-encoding: gzip\r\n\r\n" + body,
+        start + HOST + length + b"x-long: " + b"x" * 70_000 + b"\r\n\r\n" + body,
+        start + HOST + b"transfer-encoding: chunked\r\n\r\n" + chunk + b"zz\r\n",
+    ):
+        async with connect(server.port) as client:
+            await client.send(raw)
+            assert (await refusal(client)).error
+    assert stored() == before
