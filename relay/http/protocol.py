@@ -7,6 +7,7 @@ in, with other limits.
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from http import HTTPStatus
 
 import h11
@@ -20,10 +21,7 @@ from .guard import Refusal, refusal_headers, refusal_text
 __all__ = ["EdgeProtocol"]
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-UNEXPLAINED = [
-    (b"content-length", b"0"),
-    (b"connection", b"close"),
-]  # the headers of Hypercorn's own refusals
+UNEXPLAINED = [(b"content-length", b"0"), (b"connection", b"close")]  # the headers of Hypercorn's refusals
 TEXTS = {
     400: "this is no handshake of a WebSocket of version 13",
     505: "only HTTP/1.1 is spoken here",
@@ -40,9 +38,9 @@ class EdgeProtocol(H11Protocol):
                 await self._refuse(event.status_code)
             else:
                 await self._send_head(event.status_code, event.headers)
-        elif self.stream is not None or not isinstance(
-            event, EndBody
-        ):  # else the end of what is refused already
+        elif isinstance(event, EndBody) and self.stream is None:
+            pass  # it was refused, that was the end
+        else:
             await super().stream_send(event)
 
     async def _send_error_response(self, status_code: int) -> None:
@@ -65,8 +63,9 @@ class EdgeProtocol(H11Protocol):
         """Answers, and ends the connection."""
         refusal = Refusal(status, text or TEXTS.get(status, "the WebSocket was not accepted"), closes=True)
         await self._send_head(status, refusal_headers(refusal))
-        await self._send_h11_event(h11.Data(data=refusal_text(refusal)))
-        await self._send_h11_event(h11.EndOfMessage())
+        with suppress(h11.LocalProtocolError):  # the answer to HEAD is without a body
+            await self._send_h11_event(h11.Data(data=refusal_text(refusal)))
+            await self._send_h11_event(h11.EndOfMessage())
         await self.send(Closed())
 
     async def _send_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:

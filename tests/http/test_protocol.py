@@ -36,6 +36,8 @@ BAD = {
         b"HEAD / HTTP/1.1\r\n" + HOST + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
     ),
     "a long bad chunk": (400, POST + b"transfer-encoding: chunked\r\n\r\n" + b"z" * 5_000 + b"\r\n"),
+    "another version": (505, b"GET / HTTP/2.0\r\n" + HOST + b"\r\n"),
+    "another version for HEAD": (505, b"HEAD / HTTP/2.0\r\n" + HOST + b"\r\n"),
     "another encoding": (501, POST + b"transfer-encoding: gzip\r\n\r\n"),
     "a long head": (431, POST + b"x-long: " + b"x" * 70_000 + b"\r\n\r\n"),
     "a bad version of WebSocket": (400, UPGRADE + b"sec-websocket-version: 12\r\n\r\n"),
