@@ -64,7 +64,7 @@ class Records:
             if session is None:
                 path.rename(path.with_suffix(".damaged"))
                 continue
-            if not session.pid and session.due is None:
+            if not session.pid:
                 self._find_started(session)
             found.append(session)
         return found
@@ -72,15 +72,17 @@ class Records:
     def _read(self, path: Path) -> Session | None:
         record = read_json(path)
         try:
-            return Session(launch=Launch(**record.pop("launch")), **record)
-        except (AttributeError, KeyError, TypeError):
+            session = Session(launch=Launch(**record.pop("launch")), **record)
+            _ = session.entry  # what the roster cannot show is no record either
+        except (AttributeError, KeyError, TypeError, ValueError):
             return None
+        return session
 
     def _find_started(self, session: Session) -> None:
         """The daemon ended between the record and the process, or just after it."""
         for pid in tagged(TAG, str(self.info_file(session.launch.name))):
             session.pid, session.tick, session.boot = pid, start_tick(pid), boot()
-            session.started_at = session.started_at or self._wall()
+            session.started_at, session.due = session.started_at or self._wall(), None
             self.save(session)
 
     def _adopted(self, path: Path) -> Session | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import trio
+from attrs.validators import deep_iterable, instance_of as of, optional
 
 from relay import wire
 
@@ -35,15 +36,19 @@ class Launch:
 class Session:
     """One runner. `pid` is 0 while it is not started; instants are epoch seconds."""
 
-    launch: Launch
-    pid: int = 0
-    tick: str | None = None
-    boot: str = ""
-    started_at: float = 0.0
-    deaths: list[float] = attrs.field(factory=list)
+    launch: Launch = attrs.field(validator=of(Launch))
+    pid: int = attrs.field(default=0, validator=of(int))
+    tick: str | None = attrs.field(default=None, validator=optional(of(str)))
+    boot: str = attrs.field(default="", validator=of(str))
+    started_at: float = attrs.field(default=0.0, validator=of((int, float)))
+    deaths: list[float] = attrs.field(factory=list, validator=deep_iterable(of((int, float)), of(list)))
     """When it died, lately, without having been asked to."""
-    due: float | None = None
+    due: float | None = attrs.field(default=None, validator=optional(of((int, float))))
     """When it is to be started again."""
+    asked: bool = attrs.field(default=False, validator=of(bool))
+    """Whether it has been asked to end: then its death is no news."""
+    cause: str = attrs.field(default="", validator=of(str))
+    """The command that it was started for in place of another."""
     child: bool = attrs.field(default=False, init=False)
     """Whether this very daemon started it: then, and only then, it is told how the process ended."""
     code: int | None = attrs.field(default=None, init=False)

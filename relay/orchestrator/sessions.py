@@ -31,6 +31,7 @@ from ._processes import Life, boot, start_tick, stop_group
 from .config import Config
 from .exits import Exits
 from .launching import start_runner
+from .orphans import end_agent
 from .records import Records
 from .session import Launch, Session
 
@@ -60,24 +61,38 @@ class Sessions:
         self.records = Records(config.state, wall)
         self.exits = Exits(config.state / "exits")
         self.live: dict[str, Session] = {}
+        self._ended: list[Session] = []
+        """What a daemon before this one had ended, and had no time to say so."""
 
     def recover(self) -> None:
         """Find what an earlier daemon left: whatever is not proven dead is ours again; the dead are buried later."""
         for session in self.records.recover():
+            dead = session.life() is Life.DEAD
+            if session.asked and dead:
+                self._ended.append(session)
+                self._forget(session)
+                continue
+            session.asked = False
             if session.pid or session.due is not None:
                 self.live[session.launch.name] = session
             else:
                 self.records.forget(session)  # it was never started; whoever asked for it asks again
 
     def _forget(self, session: Session) -> None:
+        end_agent(self._config.state / "state" / session.launch.name)
         self.live.pop(session.launch.name, None)
         self.records.forget(session)
 
     # -- starting
 
-    def start(self, launch: Launch, deaths: list[float] | None = None) -> Session:
-        """Start a runner and put it on record. Raises `Refused` when it cannot be started."""
-        session = Session(launch=launch, deaths=deaths or [])
+    def start(
+        self, launch: Launch, deaths: list[float] | None = None, *, cause: str = "", again: bool = False
+    ) -> Session:
+        """Start a runner and put it on record; one that runs `again` is due until it does. Raises `Refused` when it
+        cannot be started."""
+        session = Session(
+            launch=launch, deaths=deaths or [], cause=cause, due=self._wall() if again else None
+        )
         self.records.save(session)
         self.records.info_file(launch.name).unlink(missing_ok=True)
         try:
@@ -85,10 +100,13 @@ class Sessions:
         except OSError as error:
             self._forget(session)
             raise Refused(f"the runner could not be started in {launch.cwd}: {error}") from error
-        session.child, session.tick = True, start_tick(session.pid) or "gone"
+        session.child, session.tick, session.due = True, start_tick(session.pid) or "gone", None
         session.boot, session.started_at = boot(), self._wall()
-        self.records.save(session)
         self.live[launch.name] = session
+        try:
+            self.records.save(session)
+        except OSError as error:  # it runs, and the next daemon finds it by its environment
+            log.error("session %s is on record without its process: %s", launch.name, error)
         return session
 
     def is_registered(self, session: Session) -> bool:
@@ -110,29 +128,37 @@ class Sessions:
     async def stop(self, session: Session, grace: float) -> bool:
         """Stop a runner on request; whether it is gone. The record stays while it is not."""
         async with session.ending:
-            gone = await self._stopped(session, grace, due=None)
+            gone = await self._stopped(session, grace, asked=True)
             if gone and self._is_current(session):
                 self._forget(session)
             return gone
 
-    async def restart(self, session: Session, grace: float) -> Session | None:
-        """Stop a runner and start it anew; None when it could not be stopped. A daemon that ends in between starts it
-        when it comes back. Raises `Refused` when it was shut down meanwhile, or cannot be started."""
+    async def restart(self, session: Session, grace: float, cause: str) -> Session | None:
+        """Stop a runner and start it anew; None when it could not be stopped. One that was started for this very
+        `cause` (a command's id) stays. A daemon that ends in between starts it when it comes back. Raises `Refused`
+        when it was shut down meanwhile, or cannot be started."""
         async with session.ending:
             if not self._is_current(session):
                 raise Refused(f"{session.launch.agent_id} was ended meanwhile")
+            if session.cause == cause and session.life() is not Life.DEAD:
+                return session
             if not await self._stopped(session, grace, due=self._wall()):
-                session.due = None
-                self.records.save(session)
                 return None
-            return self.start(session.launch)
+            return self.start(session.launch, cause=cause, again=True)
 
-    async def _stopped(self, session: Session, grace: float, *, due: float | None) -> bool:
-        if self._is_current(session):
-            session.due = due
+    async def _stopped(
+        self, session: Session, grace: float, *, asked: bool = False, due: float | None = None
+    ) -> bool:
+        """Whether it is gone. What is to follow (nothing, or a start) is on disk while it ends."""
+        current = self._is_current(session)
+        if current:
+            session.asked, session.due = asked, due
             self.records.save(session)
         gone = session.life() is Life.DEAD or await stop_group(session.pid, session.tick, grace)
         session.life()  # so that it does not stay a zombie
+        if current and not gone:
+            session.asked, session.due = False, None
+            self.records.save(session)
         return gone
 
     def _is_current(self, session: Session) -> bool:
@@ -164,7 +190,7 @@ class Sessions:
         log_file = self.records.log_file(name)
         report = diagnosis.report(session.entry, session.code, now, log_file, restarted=again)
         log.warning("%s: %s", session.launch.agent_id, report.last_error)
-        self.exits.put(name, report, now)
+        self.exits.put(name, report)
         if again:
             session.deaths, session.due = recent, now + min(10.0, 0.5 * len(recent))
             self.records.save(session)
@@ -188,25 +214,26 @@ class Sessions:
                 self.records.save(session)
             return False
         try:
-            self.start(session.launch, session.deaths)
+            self.start(session.launch, session.deaths, cause=session.cause, again=True)
         except Refused as refused:
             log.error("%s is not started again: %s", session.launch.agent_id, refused)
         return True
 
     # -- looking
 
-    def find(self, keys: Mapping[str, Any]) -> Session | None:
-        """The session that one of the given keys names, the newest for a policy (2.6-4)."""
+    def find(self, keys: Mapping[str, Any], but: object = None) -> Session | None:
+        """The session that one of the given keys names, the newest for a policy (2.6-4). `but` is a spawn request whose
+        session is not meant."""
+        known = [each for each in (*self._ended, *self.live.values()) if each.launch.spawn_request_id != but]
         for key, attribute in KEYS.items():
-            for session in reversed(list(self.live.values())):
+            for session in reversed(known):
                 if keys.get(key) and getattr(session.launch, attribute) == keys[key]:
                     return session
         return None
 
     def occupant(self, path: str) -> str | None:
-        """The agent that works, or may be working, in a worktree."""
+        """The agent that works, or may be working, in a worktree. Until it is buried, something of it may."""
         for session in self.live.values():
-            alive = session.due is not None or session.life() is not Life.DEAD
-            if alive and Path(session.launch.cwd).resolve().is_relative_to(Path(path).resolve()):
+            if Path(session.launch.cwd).resolve().is_relative_to(Path(path).resolve()):
                 return session.launch.agent_id
         return None

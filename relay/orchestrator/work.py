@@ -82,12 +82,12 @@ class Workshop:
     # -- agents
 
     async def _spawn(self, command: wire.Command) -> Result:
-        session = await self._spawned(command.params)
+        session = await self._spawned(command.params, command.id)
         if not await self._sessions.registered(session) and (why := await self._over(session)):
             return {"error": why}
         return self._managed(session)
 
-    async def _spawned(self, params: Mapping[str, Any]) -> Session:
+    async def _spawned(self, params: Mapping[str, Any], cause: str) -> Session:
         """The session of this spawn request: the one that is there, or a new one (2.5-6)."""
         asked = wire.decode(wire.SpawnAgent, dict(params))
         request_id = asked.spawn_request_id or f"sp_{uuid4().hex}"
@@ -102,8 +102,8 @@ class Workshop:
             return known
         launch = self._launch(asked, request_id, label, workspace)
         try:
-            return self._sessions.start(launch)
-        except Refused:
+            return self._sessions.start(launch, cause=cause)
+        except (Refused, OSError):
             await self._give_back(launch.workspace)
             raise
 
@@ -195,32 +195,39 @@ class Workshop:
 
     async def _restart(self, command: wire.Command) -> Result:
         """With `restartSpawn` a successor must stand before its predecessor goes (3.7); else the same session again."""
-        old, wish = self._named(command), command.params.get("restartSpawn")
-        if isinstance(wish, dict) and (
-            old is None or wish.get("spawnRequestId") != old.launch.spawn_request_id
-        ):
-            return await self._replaced(old, wish, _grace(command.params))
+        wish = command.params.get("restartSpawn")
+        if isinstance(wish, dict):
+            request = wish.get("spawnRequestId")
+            before, there = (
+                self._named(command, but=request),
+                self._sessions.find({"spawnRequestId": request}),
+            )
+            if before is not None or there is None:
+                return await self._replaced(command, before, wish)
+        old = self._named(command)
         if old is None:
             return dict(NOT_FOUND)
-        new = await self._sessions.restart(old, _grace(command.params))
+        new = await self._sessions.restart(old, _grace(command.params), command.id)
         facts = self._ended(old, stopped=new is not None)
         if new is None:
             return facts
         if not await self._sessions.registered(new):
-            return {**facts, "restarted": False, "error": "the agent did not register again in time"}
+            return {**facts, "restarted": False, "error": _unregistered(new)}
         return {**facts, "restart": True, "restarted": True, **self._managed(new)}
 
-    async def _replaced(self, old: Session | None, wish: Mapping[str, Any], grace: float) -> Result:
-        new = await self._successor(wish)
+    async def _replaced(self, command: wire.Command, old: Session | None, wish: Mapping[str, Any]) -> Result:
+        new = await self._successor(wish, command.id)
         facts: Result = {"stopped": False, "wasRunning": False}
         if old is not None:
-            stopped = old.launch.name not in self._sessions.live or await self._sessions.stop(old, grace)
+            stopped = old.launch.name not in self._sessions.live or await self._sessions.stop(
+                old, _grace(command.params)
+            )
             facts = self._ended(old, stopped=stopped)
         return {**facts, "restart": True, "restarted": True, **self._managed(new)}
 
-    async def _successor(self, wish: Mapping[str, Any]) -> Session:
+    async def _successor(self, wish: Mapping[str, Any], cause: str) -> Session:
         """Raises `Refused` when it does not stand; then it is gone again, and its predecessor untouched."""
-        session = await self._spawned(wish)
+        session = await self._spawned(wish, cause)
         registered = await self._sessions.registered(session)
         await trio.sleep(self._config.settle)
         if registered and session.life() is Life.ALIVE:
@@ -242,10 +249,10 @@ class Workshop:
         }
         return {name: value for name, value in facts.items() if value is not None}
 
-    def _named(self, command: wire.Command) -> Session | None:
+    def _named(self, command: wire.Command, but: object = None) -> Session | None:
         if not any(command.params.get(key) for key in KEYS):
             raise Refused(f"the command names no agent: give one of {', '.join(KEYS)}")
-        return self._sessions.find(command.params)
+        return self._sessions.find(command.params, but)
 
     # -- workspaces
 
@@ -265,6 +272,11 @@ class Workshop:
                 return await work(merge)
 
         return do
+
+
+def _unregistered(session: Session) -> str:
+    name = session.launch.name
+    return f"the agent did not register again in time: GET /api/logs/{name} of this host shows what its runner says"
 
 
 def _grace(params: Mapping[str, Any]) -> float:

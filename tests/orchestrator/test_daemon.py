@@ -16,6 +16,7 @@ from checkouts import Repo
 from hosts import Host, until
 
 from relay import wire
+from relay._files import read_json
 from relay.client import Outcomes, Refused as RefusedByRelay
 from relay.orchestrator.link import pauses
 
@@ -529,3 +530,40 @@ async def test_a_command_is_taken_up_as_soon_as_it_is_announced(host: Host):
         await host.done("agent.dance")
         with trio.fail_after(10):
             await host.done("agent.dance")
+
+
+# -- what relay and the disk may do to a command
+
+
+@pytest.mark.spec("R-I41")
+async def test_a_successor_whose_predecessor_was_not_stopped_yet_is_no_predecessor(host: Host):
+    """The daemon was killed after the successor stood, and begins the command again."""
+    async with host.running():
+        first = await host.spawned("ada")
+        wish = host.wish("ada", spawnRequestId="sp_next", label="next")
+        spawned = await host.done("agent.spawn", **wish)
+        assert spawned.result is not None
+        second = spawned.result["managedAgents"][0]["pid"]
+        command = await host.done("agent.restart", agentId="ada", restartSpawn=wish)
+        assert command.status is SUCCEEDED, command.error
+        assert alive(second)
+        assert not alive(first.pid)
+
+        async def alone() -> bool:
+            return [(each.pid, each.spawn_request_id) for each in await host.roster()] == [
+                (second, "sp_next")
+            ]
+
+        await until(alone)
+
+
+async def test_a_shutdown_leaves_nothing_of_the_agent_running(host: Host):
+    async with host.running():
+        entry = await host.spawned("ada")
+        noted = host.config.state / "state" / (entry.session_name or "") / "agent.json"
+        agent = (await until(lambda: read_json(noted)))["pid"]
+        assert alive(agent)
+        os.kill(agent, signal.SIGSTOP)  # it does not see that its runner is gone
+        os.kill(entry.pid or 0, signal.SIGSTOP)
+        await host.done("agent.shutdown", agentId="ada", graceful=False)
+        await until(lambda: not alive(agent))

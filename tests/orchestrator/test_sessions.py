@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
 from relay import wire
+from relay._files import write_json
 from relay.client import Outcomes
 from relay.orchestrator import Config, _processes, diagnosis, session
-from relay.orchestrator._processes import Life, boot, start_tick
+from relay.orchestrator._processes import Life, boot, start_tick, tagged
+from relay.orchestrator.records import TAG, Records
 from relay.orchestrator.session import Launch, Session
 from relay.orchestrator.sessions import Sessions
 
@@ -208,3 +213,208 @@ async def test_two_shutdowns_at_once_are_one_end_and_no_news(
     assert ended == [True, True]
     assert sessions.live == {}
     assert sessions.exits.pending() == {}
+
+
+# -- the daemon is killed at the worst moment
+
+
+class Killed(BaseException):
+    """The daemon's process is gone: nothing that comes after is done."""
+
+
+def next_life(sessions: Sessions) -> Sessions:
+    after = Sessions(sessions._config, lambda: 300.0)
+    after.recover()
+    return after
+
+
+def starter(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Instead of runners, sleeping processes; the names of the sessions that were started."""
+    started: list[str] = []
+
+    def start(launch: Launch, config: Config, records: Records, *, fresh: bool) -> int:
+        started.append(launch.name)
+        environment = {**os.environ, TAG: str(records.info_file(launch.name))}
+        process = subprocess.Popen(["sleep", "1000"], start_new_session=True, env=environment)
+        process.returncode = 0
+        return process.pid
+
+    monkeypatch.setattr("relay.orchestrator.sessions.start_runner", start)
+    return started
+
+
+@pytest.fixture
+def no_sleepers(tmp_path: Path) -> Iterator[None]:
+    yield
+    for path in (tmp_path / "orchestrators/h1/sessions").glob("*.json"):
+        for pid in tagged(TAG, str(tmp_path / "orchestrators/h1/runners" / path.name)):
+            os.kill(pid, signal.SIGKILL)
+
+
+def dies(*_: Any, **__: Any) -> int:
+    raise Killed
+
+
+@pytest.mark.usefixtures("no_sleepers")
+async def test_a_start_again_that_was_cut_short_is_made_up_for(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+):
+    left(sessions, pid=os.getpid(), tick="1", due=150.0, deaths=[140.0])
+    sessions.recover()
+    monkeypatch.setattr("relay.orchestrator.sessions.start_runner", dies)
+    with pytest.raises(Killed):
+        sessions.look()
+    after = next_life(sessions)
+    started = starter(monkeypatch)
+    assert after.look() is True
+    assert started == ["ar-x"]
+    (session,) = after.live.values()
+    assert (session.life(), session.due, session.deaths) == (Life.ALIVE, None, [140.0])
+    third = next_life(after)
+    assert third.look() is False
+    assert [each.pid for each in third.live.values()] == [session.pid]
+
+
+@pytest.mark.usefixtures("no_sleepers")
+async def test_a_restart_that_was_cut_short_between_the_two_processes_is_made_up_for(
+    sessions: Sessions, child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    session = left(sessions, pid=child.pid, tick=start_tick(child.pid))
+    session.child = True
+    sessions.live["ar-x"] = session
+    monkeypatch.setattr("relay.orchestrator.sessions.start_runner", dies)
+    with pytest.raises(Killed):
+        await sessions.restart(session, 5.0, "cmd_1")
+    after = next_life(sessions)
+    started = starter(monkeypatch)
+    assert after.look() is True
+    assert started == ["ar-x"]
+
+
+@pytest.mark.spec("R-I41")
+@pytest.mark.usefixtures("no_sleepers")
+async def test_a_restart_that_is_begun_again_restarts_once(
+    sessions: Sessions, child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    session = left(sessions, pid=child.pid, tick=start_tick(child.pid))
+    session.child = True
+    sessions.live["ar-x"] = session
+    started = starter(monkeypatch)
+    new = await sessions.restart(session, 5.0, "cmd_1")
+    assert new is not None
+    after = next_life(sessions)
+    (found,) = after.live.values()
+    assert await after.restart(found, 5.0, "cmd_1") is found
+    assert (found.pid, found.life(), started) == (new.pid, Life.ALIVE, ["ar-x"])
+    assert await after.restart(found, 5.0, "cmd_2") is not None
+    assert started == ["ar-x", "ar-x"]
+
+
+async def test_a_shutdown_that_was_cut_short_is_the_end_and_no_news(
+    sessions: Sessions, child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    session = left(sessions, pid=child.pid, tick=start_tick(child.pid))
+    session.child = True
+    sessions.live["ar-x"] = session
+    sessions.records.info_file("ar-x").write_text("{}")  # the runner had no time to tidy up
+
+    async def killed_meanwhile(*_: Any) -> bool:
+        killed(child)
+        child.wait()
+        raise Killed
+
+    monkeypatch.setattr("relay.orchestrator.sessions.stop_group", killed_meanwhile)
+    with pytest.raises(Killed):
+        await sessions.stop(session, 5.0)
+    monkeypatch.undo()
+    after = next_life(sessions)
+    assert after.look() is False
+    assert after.exits.pending() == {}
+    found = after.find({"agentId": "ada"})
+    assert found is not None
+    assert await after.stop(found, 5.0) is True
+    assert next_life(after).live == {}
+
+
+async def test_a_shutdown_that_did_not_come_about_is_forgotten(
+    sessions: Sessions, child: subprocess.Popen[bytes]
+):
+    """The daemon was killed before the signal, and the command is not asked for any more."""
+    left(sessions, pid=child.pid, tick=start_tick(child.pid), asked=True)
+    after = next_life(sessions)
+    assert after.look() is False
+    killed(child)
+    child.wait()
+    assert after.look() is True
+    assert len(after.exits.pending()) == 1
+
+
+@pytest.mark.spec("R-I44")
+def test_a_death_that_is_seen_twice_is_one_report(sessions: Sessions, monkeypatch: pytest.MonkeyPatch):
+    left(sessions, pid=os.getpid(), tick="1")
+    sessions.recover()
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions.records, "forget", dies)
+        with pytest.raises(Killed):
+            sessions.look()
+    after = next_life(sessions)
+    assert after.look() is True
+    assert len(after.exits.pending()) == 1
+
+
+# -- what a runner leaves running
+
+
+@pytest.fixture
+def asleep() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts processes that sleep, each in a session of its own."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(**environment: str) -> subprocess.Popen[bytes]:
+        env = {**os.environ, **environment}
+        started.append(subprocess.Popen(["sleep", "1000"], start_new_session=True, env=env))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.spec("R-I50")
+@pytest.mark.parametrize("how", ["death", "shutdown"])
+async def test_the_agent_of_a_runner_that_is_over_ends_too(
+    sessions: Sessions, tmp_path: Path, asleep: Callable[..., subprocess.Popen[bytes]], how: str
+):
+    """It is in a session of its own, so the end of the runner is not its end; it must not work on in a worktree that is
+    taken away, or beside a successor."""
+    agent, stranger = asleep(), asleep()
+    helper = asleep(AGENT_RELAY_PROVIDER_SESSION_ID="session-1")
+    noted = {"pid": agent.pid, "tick": start_tick(agent.pid), "session": "session-1"}
+    write_json(tmp_path / "orchestrators/h1/state/ar-x/agent.json", noted)
+    session = left(sessions, pid=os.getpid(), tick="1")
+    sessions.live["ar-x"] = session
+    assert sessions.occupant("/") == "ada"
+    if how == "death":
+        assert sessions.look() is True
+    else:
+        assert await sessions.stop(session, 0.0) is True
+    assert (agent.wait(10), helper.wait(10)) == (-9, -9)
+    assert stranger.poll() is None
+    assert sessions.occupant("/") is None
+
+
+def test_damaged_reports_and_records_stop_nobody_else(sessions: Sessions, tmp_path: Path):
+    (tmp_path / "orchestrators/h1/exits/bad.json").write_text('{"agentId": 1}')
+    left(sessions)
+    for number, damage in enumerate(({"pid": "x"}, {"deaths": 1}, {"due": "x"}, {"started_at": None})):
+        record = tmp_path / f"orchestrators/h1/sessions/ar-{number}.json"
+        record.write_text(json.dumps(attrs.asdict(of_this_process(), filter=lambda a, _: a.init) | damage))
+    record = tmp_path / "orchestrators/h1/sessions/ar-y.json"
+    launch = attrs.asdict(of_this_process().launch) | {"workspace": {"mode": "odd"}}
+    record.write_text(json.dumps({"launch": launch, "pid": 1}))
+    after = next_life(sessions)
+    assert list(after.live) == ["ar-x"]
+    assert after.look() is False
+    assert after.exits.pending() == {}
+    assert [path.name for path in (tmp_path / "orchestrators/h1/exits").iterdir()] == ["bad.damaged"]
