@@ -127,14 +127,17 @@ class Intake:
                 await self._woken.wait()
 
     async def _fetch(self, nursery: trio.Nursery) -> None:
-        statuses = ["pending"]
-        if self._to_catch_up:
-            self._to_catch_up = False
-            statuses = ["accepted", "running", "pending"]
-        for status in statuses:
-            found = await self._relay.commands(target=self._config.agent_id, status=status, limit=POLLED)
-            for command in found:
-                await self._take(command, nursery)
+        catching_up, self._to_catch_up = self._to_catch_up, False
+        try:
+            for status in ("accepted", "running", "pending") if catching_up else ("pending",):
+                found = await self._relay.commands(target=self._config.agent_id, status=status, limit=POLLED)
+                if catching_up and len(found) == POLLED:
+                    self._to_catch_up = True  # there may be more, and those are listed when these have ended
+                for command in found:
+                    await self._take(command, nursery)
+        except RelayError:
+            self._to_catch_up = self._to_catch_up or catching_up
+            raise
 
     async def _take(self, command: wire.Command, nursery: trio.Nursery) -> None:
         """Make the command ours before anything is done about it (2.4-4)."""
@@ -168,7 +171,7 @@ class Intake:
             if await self._is_wanted(claimed):
                 log.info("%s %s", command.type, command.id)
                 result = await self._workshop.do(command)
-                self._outcomes.put(command.id, _outcome(result, claimed.token))
+                await self._keep(command.id, _outcome(result, claimed.token))
                 self._done()
         except Exception:
             log.exception(
@@ -176,6 +179,16 @@ class Intake:
             )
         finally:
             del self._under_way[command.id]
+
+    async def _keep(self, command_id: str, outcome: wire.PatchCommand) -> None:
+        """Put it on disk. While the disk does not take it the command stays under way: it must not be done again."""
+        while True:
+            try:
+                self._outcomes.put(command_id, outcome)
+                return
+            except OSError as error:
+                log.error("the outcome of command %s cannot be written down yet: %s", command_id, error)
+            await trio.sleep(RETRY)
 
     async def _is_wanted(self, claimed: Claimed) -> bool:
         """The replay guard (2.4-5): relay lets it run, unless it has ended or is somebody else's by now."""

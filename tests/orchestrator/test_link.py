@@ -13,6 +13,8 @@ import pytest
 import trio
 from hosts import until
 
+from relay import wire
+from relay.client import Outcomes
 from relay.orchestrator import Config, serve
 from relay.orchestrator._http import Bad, Request, serve_http
 
@@ -34,6 +36,8 @@ class FakeRelay:
     """Whether ends of commands are answered with 503."""
     slow_roster: trio.Event | None = None
     """What the next roster report waits for."""
+    refuse_lists: int = 0
+    """How many lists of begun commands are still answered with 503."""
     port: int = 0
 
     async def answer(self, request: Request) -> tuple[int, Any]:
@@ -47,8 +51,11 @@ class FakeRelay:
             case "PATCH", ["orchestrators", _, "agents"]:
                 return await self._roster(body)
             case "GET", ["commands"]:
-                status = request.query["status"]
-                return 200, [each for each in self.commands.values() if each["status"] == status]
+                status, limit = request.query["status"], int(request.query["limit"])
+                if self.refuse_lists and status != "pending":
+                    self.refuse_lists -= 1
+                    raise Bad(503, "busy")
+                return 200, [each for each in self.commands.values() if each["status"] == status][:limit]
             case "GET", ["commands", name]:
                 return 200, self.commands[name]
             case "POST", ["commands", name, "claim"]:
@@ -251,3 +258,34 @@ async def test_a_command_that_ended_meanwhile_is_dropped(fake: FakeRelay, config
         fake.command("c2", "agent.dance")
         await until(lambda: len(fake.patched) == 2)
         assert fake.patched == ["accepted", "accepted"]
+
+
+async def test_begun_commands_are_looked_for_until_relay_has_named_them_all(fake: FakeRelay, config: Config):
+    """Relay is busy just then, and has more of them than it lists at once."""
+    for number in range(60):
+        fake.command(f"cmd_{number}", "agent.dance")
+        fake.commands[f"cmd_{number}"]["status"] = "running"
+    fake.refuse_lists = 2
+    async with fake.up(), daemon(config):
+        await until(lambda: {each["status"] for each in fake.commands.values()} == {"failed"})
+    assert fake.registered == 1
+
+
+@pytest.mark.spec("R-I41", "R-I23")
+async def test_a_full_disk_delays_an_outcome_and_repeats_nothing(
+    fake: FakeRelay, config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    put, full = Outcomes.put, [True, True]
+
+    def on_a_full_disk(self: Outcomes, command_id: str, outcome: wire.PatchCommand) -> None:
+        if full and full.pop():
+            raise OSError(28, "No space left on device")
+        put(self, command_id, outcome)
+
+    monkeypatch.setattr(Outcomes, "put", on_a_full_disk)
+    monkeypatch.setattr("relay.orchestrator.intake.RETRY", 0.01)
+    fake.command("cmd_1", "agent.dance")
+    async with fake.up(), daemon(config):
+        await until(lambda: fake.commands["cmd_1"]["status"] == "failed")
+    assert full == []
+    assert fake.patched == ["accepted", "running", "failed"]
