@@ -22,6 +22,7 @@ from ._processes import start_tick
 __all__ = ["RepositoryLocks"]
 
 WAIT_WITHIN = 2_700.0  # seconds: more than the longest merge takes
+LOOK_WITHIN = 30.0
 RETRY = 0.05  # seconds between two tries for a lock that another daemon holds
 
 
@@ -34,7 +35,7 @@ class RepositoryLocks:
     @asynccontextmanager
     async def hold(self, repository: str | Path) -> AsyncGenerator[None]:
         """Hold the lock of the repository that `repository` is a checkout of. Raises `Refused` after a long wait."""
-        common = await git(repository, "rev-parse", "--path-format=absolute", "--git-common-dir")
+        common = await _common(repository)
         lock = self._locks.setdefault(os.path.realpath(common), trio.Lock())
         file = os.open(Path(common) / "relay.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -53,6 +54,15 @@ class RepositoryLocks:
                 lock.release()
         finally:
             os.close(file)
+
+
+async def _common(repository: str | Path) -> str:
+    """The git directory that all worktrees of the repository share."""
+    with trio.move_on_after(LOOK_WITHIN):
+        return await git(repository, "rev-parse", "--path-format=absolute", "--git-common-dir")
+    raise Refused(
+        f"git took longer than {LOOK_WITHIN:.0f} s to look at {repository}: see what holds it up, then ask again"
+    )
 
 
 async def _take(file: int, repository: str | Path) -> None:

@@ -25,6 +25,7 @@ from .repolock import RepositoryLocks
 __all__ = ["Request", "container_of", "resolve"]
 
 LOOK_WITHIN = 60.0  # seconds (2.21)
+MAKE_WITHIN = 120.0  # seconds for all that is done under the repository's lock
 ATTEMPTS = 50  # names tried for a branch
 
 
@@ -78,7 +79,11 @@ async def resolve(request: Request, base_dir: Path, locks: RepositoryLocks) -> w
             f"the repository {root} is not inside this host's base directory {base_dir}: move it, or set baseDir"
         )
     async with locks.hold(root):
-        return await _isolated(request, base_dir, root, found)
+        with trio.move_on_after(MAKE_WITHIN):
+            return await _isolated(request, base_dir, root, found)
+    raise Refused(
+        f"git took longer than {MAKE_WITHIN:.0f} s in {root}: see what holds it up, then spawn again"
+    )
 
 
 def _isolates(request: Request, *, is_repository: bool) -> bool:

@@ -13,7 +13,7 @@ import trio
 from checkouts import Repo, new_repository
 
 from relay import wire
-from relay.orchestrator import Refused, making, merging, teardown, worktrees
+from relay.orchestrator import Refused, merging, teardown, worktrees
 from relay.orchestrator._git import surroundings
 from relay.orchestrator.gitstate import preview, state
 from relay.orchestrator.repolock import RepositoryLocks
@@ -119,15 +119,15 @@ async def test_the_container_of_the_worktrees_may_not_lead_out_of_the_base_direc
     assert repo.git("branch", "--list", "agent/*") == ""
 
 
-@pytest.mark.parametrize("where", ["lock", "git"])
+@pytest.mark.parametrize("where", ["lock", "git", "repolock.LOOK_WITHIN", "worktrees.MAKE_WITHIN"])
 async def test_a_spawn_does_not_wait_for_ever(
     repo: Repo, base_dir: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ):
     before = everything(repo, base_dir)
     locks = RepositoryLocks()
     request = Request(cwd=repo.path, mode=wire.WorkspaceMode.ISOLATED, id="sp_1", owner="docs")
-    if where == "git":
-        monkeypatch.setattr(making, "ADD_WITHIN", 0.0)
+    if where != "lock":
+        monkeypatch.setattr(f"relay.orchestrator.{'making.ADD_WITHIN' if where == 'git' else where}", 0.0)
         with pytest.raises(Refused, match="longer than"):
             await resolve(request, base_dir, locks)
     else:
