@@ -14,7 +14,7 @@ import attrs
 
 from ._git import git, git_result
 
-__all__ = ["NOTHING", "Fence", "FenceMoved", "move", "read"]
+__all__ = ["NOTHING", "REFERENCE", "Fence", "FenceBroken", "FenceMoved", "move", "read"]
 
 REFERENCE = "refs/relay/merge-fence"
 NOTHING = ""
@@ -23,6 +23,10 @@ NOTHING = ""
 
 class FenceMoved(Exception):
     """The transaction was refused: the base or the fence is not what it was."""
+
+
+class FenceBroken(Exception):
+    """What stands there cannot be read, as after a loss of power. So nobody knows what the last merge has landed."""
 
 
 @attrs.frozen
@@ -39,12 +43,16 @@ class Fence:
 
 
 async def read(path: str | Path) -> Fence:
-    """What stands there now."""
+    """What stands there now. Raises `FenceBroken`."""
     code, blob, _ = await git_result(path, "rev-parse", "--verify", "--quiet", REFERENCE)
     if code:
         return Fence()
-    token, command_id, landed = json.loads(await git(path, "cat-file", "blob", blob))
-    return Fence(token, command_id, tuple(landed) if landed else None, blob)
+    code, text, said = await git_result(path, "cat-file", "blob", blob)
+    try:
+        token, command_id, landed = json.loads(text)
+        return Fence(int(token), str(command_id), tuple(landed) if landed else None, blob)
+    except (TypeError, ValueError) as error:
+        raise FenceBroken(said or str(error)) from error
 
 
 async def move(

@@ -57,6 +57,10 @@ async def land(merge: Merge) -> dict[str, Any]:
     except fence.FenceMoved as moved:
         why = f"{merge.base_ref} could not be moved, nothing has landed: {_what_to_do(str(moved))} ({moved})"
         return present({**facts, **stopped, "error": why})
+    except fence.FenceBroken as broken:
+        remedy = f"git -C {merge.repo_root} update-ref -d {fence.REFERENCE}"
+        why = f"what relay noted of the last merge there cannot be read ({broken}): see in `git log` that it is whole, run `{remedy}`, then ask again"
+        return present({**facts, **stopped, "error": why})
     except (GitError, OSError) as error:
         return present({**facts, **stopped, "error": str(error)})
     except trio.TooSlowError:
@@ -110,7 +114,11 @@ async def _landed_before(merge: Merge, base: str, mark: fence.Fence) -> dict[str
         upstream = await fetched(merge.place, base)
     except GitError:
         upstream = None  # it is published by the next merge
-    still_there = await _base_tip(merge, base) == mark.landed[1]
+    tip, new = await _base_tip(merge, base), mark.landed[1]
+    if not await is_in(merge, new, tip):
+        why = f"this landed on {base} as {new[:10]} and was taken back since: ask again to land it once more"
+        raise Stopped("review_requested", why)
+    still_there = tip == new
     checkouts = await checkouts_of(merge.place, base) if still_there else []
     return await landed(merge, base, mark, checkouts, upstream)
 

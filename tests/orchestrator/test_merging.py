@@ -677,3 +677,40 @@ async def test_a_merge_without_a_lease_is_not_taken_for_that_of_the_last_one(rep
     again = await free.land()
     assert (again["merged"], again["mergedSha"]) == (True, first["mergedSha"])
     assert (await leased.land(lease_token=4, command_id="cmd_again"))["merged"] is True
+
+
+@pytest.mark.spec("R-I48")
+async def test_a_landing_that_a_person_has_taken_back_meanwhile_stays_taken_back(
+    repo: Repo, origin: Repo, work: Work
+):
+    workspace = await work(notes="a\n")
+    old, head = repo.head, workspace.tree.head
+    claimed = await fence.move(repo.path, fence.Fence(), fence.Fence(3, "cmd_a"))
+    await fence.move(repo.path, claimed, attrs.evolve(claimed, landed=(old, head, head)), ("main", head, old))
+    repo.git("reset", "-q", "--hard", old)
+    result = await workspace.land(lease_token=3)
+    assert (result["status"], result["merged"]) == ("review_requested", False)
+    assert "taken back" in result["error"]
+    assert (repo.tip("main"), origin.tip("main")) == (old, old)
+    assert workspace.tree.path.exists()
+    assert (await workspace.land(lease_token=4, command_id="cmd_again"))["merged"] is True
+
+
+@pytest.mark.parametrize("damage", ["empty", "gone", "odd"])
+async def test_a_fence_that_cannot_be_read_stops_the_merge_and_says_what_to_do(
+    repo: Repo, work: Work, damage: str
+):
+    workspace = await work(notes="a\n")
+    made = await fence.move(repo.path, fence.Fence(), fence.Fence(3, "cmd_b"))
+    if damage == "gone":
+        (repo.path / ".git" / "objects" / made.blob[:2] / made.blob[2:]).unlink()
+    else:
+        file = repo.write(".git/damage", "" if damage == "empty" else '{"a": 1}')
+        repo.git("update-ref", "refs/relay/merge-fence", repo.git("hash-object", "-w", str(file)))
+    base = repo.head
+    result = await workspace.land(lease_token=4)
+    assert (result["status"], result["merged"]) == ("review_requested", False)
+    assert f"git -C {repo.path} update-ref -d refs/relay/merge-fence" in result["error"]
+    assert repo.head == base
+    repo.git("update-ref", "-d", "refs/relay/merge-fence")
+    assert (await workspace.land(lease_token=4))["merged"] is True
