@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection
@@ -39,8 +40,13 @@ class Ref(Generic[P_contra]):
         return self._cell.address
 
     def tell(self, message: Tell[P_contra]) -> None:
-        """Put `message` into the mailbox. Never blocks; raises `MailboxFull` or `ActorStopped`."""
+        """Put `message` into the mailbox. Never blocks; raises `MailboxFull` or `ActorStopped`.
+
+        Another thread calls it through trio: `trio.from_thread.run_sync(ref.tell, message)`.
+        """
         cell = self._cell
+        if get_ident() != cell.system.thread:
+            raise _elsewhere(cell)
         if cell.closed:
             cell = self._renewed()
         cell.put(message, None)
@@ -73,6 +79,8 @@ class Ref(Generic[P_contra]):
         `ActorError`; `DeadlockError` at once if the answer could never come.
         """
         cell = self._cell
+        if get_ident() != cell.system.thread:
+            raise _elsewhere(cell)
         if cell.closed:
             cell = self._renewed()
         handling = handled_by_this_task()
@@ -116,3 +124,9 @@ class Ref(Generic[P_contra]):
 
     def __repr__(self) -> str:
         return f"<Ref {self._cell!r}>"
+
+
+def _elsewhere(cell: Cell) -> RuntimeError:
+    return RuntimeError(
+        f"{cell.address} lives in another thread: reach it with trio.from_thread.run_sync(ref.tell, message)"
+    )

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import copy_context
 from functools import partial
 from math import inf
+from threading import get_ident
 from typing import Any, TypeVar, TypeVarTuple, Unpack, final
 
 import attrs
@@ -77,6 +78,7 @@ class System:
         self.failures: deque[Failed] = deque(maxlen=REMEMBERED)
         self._stream = Stream()
         self.nursery: trio.Nursery
+        self.thread = get_ident()
         self.context = copy_context()
         if simulated is not None:
             simulated.opened(self)
