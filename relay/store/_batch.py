@@ -14,7 +14,7 @@ import attrs
 
 from ._types import Conflict, Done, LoggedEvent, Owner, StoreFailed, Superseded, Write
 
-__all__ = ["Batch", "Part", "Undated"]
+__all__ = ["Batch", "Part", "Undated", "refuse"]
 
 EVENT = "insert into events (id, at, type, source, subject, data) values (?, ?, ?, ?, ?, ?)"
 
@@ -67,10 +67,7 @@ class Batch:
             return self._commit(parts, isolate=True)
         except Exception as error:  # noqa: BLE001 - it is reported to every owner
             self._undo(first)
-            failed = _failed(error)
-            for part in parts:
-                part.error = part.owner.failed = failed
-            return []
+            return refuse(parts, error)
 
     def _commit(self, parts: Sequence[Part], *, isolate: bool) -> list[LoggedEvent]:
         execute = self._connection.execute
@@ -121,6 +118,14 @@ class Batch:
         self._last = first
         if not self._connection.get_autocommit():
             self._connection.execute("rollback")
+
+
+def refuse(parts: Sequence[Part], error: Exception) -> list[LoggedEvent]:
+    """None of them could be committed. Returns the events to publish, which are none."""
+    failed = _failed(error)
+    for part in parts:
+        part.error = part.owner.failed = failed
+    return []
 
 
 def _told(error: Exception) -> Exception:

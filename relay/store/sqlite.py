@@ -29,7 +29,7 @@ import trio
 
 from relay.actors import Gate
 
-from ._batch import Batch, Part, Undated
+from ._batch import Batch, Part, Undated, refuse
 from ._lock import owned
 from ._log import KEEP, EventLog
 from ._migrations import migrate
@@ -61,10 +61,12 @@ FORGET = "delete from events where id < ?"
 EVENTS_GAPLESS = "select count(*) = coalesce(max(id) - min(id) + 1, 0) from events"
 
 
-class Clock(Protocol):
-    """Where the store takes the time of events from."""
+class Surroundings(Protocol):
+    """What the store has from the system: the time of events, and whether a simulation wants a commit to fail."""
 
     def wall(self) -> float: ...
+
+    def fault(self, name: str) -> bool: ...
 
 
 class SQLiteStore:
@@ -72,7 +74,7 @@ class SQLiteStore:
 
     def __init__(
         self,
-        clock: Clock,
+        system: Surroundings,
         writer: apsw.Connection,
         reader: apsw.Connection,
         keep: int,
@@ -80,7 +82,7 @@ class SQLiteStore:
     ) -> None:
         self.gate = Gate()
         self.events = EventLog(lambda sql, *params: reader.execute(sql, params).fetchall())
-        self._clock = clock
+        self._system = system
         self._keep = keep
         self._crash = crash
         self._reader = reader
@@ -93,7 +95,7 @@ class SQLiteStore:
         self._draining = trio.lowlevel.ParkingLot()
 
     def stage(self, writes: Sequence[Write], events: Sequence[Event], owner: Owner, done: Done) -> None:
-        part = _part(writes, events, owner, done, at=round(self._clock.wall() * 1000))
+        part = _part(writes, events, owner, done, at=round(self._system.wall() * 1000))
         if self._failed is not None:
             self._token.run_sync_soon(part.done, self._failed)
             return
@@ -192,13 +194,13 @@ class ThreadedStore(SQLiteStore):
 
     def __init__(
         self,
-        clock: Clock,
+        system: Surroundings,
         writer: apsw.Connection,
         reader: apsw.Connection,
         keep: int,
         crash: Callable[[], None],
     ) -> None:
-        super().__init__(clock, writer, reader, keep, crash)
+        super().__init__(system, writer, reader, keep, crash)
         self._queue: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
         self._submitted: list[Part] = []
         self._carrier = trio.lowlevel.ParkingLot()
@@ -255,7 +257,8 @@ class ThreadedStore(SQLiteStore):
 
 
 class InlineStore(SQLiteStore):
-    """Writes on the event loop, whenever trio gets round to it."""
+    """Writes on the event loop, whenever trio gets round to it. A simulation may want a commit to fail: the fault is
+    named `store.commit`."""
 
     def _submit(self, part: Part) -> None:
         self._token.run_sync_soon(self._write, idempotent=True)
@@ -265,13 +268,17 @@ class InlineStore(SQLiteStore):
         if not parts:
             return
         try:
-            events = self._batch.write(parts)
+            events = self._refuse(parts) if self._system.fault("store.commit") else self._batch.write(parts)
         except Exception as error:  # noqa: BLE001 - raised from the block of the store
             self._break(error)
             return
         self._landed(parts, events)
         if self._staged:
             self._token.run_sync_soon(self._write, idempotent=True)
+
+
+    def _refuse(self, parts: Sequence[Part]) -> list[LoggedEvent]:
+        return refuse(parts, apsw.FullError("the disk is full, says the simulation"))
 
 
 def _part(writes: Sequence[Write], events: Sequence[Event], owner: Owner, done: Done, at: int) -> Part:
@@ -336,7 +343,7 @@ def _open_file(path: Path, vfs: str | None, stack: ExitStack) -> tuple[apsw.Conn
 
 @asynccontextmanager
 async def open_store(
-    path: Path | None, clock: Clock, *, keep_events: int = KEEP, vfs: str | None = None
+    path: Path | None, system: Surroundings, *, keep_events: int = KEEP, vfs: str | None = None
 ) -> AsyncGenerator[Store]:
     """Open the database at `path`, or one in memory for None, and own it until the block is left.
 
@@ -349,9 +356,9 @@ async def open_store(
         if path is None:
             connection = stack.enter_context(closing(_connect(":memory:")))
             migrate(connection)
-            store = InlineStore(clock, connection, connection, keep_events, block.cancel)
+            store = InlineStore(system, connection, connection, keep_events, block.cancel)
         else:
-            store = ThreadedStore(clock, *_open_file(path, vfs, stack), keep_events, block.cancel)
+            store = ThreadedStore(system, *_open_file(path, vfs, stack), keep_events, block.cancel)
         try:
             yield store
         finally:
