@@ -279,7 +279,9 @@ async def reconcile(merge: Merge) -> dict[str, Any]:
     with trio.move_on_after(CLEANUP_WITHIN):
         now = await state(merge.worktree, merge.base_ref, merge.base_sha)
         if "missing" in now:
-            return present({**facts, "status": "cleaned", "gitState": now})
+            base = await resolve_base(merge.repo_root, merge.base_ref, merge.base_sha)
+            dropped = await _drop_branch(merge.repo_root, merge.branch, base)
+            return present({**facts, **dropped, "status": "cleaned", "gitState": now})
         empty = now.get("dirtyCount") == 0 and (now.get("ahead") == 0 or now.get("landed") is True)
         if "error" not in now and empty:
             done = await cleanup(merge)
