@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +15,9 @@ from relay import wire
 
 from ._processes import Life, boot, exit_code, life_of
 
-__all__ = ["Launch", "Session"]
+__all__ = ["Launch", "Session", "digested", "session_name"]
+
+SESSION_NAME = 80  # bytes
 
 
 @attrs.frozen(kw_only=True)
@@ -85,3 +89,16 @@ class Session:
             pid=self.pid,
             started_at=wire.Instant(self.started_at),
         )
+
+
+def session_name(prefix: str, provider: str, label: str, request_id: str) -> str:
+    """`<prefix>-<provider>-<label>-<last 8 of the request>`, and a digest where that is not the whole truth (2.5-4)."""
+    name = f"{prefix}-{provider}-{label}-{request_id[-8:]}".lower()
+    safe = re.sub(r"[^a-z0-9_-]+", "-", name)
+    return safe if safe == name and len(safe) <= SESSION_NAME else digested(safe, label, request_id)
+
+
+def digested(name: str, label: str, request_id: str) -> str:
+    """The name, made one that no other request gets."""
+    digest = hashlib.sha256(f"{label}/{request_id}".encode()).hexdigest()[:8]
+    return f"{name[: SESSION_NAME - 9]}-{digest}"

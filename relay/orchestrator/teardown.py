@@ -139,7 +139,8 @@ async def cleanup(merge: Merge) -> dict[str, Any]:
     except (GitError, Stopped, OSError) as error:
         return present({**facts, "removed": False, "error": str(error)})
     except trio.TooSlowError:
-        return present({**facts, "removed": False, "error": f"it took longer than {CLEANUP_WITHIN:.0f} s"})
+        why = f"git took longer than {CLEANUP_WITHIN:.0f} s in {merge.worktree}: see what holds it up, then ask again"
+        return present({**facts, "removed": False, "error": why})
 
 
 async def _cleanup(merge: Merge) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from .diagnosis import log_tail
 from .merging import land
 from .paths import inside
 from .repolock import RepositoryLocks
-from .session import Launch, Session
+from .session import Launch, Session, digested, session_name
 from .sessions import KEYS, Sessions
 from .teardown import Merge, cleanup, reconcile
 from .worktrees import Request, resolve
@@ -41,7 +40,6 @@ Result = dict[str, Any]
 
 GRACE = 10.0  # seconds an agent has to end
 LONGEST_GRACE = 60.0
-SESSION_NAME = 80  # bytes
 NOT_FOUND: Result = {
     "targetNotFound": True,
     "stopped": False,
@@ -158,9 +156,9 @@ class Workshop:
 
     def _free_name(self, provider: str, label: str, request_id: str) -> str:
         """A name of its own, also beside a session whose request ends alike."""
-        name = _session_name(self._config.prefix, provider, label, request_id)
+        name = session_name(self._config.prefix, provider, label, request_id)
         taken = name in self._sessions.live
-        return _digested(name, label, request_id) if taken else name
+        return digested(name, label, request_id) if taken else name
 
     async def _over(self, session: Session) -> str | None:
         """Why the session came to nothing; None when it runs, or will be started again."""
@@ -245,7 +243,9 @@ class Workshop:
             "spawnRequestId": launch.spawn_request_id,
             "sessionName": launch.name,
             "tmuxSession": launch.name,
-            "error": None if stopped else f"process {session.pid} of {launch.agent_id} could not be stopped",
+            "error": None
+            if stopped
+            else f"process {session.pid} of {launch.agent_id} could not be stopped: end it on {self._config.hostname}",
         }
         return {name: value for name, value in facts.items() if value is not None}
 
@@ -265,9 +265,14 @@ class Workshop:
             base_dir = self._config.base_dir
             for path in (merge.repo_root, merge.worktree):
                 if not inside(base_dir, Path(path)):
-                    return {**facts, "error": f"{path} is not inside this host's base directory {base_dir}"}
+                    why = f"{path} is not inside this host's base directory {base_dir}"
+                    return {
+                        **facts,
+                        "error": f"{why}: start the orchestrator with a --base-dir that holds it",
+                    }
             if not Path(merge.repo_root).is_dir():
-                return {**facts, "error": f"there is no repository {merge.repo_root} on this host"}
+                why = f"there is no repository {merge.repo_root} on this host: put it back there, or ask the host that has it"
+                return {**facts, "error": why}
             async with self._locks.hold(merge.repo_root):
                 return await work(merge)
 
@@ -285,15 +290,3 @@ def _grace(params: Mapping[str, Any]) -> float:
     if isinstance(asked, int) and not isinstance(asked, bool) and asked > 0:
         return min(asked / 1000 + 8, LONGEST_GRACE)
     return 2.0 if params.get("graceful") is False else GRACE
-
-
-def _session_name(prefix: str, provider: str, label: str, request_id: str) -> str:
-    """`<prefix>-<provider>-<label>-<last 8 of the request>`, and a digest where that is not the whole truth (2.5-4)."""
-    name = f"{prefix}-{provider}-{label}-{request_id[-8:]}".lower()
-    safe = re.sub(r"[^a-z0-9_-]+", "-", name)
-    return safe if safe == name and len(safe) <= SESSION_NAME else _digested(safe, label, request_id)
-
-
-def _digested(name: str, label: str, request_id: str) -> str:
-    digest = hashlib.sha256(f"{label}/{request_id}".encode()).hexdigest()[:8]
-    return f"{name[: SESSION_NAME - 9]}-{digest}"

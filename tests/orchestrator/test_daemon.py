@@ -460,6 +460,7 @@ async def test_a_repository_outside_the_base_directory_is_refused(host: Host, tm
             )
             assert command.status is FAILED
             assert "base directory" in (command.error or "")
+            assert "--base-dir" in (command.error or "")
 
 
 async def test_workspace_commands_that_make_no_sense_fail(host: Host):
@@ -472,7 +473,10 @@ async def test_workspace_commands_that_make_no_sense_fail(host: Host):
             {"repoRoot": str(host.config.base_dir / "none"), "worktreePath": root},
             {"repoRoot": str(host.config.base_dir), "worktreePath": root},
         ):
-            assert (await host.done("workspace.merge", **params)).status is FAILED
+            command = await host.done("workspace.merge", **params)
+            assert command.status is FAILED
+            if params.get("repoRoot", "").endswith("none"):
+                assert "put it back there" in (command.error or "")
         assert host.repo.git("worktree", "list").count("\n") == 0
 
 

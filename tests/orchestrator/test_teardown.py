@@ -261,3 +261,13 @@ async def test_other_worktrees_that_are_away_are_not_forgotten(repo: Repo, asked
     listed = repo.git("worktree", "list")
     assert str(tmp_path / "person") in listed
     assert str(asked.worktree) not in listed
+
+
+async def test_a_cleanup_that_git_takes_too_long_about_says_where(
+    asked: Merge, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(teardown, "CLEANUP_WITHIN", 0.0)
+    result = await cleanup(asked)
+    assert result["removed"] is False
+    assert f"in {asked.worktree}: see what holds it up" in result["error"]
+    assert asked.worktree.exists()
