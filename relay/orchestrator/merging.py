@@ -80,11 +80,7 @@ async def _land(merge: Merge) -> dict[str, Any]:
     base = _checked(merge)
     await _belongs(merge)
     if not merge.worktree.is_dir():
-        known = await fence.read(merge.repo_root)
-        if known.landed is None or known.command_id != merge.command_id:
-            why = f"the worktree {merge.worktree} is not there any more: what {merge.branch or 'its branch'} holds can be merged by hand"
-            raise Stopped("cleaned", why)
-        return await _landed_before(merge, base, known)
+        return await _gone(merge, base)
     mark = await _claim(merge)
     if mark.landed is not None:
         return await _landed_before(merge, base, mark)
@@ -105,6 +101,20 @@ async def _land(merge: Merge) -> dict[str, Any]:
             mark = await fence.move(merge.worktree, mark, after, (base, new, old))
         facts = await landed(merge, base, mark, checkouts, upstream)
     return facts  # noqa: RET504 - a scope may end a block early, for all that mypy knows
+
+
+async def _gone(merge: Merge, base: str) -> dict[str, Any]:
+    """The worktree is not there. This very command may have removed it, and had no time to say so."""
+    known = await fence.read(merge.repo_root)
+    if merge.command_id and known.command_id == merge.command_id:
+        if known.landed is not None:
+            return await _landed_before(merge, base, known)
+        done = await tear_down(merge, base, "")
+        if done["branchDeleted"]:
+            return {"merged": False, "noop": True, **done}
+    branch = merge.branch or "its branch"
+    why = f"the worktree {merge.worktree} is not there any more: what {branch} holds can be merged by hand"
+    raise Stopped("cleaned", why)
 
 
 async def _landed_before(merge: Merge, base: str, mark: fence.Fence) -> dict[str, Any]:

@@ -141,6 +141,25 @@ async def test_a_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     await at_every_point(test)
 
 
+async def test_a_merge_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async def test(number: int) -> bool:
+        now = scene(tmp_path / str(number))
+        tree, merge = await now.merge()
+        base = now.repo.head
+        whole, result = await lives(monkeypatch, number, lambda: land(merge))
+        assert (result["merged"], result.get("noop"), result["status"]) == (False, True, "merged"), (
+            number,
+            result,
+        )
+        assert "error" not in result
+        assert now.repo.head == base
+        assert not tree.path.exists()
+        assert now.repo.git("branch", "--list", "agent/*") == ""
+        return whole
+
+    await at_every_point(test)
+
+
 @pytest.mark.spec("R-I51", "R-I52", "R-I54")
 @pytest.mark.parametrize("end", [cleanup, reconcile])
 async def test_an_end(
