@@ -192,7 +192,7 @@ class Cell(Mailbox):
         if hook is None:
             self._running()
         else:
-            self.system.nursery.start_soon(self._finish_start, hook, name=f"{self.address} start")
+            self.system.start_task(self._finish_start, hook, name=f"{self.address} start")
 
     async def _finish_start(self, hook: Coroutine[Any, Any, None]) -> None:
         try:

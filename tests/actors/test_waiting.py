@@ -216,6 +216,23 @@ async def test_actors_do_not_see_the_context_variables_of_their_askers(autojump_
         assert await a.ask(Do(look)) == "of the block"
 
 
+async def test_hooks_do_not_see_the_context_variables_of_who_spawns(autojump_clock: MockClock) -> None:
+    colour = ContextVar("colour", default="none")
+    seen: list[str] = []
+
+    class Looking(Actor[Asking]):
+        async def started(self, context: Context[Asking]) -> None:  # type: ignore[override]
+            seen.append(colour.get())
+
+        def handle(self, message: Do | Along, context: Context[Asking]) -> None: ...
+
+    colour.set("of the block")
+    async with open_system() as system:
+        colour.set("of the spawner")
+        await system.spawn(Looking)
+    assert seen == ["of the block"]
+
+
 async def test_a_member_of_a_family_may_be_part_of_a_circle(autojump_clock: MockClock, world: World) -> None:
     family: Family[str, Asking] = world.system.family(lambda key: Asker(world.others, world.log), name="f")
     world.others["member"] = family["one"]

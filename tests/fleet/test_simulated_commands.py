@@ -27,6 +27,7 @@ class People:
     def __init__(self, sim: Sim, fleet: Fleet, key: str) -> None:
         self.sim = sim
         self.fleet = fleet
+        self.key = key
         self.ref = fleet.commands[key]
         self.tokens: dict[int, set[str]] = defaultdict(set)
         self.ended: list[wire.CommandStatus] = []
@@ -51,11 +52,15 @@ class People:
             await self.report(wire.PatchCommand(status=status, token=token, result={"by": name}))
 
     async def report(self, change: wire.PatchCommand) -> None:
+        newest = max(self.tokens)
+        before = commands.get_command(self.fleet.store, self.key)
         try:
             told = await self.ask(commands.Patch(change))
         except Conflict:
             self.late += 1
             return
+        assert change.token is not None
+        assert before.status.final or change.token >= newest, "whoever claimed it later is the one to report"
         if told.status.final:
             self.ended.append(told.status)
 

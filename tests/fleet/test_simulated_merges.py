@@ -15,7 +15,7 @@ from repositories import REPORTS, Hosts
 
 from relay import wire
 from relay.actors import ActorError, open_system
-from relay.fleet import Conflict, Fleet, NotFound, merges, open_fleet, workspaces
+from relay.fleet import Conflict, Fleet, NotFound, commands, merges, open_fleet, workspaces
 from relay.store import open_store
 from relay.testing import Faults, Sim, simulate
 
@@ -50,6 +50,7 @@ class World:
         self.hosts = Hosts(fleet)
         self.repositories = {root: Repository() for root in REPOSITORIES.values()}
         self.tokens: dict[str, list[int]] = {root: [] for root in REPOSITORIES.values()}
+        self.holders: dict[str, tuple[wire.Command, float]] = {}
 
     async def persistently(self, do: Any, *arguments: Any, **more: Any) -> Any:
         """As a client does: again, when the answer was a failure of relay's."""
@@ -61,13 +62,24 @@ class World:
 
     async def ask_for_merges(self, name: str) -> None:
         for _ in range(4):
+            asked = self.fleet.system.now()
             try:
                 acted = await self.hosts.act(name, "merge")
             except (Conflict, ActorError):
                 await trio.sleep(TERM / 2)
                 continue
             assert acted.command is not None
+            self._holds(acted.command, asked)
             await self._carry_out(acted.command)
+
+    def _holds(self, command: wire.Command, asked: float) -> None:
+        """The lease went to this command: the one before has ended, or its term is over."""
+        root = command.params["repoRoot"]
+        if root in self.holders:
+            last, since = self.holders[root]
+            ended = commands.get_command(self.fleet.store, last.id).status.final
+            assert ended or self.fleet.system.now() >= since + TERM, "two hold the lease"
+        self.holders[root] = command, asked
 
     async def _carry_out(self, command: wire.Command) -> None:
         """What a host does with a merge command, however slowly."""
