@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, Unpack, final
 
+from ._errors import ActorStopped
 from ._reply import Reply
 
 if TYPE_CHECKING:
     from ._bounds import Bounds
     from ._cell import Cell
+    from ._duties import Duties
     from ._gate import Gate
     from ._messages import Ask, Tell
     from ._ref import Ref
@@ -56,7 +58,8 @@ class Actor(Generic[P]):
 
 @final
 class Context(Generic[P]):
-    """One incarnation's view of the world."""
+    """One incarnation's view of the world. Once that has ended, whatever would begin something raises `ActorStopped`,
+    and the rest does nothing."""
 
     __slots__ = ("_cell", "_message", "_slot", "self_ref", "system")
 
@@ -74,7 +77,8 @@ class Context(Generic[P]):
             self._slot.set(value)
 
     def defer(self, message: Ask[P, R]) -> Reply[R]:
-        """Take over the duty to answer. If this incarnation ends first, the asker gets `ActorFailed`."""
+        """Take over the duty to answer. If this incarnation fails first, the asker gets `ActorFailed`; if it is stopped,
+        `ActorStopped`."""
         slot: Reply[R] = self.detach(message)
         self._cell.take_on().owe(slot)
         return slot
@@ -86,6 +90,7 @@ class Context(Generic[P]):
         if slot is None:
             slot = Reply()
             slot.done = True
+        slot.promised = True
         return slot
 
     def stash(self, message: Ask[P, Any] | Tell[P]) -> None:
@@ -99,33 +104,36 @@ class Context(Generic[P]):
 
     def unstash(self) -> None:
         """Put what was put aside back before everything else in the mailbox, in its order."""
-        self._cell.unstash()
+        if self._lives:
+            self._cell.unstash()
+            if self._cell.queue:
+                self._cell.rouse()
 
     def watch(self, ref: Ref[Any], then: Callable[[Exit], Tell[P]]) -> None:
         """Have `then(exit)` put into the own mailbox once the actor behind `ref` has stopped for good.
 
         If it has already, that happens at once. A restart is no stop, nor does a family member stop when it falls
-        asleep. Watching again replaces `then`; a watch ends with the incarnation.
+        asleep. Watching again replaces `then`; a watch ends with the incarnation, which fails if `then` raises.
         """
-        self._cell.take_on().watch(ref._cell, then)  # noqa: SLF001 - the runtime's own
+        self._take_on().watch(ref._cell, then)  # noqa: SLF001 - the runtime's own
 
     def unwatch(self, ref: Ref[Any]) -> None:
         """End a watch; one that is not there is fine."""
-        if self._cell.duties is not None:
+        if self._lives and self._cell.duties is not None:
             self._cell.duties.unwatch(ref.address)
 
     def set_timer(self, key: str, delay: float, message: Tell[P]) -> None:
         """Put `message` into the own mailbox after `delay` seconds. Arming a key again replaces it."""
-        self._cell.take_on().set_timer(key, delay, message)
+        self._take_on().set_timer(key, delay, message)
 
     def cancel_timer(self, key: str) -> None:
         """Disarm a timer; unknown keys are fine."""
-        if self._cell.duties is not None:
+        if self._lives and self._cell.duties is not None:
             self._cell.duties.cancel_timer(key)
 
     def start_soon(self, function: Callable[[Unpack[Ts]], Awaitable[object]], *arguments: *Ts) -> None:
         """Run `function` beside the handlers until the incarnation ends. If it fails, the incarnation does."""
-        self._cell.take_on().start(partial(function, *arguments))
+        self._take_on().start(partial(function, *arguments))
 
     def pipe(
         self,
@@ -138,7 +146,7 @@ class Context(Generic[P]):
 
         If it raises, `failed(error)` is put there; without `failed` the incarnation fails.
         """
-        self._cell.take_on().pipe(partial(function, *arguments), then, failed)
+        self._take_on().pipe(partial(function, *arguments), then, failed)
 
     async def spawn(
         self,
@@ -149,12 +157,28 @@ class Context(Generic[P]):
         bounds: Bounds | None = None,
     ) -> Ref[Q]:
         """Start a child. It ends before this incarnation does."""
+        self._check_lives()
         return await self.system.spawn_under(self._cell, factory, arguments, name, supervision, bounds)
 
     def stop(self) -> None:
         """End after this message. Does not wait. A permanent child is started again."""
-        self._cell.leave()
+        if self._lives:
+            self._cell.leave()
 
     def fail(self, error: BaseException) -> None:
         """End this incarnation as if its handler had raised `error`. For callbacks from outside a handler."""
-        self._cell.fail(error)
+        if self._lives:
+            self._cell.fail(error)
+
+    @property
+    def _lives(self) -> bool:
+        """Whether this is the view of the running incarnation."""
+        return self._cell.context is self and self._cell.living
+
+    def _check_lives(self) -> None:
+        if not self._lives:
+            raise ActorStopped(f"this incarnation of {self._cell.address} has ended, and begins nothing more")
+
+    def _take_on(self) -> Duties:
+        self._check_lives()
+        return self._cell.take_on()

@@ -90,6 +90,7 @@ class Cell(Mailbox):
         "pausing",
         "policy",
         "signalled",
+        "start_error",
         "start_report",
         "state",
         "stopping",
@@ -129,6 +130,7 @@ class Cell(Mailbox):
         self.failure: BaseException | None = None
         self.last_failure: BaseException | None = None
         self.start_report: Reply[None] | None = None
+        self.start_error: BaseException | None = None
         self._factory = factory
         self._restart_timer: Timer | None = None
         self._budget: Budget | None = None
@@ -151,6 +153,11 @@ class Cell(Mailbox):
         return not (self.occupied or self.children or self.stashed) and (
             self.duties is None or self.duties.none
         )
+
+    def now_active(self) -> Cell:
+        """Who goes by this address now: a member of a family may have slept since."""
+        active = self.family.active(self.key) if self.closed and self.family is not None else None
+        return active or self
 
     def take_on(self) -> Duties:
         """The duties of this incarnation."""
@@ -175,6 +182,7 @@ class Cell(Mailbox):
     def start(self) -> None:
         """Begin an incarnation."""
         self.state = State.STARTING
+        self.system.scheduler.started(self)
         self.incarnation += 1
         self.signalled = self.stopping
         self.failure = None
@@ -192,6 +200,7 @@ class Cell(Mailbox):
         if hook is None:
             self._running()
         else:
+            self.system.scheduler.begin()
             self.system.start_task(self._finish_start, hook, name=f"{self.address} start")
 
     async def _finish_start(self, hook: Coroutine[Any, Any, None]) -> None:
@@ -199,12 +208,16 @@ class Cell(Mailbox):
             with self.busy() as scope:
                 await hook
             if scope.cancelled_caught:
-                self.end(self.failure or ActorStopped(f"{self.address} was stopped while it started"))
+                self._start_failed(
+                    self.failure or ActorStopped(f"{self.address} was stopped while it started")
+                )
                 return
         except Exception as error:  # noqa: BLE001 - the supervisor is its owner
             self._start_failed(error)
         else:
             self._running()
+        finally:
+            self.system.scheduler.finish()
 
     def _running(self) -> None:
         self.state = State.RUNNING
@@ -225,16 +238,20 @@ class Cell(Mailbox):
         return self.state in (State.STARTING, State.ENDING)
 
     @property
+    def living(self) -> bool:
+        """Whether its incarnation may still begin something."""
+        return self.state in (State.STARTING, State.RUNNING)
+
+    @property
     def resting(self) -> bool:
         """Whether it has ended and will be started again."""
         return self.state is State.BACKOFF
 
-    def _start_failed(self, error: Exception) -> None:
+    def _start_failed(self, error: BaseException) -> None:
         if self.start_report is not None:
-            self.start_report.fail(error)
-            self.start_report = None
+            self.start_error = error
             self.stopping = True
-            self.end(None)  # whoever spawned it knows, and decides
+            self.end(None)  # whoever spawned it is told once it has ended, and decides
         else:
             self.end(error)
 
@@ -249,7 +266,7 @@ class Cell(Mailbox):
 
     def leave(self) -> None:
         """End the running incarnation; the policy decides whether there is another."""
-        if self.state in (State.STARTING, State.RUNNING):
+        if self.living:
             self._signal()
 
     def pause(self) -> None:
@@ -275,7 +292,7 @@ class Cell(Mailbox):
 
     def fail(self, error: BaseException) -> None:
         """End the running incarnation as if its handler had raised `error`."""
-        if self.state in (State.STARTING, State.RUNNING) and self.failure is None:
+        if self.living and self.failure is None:
             self.failure = error
             if self._scope is not None:
                 self._scope.cancel()
@@ -312,6 +329,7 @@ class Cell(Mailbox):
 
     def interrupted(self) -> None:
         """A handler was cancelled by `stop` or `fail`."""
+        self._take_back()
         if self.failure is not None:
             self.crash(self.failure)
             return
@@ -319,6 +337,18 @@ class Cell(Mailbox):
         self.end(None)
 
     # -- end
+
+    def handler_failed(self, error: BaseException) -> None:
+        """The handler of the message in hand raised `error`."""
+        self._take_back()
+        self.crash(error)
+
+    def _take_back(self) -> None:
+        """A message that its handler had put aside before it was cut short has met its fate all the same."""
+        assert self.context is not None
+        if self.stashed and self.stashed[-1][0] is self.context._message:  # noqa: SLF001
+            _, self.context._slot = self.stashed.pop()  # noqa: SLF001
+            self.handled += 1
 
     def crash(self, error: BaseException) -> None:
         """The incarnation failed: answer whoever waits for it, then end it."""
@@ -342,7 +372,7 @@ class Cell(Mailbox):
         if self.duties is not None:
             self.duties.disarm()
         if self.children or (self.duties is not None and self.duties.running):
-            self.system.start_task(self._wind_up, error, None, name=f"{self.address} end")
+            self._wind_up_soon(error, None)
             return
         hook = None
         try:
@@ -352,7 +382,11 @@ class Cell(Mailbox):
         if hook is None:
             self._ended(error)
         else:
-            self.system.start_task(self._wind_up, error, hook, name=f"{self.address} end")
+            self._wind_up_soon(error, hook)
+
+    def _wind_up_soon(self, error: BaseException | None, hook: Step) -> None:
+        self.system.scheduler.begin()
+        self.system.start_task(self._wind_up, error, hook, name=f"{self.address} end")
 
     def _hook(self) -> Step:
         if self.actor is None or self.context is None:
@@ -377,6 +411,7 @@ class Cell(Mailbox):
         except Exception as later:  # noqa: BLE001 - the supervisor is its owner
             error = error or later
         self._ended(error)
+        self.system.scheduler.finish()
 
     def _ended(self, error: BaseException | None) -> None:
         if self.duties is not None:
@@ -388,9 +423,11 @@ class Cell(Mailbox):
             self.system.note(error, self.address)
         self.actor = self.context = self.handler = self.gate = None
         restart = self.policy.restart
-        if error is None and self.passive and self.queue and not self.stopping:
-            self.passive = False
-            self.start()  # somebody wrote to it while it was falling asleep
+        awakened = self.passive and self.queue and not self.stopping
+        if awakened:
+            self.passive = False  # somebody wrote to it while it was falling asleep
+        if awakened and error is None:
+            self.start()
         elif self.stopping or self.passive or restart is Restart.TEMPORARY:
             self._finish(error)
         elif self.pausing:
@@ -404,13 +441,17 @@ class Cell(Mailbox):
         """Wait for the group to start the next incarnation."""
         assert self.group is not None
         self.pausing = False
-        self.state = State.BACKOFF
+        self._rest_until_started()
         self.group.changed()
 
     def start_in(self, seconds: float) -> None:
         """Start the next incarnation after `seconds`."""
-        self.state = State.BACKOFF
+        self._rest_until_started()
         self._restart_timer = self.system.timers.at(trio.current_time() + seconds, self.start)
+
+    def _rest_until_started(self) -> None:
+        self.state = State.BACKOFF
+        self.system.scheduler.await_start(self)
 
     def _restart(self, error: BaseException | None) -> None:
         if self.group is not None:
@@ -443,9 +484,12 @@ class Cell(Mailbox):
         self.failure = error
         self.closed = self.occupied = True
         self.discard(error)
+        self.system.scheduler.started(self)
         self.system.forget(self)
         if self.group is not None:
             self.group.finished(self, error)
+        if self.start_report is not None:
+            self.start_report.fail(self.start_error or ActorStopped(f"{self.address} was stopped"))
         if self._gone is not None:
             self._gone.set()
 

@@ -83,7 +83,13 @@ class Duties:
 
     def departed(self, exit_: Exit) -> None:
         """Who was watched has stopped."""
-        self._cell.notify(self._watched.pop(exit_.address)(exit_))
+        then = self._watched.pop(exit_.address)
+        try:
+            message = then(exit_)
+        except Exception as error:  # noqa: BLE001 - the watcher's own, and not of whoever stops
+            self._cell.fail(error)
+        else:
+            self._cell.notify(message)
 
     def start(self, function: Callable[[], Awaitable[object]]) -> None:
         cell = self._cell

@@ -52,6 +52,7 @@ class Family(Generic[K, P]):
         self.policy = policy
         self._bounds = bounds
         self._cells: dict[K, Cell] = {}
+        self._names: dict[str, K] = {}
         self._quarantined: dict[K, float] = {}
         self._sweeping = False
         self._stopping = False
@@ -72,11 +73,16 @@ class Family(Generic[K, P]):
         cell = self._cells.get(key)
         return cell if cell is not None else self._activate(key)
 
+    def active(self, key: K) -> Cell | None:
+        """The live cell of `key`, if it is awake."""
+        return self._cells.get(key)
+
     def cells(self) -> list[Cell]:
         return list(self._cells.values())
 
     def forget(self, cell: Cell) -> None:
         del self._cells[cell.key]
+        del self._names[cell.name]
 
     def quarantine(self, key: K) -> None:
         now = trio.current_time()
@@ -100,8 +106,11 @@ class Family(Generic[K, P]):
             raise ActorStopped(f"{self.name}/{key} failed too often and is in quarantine")
         factory: Callable[[], Actor[Any]] = partial(self._factory, key)
         cell = Cell(self._system, None, str(key), factory, self.policy, self._bounds)
+        if cell.name in self._names:
+            raise ValueError(f"{key!r} and {self._names[cell.name]!r} look alike: {self.name}/{cell.name}")
         cell.family, cell.key = self, key
         self._cells[key] = cell
+        self._names[cell.name] = key
         cell.signalled = True  # it starts at its first turn, not inside whoever called it up
         self._system.scheduler.schedule(cell)
         self._sweep_later()

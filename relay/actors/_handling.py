@@ -30,25 +30,30 @@ current: ContextVar[Handling | None] = ContextVar("relay_handling", default=None
 class Handling:
     """One run of an `async` handler. `since` is in seconds of trio's clock."""
 
-    __slots__ = ("cell", "message", "reply", "since", "waits_for")
+    __slots__ = ("_waits", "cell", "message", "reply", "since")
 
     def __init__(self, cell: Cell, message: object, reply: Reply[Any] | None) -> None:
         self.cell = cell
         self.message = message
         self.reply = reply
         self.since = trio.current_time()
-        self.waits_for: list[Cell] = []
+        self._waits: list[tuple[Cell, Reply[Any] | None]] = []
 
-    def wait_for(self, cell: Cell) -> None:
-        """Note that this handler waits for `cell`. Raises `DeadlockError` when `cell` waits for this handler."""
+    @property
+    def waits_for(self) -> list[Cell]:
+        """Whose handlers have to come to what this one sent them. Who has promised an answer is not in the way."""
+        return [cell for cell, reply in self._waits if reply is None or not reply.promised]
+
+    def wait_for(self, cell: Cell, reply: Reply[Any] | None = None) -> None:
+        """Note that this handler waits for `cell`, and for an answer. Raises `DeadlockError` when `cell` waits for it."""
         path = _path(cell, self.cell, set())
         if path is not None:
             raise DeadlockError(" -> ".join(_step(one) for one in [self.cell, *path]))
-        self.waits_for.append(cell)
+        self._waits.append((cell, reply))
 
-    def go_on(self, cell: Cell) -> None:
-        """The wait for `cell` is over."""
-        self.waits_for.remove(cell)
+    def go_on(self, cell: Cell, reply: Reply[Any] | None = None) -> None:
+        """That wait is over."""
+        self._waits.remove((cell, reply))
 
 
 def handled_by_this_task() -> Handling | None:

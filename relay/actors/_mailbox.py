@@ -80,8 +80,16 @@ class Mailbox:
 
     def notify(self, message: object) -> None:
         """Accept what the actor itself has ordered: a timer, a watch, an outcome. Orders bound it, not the capacity."""
-        self.accept(message, None)
-        self.rouse()
+        try:
+            self.accept(message, None)
+        except Exception as error:  # noqa: BLE001 - a key of the user's, and nobody here to tell but the actor
+            self.fail(error)
+        else:
+            self.rouse()
+
+    def fail(self, error: BaseException) -> None:
+        """End the running incarnation as if its handler had raised `error`."""
+        raise NotImplementedError
 
     def stash(self, message: object, reply: Reply[Any] | None) -> None:
         """Put aside what is being handled; it has not met its fate."""

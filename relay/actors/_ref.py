@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
-from ._errors import ActorStopped, MailboxFull
+from ._errors import ActorStopped, DeadlineExpired, MailboxFull
 from ._handling import deadline, handled_by_this_task
 from ._reply import Reply
 
@@ -84,11 +84,11 @@ class Ref(Generic[P_contra]):
         if cell.closed:
             cell = self._renewed()
         handling = handled_by_this_task()
+        reply: Reply[Any] = Reply(deadline(handling))
         if handling is not None:
-            handling.wait_for(cell)
+            handling.wait_for(cell, reply)
         try:
             scheduler = cell.system.scheduler
-            reply: Reply[Any] = Reply(deadline(handling))
             if cell.occupied or not scheduler.inline:
                 cell.put(message, reply)
                 return await reply.wait()  # type: ignore[no-any-return]
@@ -100,9 +100,12 @@ class Ref(Generic[P_contra]):
             if reply.done:
                 await checkpoint()
             return await reply.wait()  # type: ignore[no-any-return]
+        except DeadlineExpired:
+            await checkpoint()  # the asker's own scope, if it was that, ends the wait as it ends any other
+            raise
         finally:
             if handling is not None:
-                handling.go_on(cell)
+                handling.go_on(cell, reply)
 
     def _renewed(self) -> Cell:
         """The cell behind this address now: a passivated family member has a new one."""

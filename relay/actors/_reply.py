@@ -19,12 +19,13 @@ R = TypeVar("R")
 class Reply(Generic[R]):
     """Where the answer to one ask goes. `deadline` is in seconds of trio's clock."""
 
-    __slots__ = ("_error", "_task", "_value", "abandoned", "deadline", "done")
+    __slots__ = ("_error", "_task", "_value", "abandoned", "deadline", "done", "promised")
 
     def __init__(self, deadline: float = inf) -> None:
         self.deadline = deadline
         self.done = False
         self.abandoned = False
+        self.promised = False  # whoever took it over answers later, and no handler is in the way
         self._value: R | None = None
         self._error: BaseException | None = None
         self._task: Task | None = None

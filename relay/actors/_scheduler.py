@@ -3,7 +3,7 @@
 Ready actors stand in a deque. One task takes them off it and calls their plain handlers directly, so a message
 costs a call and not a switch of task. Rules:
 
-1. An actor's turn is at most `TURN` messages; the task gives way to others every `SLICE` seconds.
+1. An actor's turn is at most `TURN` messages; a task that runs actors gives way to others every `SLICE` seconds.
 2. There are two queues. Whoever used up a turn goes to the bulk queue, which gets one turn in eight while fresh
    actors wait, so a flooded actor cannot delay an idle one.
 3. A handler that returns a coroutine gets a task for it. The task goes on with the actor's next messages, so a
@@ -23,6 +23,7 @@ from trio.lowlevel import (
     Abort,
     RaiseCancelT,
     Task,
+    cancel_shielded_checkpoint,
     checkpoint,
     current_task,
     enable_ki_protection,
@@ -50,7 +51,8 @@ class Scheduler:
 
     def __init__(self, *, inline: bool = True) -> None:
         self.inline = inline
-        self.bursts = 0
+        self._busy = 0
+        self._waiting: dict[Cell, None] = {}
         self._ready: deque[Cell] = deque()
         self._bulk: deque[Cell] = deque()
         self._parked: Task | None = None
@@ -119,7 +121,7 @@ class Scheduler:
                 cell.refuse(message, refusal)
             except Exception as error:  # noqa: BLE001 - the supervisor is its owner
                 cell.handled += 1
-                cell.crash(error)
+                cell.handler_failed(error)
                 return None
             else:
                 if coroutine is not None:
@@ -154,33 +156,53 @@ class Scheduler:
     async def idle(self) -> None:
         """Wait until no actor has anything to do: no message queued or being handled."""
         await checkpoint()
-        while self._ready or self._bulk or self.bursts or self._parked is None:
+        while self._parked is None or not self._at_rest():
             event = trio.Event()
             self._quiet.append(event)
             await event.wait()
             await checkpoint()
 
+    def begin(self) -> None:
+        """Something is being done for an actor outside of its turns."""
+        self._busy += 1
+
+    def finish(self) -> None:
+        """What was begun is done."""
+        self._busy -= 1
+        self._announce_quiet()
+
+    def await_start(self, cell: Cell) -> None:
+        """`cell` is between two incarnations: what is queued for it is still to be handled."""
+        self._waiting[cell] = None
+
+    def started(self, cell: Cell) -> None:
+        """`cell` waits for an incarnation no longer."""
+        if self._waiting.pop(cell, self) is None:
+            self._announce_quiet()
+
     def _start_burst(self, cell: Cell, first: Coroutine[Any, Any, None]) -> None:
-        self.bursts += 1
+        self.begin()
         cell.system.start_task(self._burst, cell, first, name=cell.address)
 
     async def _burst(self, cell: Cell, first: Coroutine[Any, Any, None]) -> None:
         coroutine: Coroutine[Any, Any, None] | None = first
         try:
             with cell.busy() as scope:
+                stop = perf_counter() + SLICE
                 while coroutine is not None:
-                    if await self._finished(cell, coroutine):
-                        coroutine = self.turn(cell)
-                    else:
+                    if not await self._finished(cell, coroutine):
                         return
+                    if perf_counter() > stop:
+                        await cancel_shielded_checkpoint()
+                        stop = perf_counter() + SLICE
+                    coroutine = self.turn(cell)
             if scope.cancelled_caught:
                 cell.interrupted()
         except Exception as error:  # noqa: BLE001 - what was left of a group when the scope took its Cancelled
-            cell.crash(error)
+            cell.handler_failed(error)
         finally:
             cell.free()
-            self.bursts -= 1
-            self._announce_quiet()
+            self.finish()
 
     async def _finished(self, cell: Cell, coroutine: Coroutine[Any, Any, None]) -> bool:
         """Run one handler to its end. False when the incarnation ended with it."""
@@ -195,11 +217,11 @@ class Scheduler:
             cell.refuse(message, refusal)
         except DeadlineExpired as late:
             if reply is None or reply.deadline > trio.current_time():
-                cell.crash(late)
+                cell.handler_failed(late)
                 return False
             reply.fail(late)
         except Exception as error:  # noqa: BLE001 - the supervisor is its owner
-            cell.crash(error)
+            cell.handler_failed(error)
             return False
         else:
             if reply is not None and context._slot is reply and not reply.done:  # noqa: SLF001
@@ -223,8 +245,11 @@ class Scheduler:
         if task is not None:
             reschedule(task)
 
+    def _at_rest(self) -> bool:
+        return not (self._ready or self._bulk or self._busy or any(cell.queue for cell in self._waiting))
+
     def _announce_quiet(self) -> None:
-        if self._quiet and not (self._ready or self._bulk or self.bursts):
+        if self._quiet and self._at_rest():
             waiting, self._quiet = self._quiet, []
             for event in waiting:
                 event.set()

@@ -158,13 +158,15 @@ class Group:
             return
         cell.rest_for_group()
         self._failed.append(cell)
-        if not self._restarting:
+        if not self._restarting and self._parent.living:
             self._restarting = True
             self._parent.take_on().start(self._restart)
 
     def finished(self, cell: Cell, error: BaseException | None) -> None:
         """A child has stopped for good."""
         self._cells.remove(cell)
+        if cell in self._failed:
+            self._failed.remove(cell)
         self.changed()
         if cell in self._significant and error is None and not cell.stopping:
             self._significant.discard(cell)

@@ -138,7 +138,7 @@ class System:
 
     async def stop(self, ref: Ref[Any]) -> None:
         """Stop an actor. Returns once its children, its tasks and its `stopped` hook are done."""
-        cell = ref._cell  # noqa: SLF001 - the runtime's own
+        cell = ref._cell.now_active()  # noqa: SLF001 - the runtime's own
         cell.stop()
         await trio.lowlevel.checkpoint()
         await cell.gone()

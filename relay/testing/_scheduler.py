@@ -72,11 +72,11 @@ class SimulatedScheduler(Scheduler):
         if not seconds:
             return False
         system = cell.system
-        self.bursts += 1  # it has something to do
+        self.begin()
         system.timers.at(system.now() + seconds, lambda: self._back(cell))
         return True
 
     def _back(self, cell: Cell) -> None:
-        self.bursts -= 1
         self._ready.append(cell)
         self._wake()
+        self.finish()

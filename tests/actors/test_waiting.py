@@ -224,7 +224,7 @@ async def test_hooks_do_not_see_the_context_variables_of_who_spawns(autojump_clo
         async def started(self, context: Context[Asking]) -> None:  # type: ignore[override]
             seen.append(colour.get())
 
-        def handle(self, message: Do | Along, context: Context[Asking]) -> None: ...
+        def handle(self, message: object, context: Context[Asking]) -> None: ...
 
     colour.set("of the block")
     async with open_system() as system:

@@ -239,3 +239,24 @@ async def test_a_group_always_comes_back_whole(sim: Sim) -> None:
         assert world.most_alive == 1
         for name in "abc":
             assert [number for sender, number in world.handled if sender == name] == list(range(10))
+
+
+@simulate(runs=100, faults=Faults(crash=0.05, only=("*/?",)))
+async def test_a_child_that_is_stopped_for_good_leaves_the_others_whole(sim: Sim) -> None:
+    world = World()
+    strategy = list(Strategy)[sim.choose(3)]
+    children = [Child(Worker, world, name, name=name) for name in "abc"]
+    async with open_system() as system:
+        await system.spawn(Supervisor, children, strategy, PATIENT, name="group")
+        for number in range(5):
+            for child in children[1:]:
+                child.ref.tell(Note(child.name, number))
+            if number == 2:
+                await sim.pause(1)
+                await system.stop(children[0].ref)
+            await trio.sleep(sim.choose(3))
+        await trio.sleep(60)
+        assert world.alive == {"a": 0, "b": 1, "c": 1}
+        for name in "bc":
+            assert [number for sender, number in world.handled if sender == name] == list(range(5))
+        assert not [failed for failed in system.failures if failed.address == "group"]
