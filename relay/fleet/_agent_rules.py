@@ -139,7 +139,7 @@ def _heartbeat(card: wire.Agent, beat: Heartbeat, moment: Moment) -> Outcome:
     meta = _merged(card.meta, beat.meta) if beat.meta else card.meta
     after = attrs.evolve(card, last_seen=moment.at, meta=meta)
     if card.status in LIVE:
-        return after, Decision(reply=after)
+        return after, Decision(reply=after) if meta == card.meta else _announced(after, after)
     after = _moved(after, beat.status or _alive(card))
     return after, _announced(after, after)
 
@@ -155,9 +155,9 @@ def _merged(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
 
 
 def _set(card: wire.Agent, after: wire.Agent, moment: Moment) -> Outcome:
-    """A status or ready flag was written: audited when it changed something (AGT-14)."""
+    """A status or ready flag was written: announced and audited when it changed something (AGT-14)."""
     if (card.status, card.ready) == (after.status, after.ready):
-        return after, _announced(after, after)
+        return after, Decision(reply=after)
     readiness = "ready" if after.ready else "not ready"
     title = f"{_name(after)} is {after.status if after.status is not card.status else readiness}"
     client_id = f"server-agent-{card.id}-status-{moment.ms}"

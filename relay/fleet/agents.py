@@ -7,7 +7,8 @@ One actor per id owns the agent's row: its card, its status, its session.
 2. Registration, status and heartbeat are contact. Without contact an agent goes stale, then offline, by `LIVENESS`;
    the next contact restores the status it had. `user` and `system` are always there, and the identity of an
    orchestrator follows its host (O-10).
-3. A heartbeat that changes nothing is not stored, but for `lastSeen` now and then.
+3. A heartbeat, status or ready flag that changes nothing is neither stored nor announced, but for `lastSeen`, which is
+   stored now and then.
 """
 
 from __future__ import annotations

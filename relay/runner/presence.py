@@ -139,7 +139,7 @@ class Presence:
     async def _tell(self) -> None:
         """Tell relay what it does not know yet. One at a time, so that the last word is the newest.
 
-        The facts go first: relay keeps what a heartbeat says in memory until a status is written.
+        The facts go first, so that whoever hears of a status finds the reasons with it.
         """
         options = self._options
         session = options.instance_id

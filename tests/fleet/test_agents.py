@@ -53,13 +53,15 @@ async def test_a_status_is_stored_and_audited_when_it_changes(fleet: Fleet, log:
     await agent.ask(agents.SetStatus(A.IDLE))
     await agent.ask(agents.SetStatus(A.IDLE))
     assert len(log.audits("server-agent-a1-status-")) == 2
-    assert len(log.events("agent.status")) == 4
+    assert len(log.events("agent.status")) == 3
 
 
 @pytest.mark.spec("AGT-15")
 async def test_ready_is_a_flag_of_its_own(fleet: Fleet, log: Log) -> None:
     await register(fleet)
-    assert (await fleet.agents["a1"].ask(agents.SetReady(ready=True))).ready
+    for _ in range(2):
+        assert (await fleet.agents["a1"].ask(agents.SetReady(ready=True))).ready
+    assert len(log.events("agent.status")) == 2
     assert agents.get_agent(fleet.store, "a1").ready
     assert len(log.audits("server-agent-a1-status-")) == 1
 
@@ -232,6 +234,30 @@ async def test_a_heartbeat_is_stored_now_and_then_only(fleet: Fleet) -> None:
         seen.add(row[0])
     assert 10 <= len(seen) <= 11
     assert agents.get_agent(fleet.store, "a1").meta == {"context": {"used": 1}}
+
+
+@pytest.mark.spec("AGT-11", "AGT-15", "AGT-17")
+async def test_an_idle_agent_is_silent_in_the_log_and_still_seen(fleet: Fleet, log: Log) -> None:
+    agent = fleet.agents["a1"]
+    await register(fleet, status=A.IDLE, ready=True, instance_id="i1", meta={"busyReasons": []})
+    for _ in range(30):
+        await trio.sleep(20)
+        await agent.ask(agents.Heartbeat("i1", meta={"busyReasons": []}))
+        await agent.ask(agents.SetStatus(A.IDLE, "i1"))
+        await agent.ask(agents.SetReady(ready=True, instance="i1"))
+    assert log.types() == ["agent.status"]
+    seen = agents.get_agent(fleet.store, "a1").last_seen
+    assert seen is not None
+    assert fleet.system.wall() - seen <= 40
+
+
+async def test_what_a_heartbeat_says_of_the_agent_is_stored_and_told_at_once(fleet: Fleet, log: Log) -> None:
+    await register(fleet, status=A.BUSY)
+    for used in (1, 1, 2):
+        await fleet.agents["a1"].ask(agents.Heartbeat(meta={"used": used}))
+        assert agents.get_agent(fleet.store, "a1").meta == {"used": used}
+    told = [event["data"].get("meta") for event in log.events("agent.status")]
+    assert told[1:] == [{"used": 1}, {"used": 2}]
 
 
 @pytest.mark.spec("AGT-52")
