@@ -1,9 +1,13 @@
 """What the documents name is there."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from relay.actors import Context, Ref, System
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,3 +34,23 @@ def test_links_lead_somewhere(document: str) -> None:
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert ((ROOT / document).parent / target).exists(), target
+
+
+def test_the_tour_of_the_runtime_runs() -> None:
+    text = (ROOT / "docs" / "runtime.md").read_text()
+    program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "1 of bolt are left\n"), done.stderr
+
+
+def test_the_tour_of_the_runtime_names_what_there_is() -> None:
+    text = (ROOT / "docs" / "runtime.md").read_text()
+    names = set(re.findall(r"`(?:context|system|ref)\.(\w+)", text))
+    assert len(names) > 10
+    for name in names:
+        assert any(hasattr(owner, name) for owner in (Context, System, Ref)) or name in {
+            "dead_letters",
+            "failures",
+            "random",
+            "new_id",
+        }
