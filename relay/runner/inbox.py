@@ -18,7 +18,7 @@ from relay import wire
 from relay.client import Client, Refused, RelayError
 
 from ._retry import Complaints
-from .acknowledged import Acknowledged
+from .acknowledged import Acknowledged, Key, key_of
 from .adapter import Adapter, AgentGone, DeliveryFailed
 from .claims import Claims
 from .options import Options
@@ -136,12 +136,12 @@ class Inbox:
         batch = _Batch()
         async with aclosing(self._unread()) as unread:
             async for message in unread:
-                if message.id in self._acknowledged:
+                if key_of(message) in self._acknowledged:
                     await self.mark_read(message.id)
                     continue
-                if not accepts(message, self._options) or message.id in self._trouble.aside:
+                if not accepts(message, self._options) or key_of(message) in self._trouble.aside:
                     continue
-                alone = message.id in self._trouble.suspects
+                alone = key_of(message) in self._trouble.suspects
                 if not batch.has_room_for(message, alone=alone):
                     return batch, True
                 if not message.claimable or await self._claims.win(message):
@@ -164,26 +164,26 @@ class Inbox:
                 return
 
     async def _hand_over(self, agent: Adapter, batch: list[wire.Message]) -> None:
-        numbers = [message.id for message in batch]
+        keys = [key_of(message) for message in batch]
         began = trio.current_time()
         try:
             await agent.deliver(
-                [wire.to_json(message) for message in batch], lambda: self._was_acknowledged(numbers)
+                [wire.to_json(message) for message in batch], lambda: self._was_acknowledged(keys)
             )
         except (DeliveryFailed, AgentGone) as error:
-            left = [number for number in numbers if number not in self._acknowledged]
+            left = [key for key in keys if key not in self._acknowledged]
             died = isinstance(error, AgentGone)
             self._trouble.met(left, str(error), died_after=trio.current_time() - began if died else None)
             if left or died:
                 raise
-        for number in numbers:
-            await self.mark_read(number)
+        for key in keys:
+            await self.mark_read(key.id)
 
-    def _was_acknowledged(self, numbers: list[int]) -> None:
+    def _was_acknowledged(self, keys: list[Key]) -> None:
         """Maybe long after the hand-over was given up."""
-        self._acknowledged.add(numbers)
-        self._trouble.over(numbers)
-        for number in numbers:
-            self._claims.acknowledged(number)
+        self._acknowledged.add(keys)
+        self._trouble.over(keys)
+        for key in keys:
+            self._claims.acknowledged(key.id)
         self._relieved.set()
         self.look()

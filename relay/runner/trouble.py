@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from relay import wire
 from relay.client import Client, Overloaded, Refused
 
+from .acknowledged import Key
 from .options import Options
 
 __all__ = ["Trouble"]
@@ -34,28 +35,28 @@ class Trouble:
     def __init__(self, options: Options, relay: Client) -> None:
         self._options = options
         self._relay = relay
-        self._refusals: Counter[int] = Counter()
-        self._deaths: Counter[int] = Counter()
-        self._unreported: dict[int, str] = {}
-        self.suspects: set[int] = set()
-        self.aside: set[int] = set()
+        self._refusals: Counter[Key] = Counter()
+        self._deaths: Counter[Key] = Counter()
+        self._unreported: dict[Key, str] = {}
+        self.suspects: set[Key] = set()
+        self.aside: set[Key] = set()
 
-    def met(self, numbers: list[int], why: str, *, died_after: float | None) -> None:
+    def met(self, keys: list[Key], why: str, *, died_after: float | None) -> None:
         """These were handed over together and not taken; `died_after` seconds when the agent died."""
         if died_after is not None and died_after > DEADLY:
             return
-        if len(numbers) == 1:
-            (number,) = numbers
-            (self._refusals if died_after is None else self._deaths)[number] += 1
-            if self._refusals[number] >= MOST_REFUSALS or self._deaths[number] >= MOST_DEATHS:
-                self._set_aside(number, why)
-        self.suspects.update(numbers)
+        if len(keys) == 1:
+            (key,) = keys
+            (self._refusals if died_after is None else self._deaths)[key] += 1
+            if self._refusals[key] >= MOST_REFUSALS or self._deaths[key] >= MOST_DEATHS:
+                self._set_aside(key, why)
+        self.suspects.update(keys)
 
-    def over(self, numbers: Iterable[int]) -> None:
+    def over(self, keys: Iterable[Key]) -> None:
         """These were acknowledged after all."""
-        for number in numbers:
-            self.suspects.discard(number)
-            del self._refusals[number], self._deaths[number]
+        for key in keys:
+            self.suspects.discard(key)
+            del self._refusals[key], self._deaths[key]
 
     def clear(self) -> None:
         """Nothing is held against any message."""
@@ -64,15 +65,15 @@ class Trouble:
         self.suspects.clear()
         self.aside.clear()
 
-    def _set_aside(self, number: int, why: str) -> None:
-        log.error("message %d is set aside: %s", number, why)
-        self.aside.add(number)
-        self._unreported[number] = why
+    def _set_aside(self, key: Key, why: str) -> None:
+        log.error("message %d is set aside: %s", key.id, why)
+        self.aside.add(key)
+        self._unreported[key] = why
 
     async def report(self) -> None:
         """Tell relay what was set aside, once. Raises `RelayError` when relay does not answer."""
-        for number, why in list(self._unreported.items()):
-            agent = self._options.agent_id
+        for key, why in list(self._unreported.items()):
+            number, agent = key.id, self._options.agent_id
             note = wire.NewActivity(
                 client_id=f"runner-{self._options.instance_id}-undelivered-{number}"[:240],
                 kind=wire.ActivityKind.STATE,
@@ -90,4 +91,4 @@ class Trouble:
                 raise
             except Refused as error:
                 log.warning("relay does not want to know of it: %s", error)
-            del self._unreported[number]
+            del self._unreported[key]

@@ -147,7 +147,7 @@ async def test_an_acknowledged_message_is_not_handed_over_by_a_later_runner(host
         number = await relay.send("one")
         await until(lambda: relay.is_read(number))
     known = host.state / "acknowledged"
-    assert known.read_text() == f"{number}\n"
+    assert known.read_bytes().startswith(b"[%d," % number)
     with known.open("a") as file:
         file.write(f"{number + 1}\n")  # acknowledged in an earlier life that relay never heard of
     second = await relay.send("two")

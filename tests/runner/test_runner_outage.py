@@ -63,7 +63,7 @@ async def test_what_was_acknowledged_while_relay_was_away_is_read_and_not_repeat
     server.kill()
     gate.touch()
     await until(lambda: host.taken() == [number])
-    await until(lambda: (host.state / "acknowledged").read_text() == f"{number}\n")
+    await until(lambda: (host.state / "acknowledged").read_bytes().startswith(b"[%d," % number))
     runner.kill()
     runner.wait()
     host.start()
@@ -72,6 +72,33 @@ async def test_what_was_acknowledged_while_relay_was_away_is_read_and_not_repeat
     second = await relay.send("two")
     await until(lambda: second in host.taken())
     assert host.offered(number) == 1
+
+
+@pytest.mark.spec("R-I1", "R-I11")
+@pytest.mark.parametrize("life", ["same runner", "later runner"])
+async def test_a_database_that_gives_ids_out_again_costs_no_message(killable: Killable, life: str) -> None:
+    server, host, relay = killable
+    runner = host.start()
+    await until(relay.is_ready)
+    first = await relay.send("in the first database")
+    await until(lambda: relay.is_read(first))
+    server.kill()
+    if life == "later runner":
+        runner.kill()
+        runner.wait()
+    for file in server.home.glob("relay.db*"):
+        file.unlink()
+    await server.start()
+    if life == "later runner":
+        host.start()
+    await until(relay.is_ready)
+    again = await relay.send("in the second database")
+    assert again == first
+    await until(lambda: relay.is_read(again))
+    assert [entry["messages"][0]["body"] for entry in host.noted("offered")] == [
+        "in the first database",
+        "in the second database",
+    ]
 
 
 @pytest.mark.spec("R-I23")

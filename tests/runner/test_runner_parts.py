@@ -14,7 +14,7 @@ from relay import wire
 from relay.client import Refused, RelayError, Unreachable
 from relay.runner._questions import Questions
 from relay.runner._retry import Complaints, answered
-from relay.runner.acknowledged import KEPT, Acknowledged
+from relay.runner.acknowledged import KEPT, Acknowledged, Key, key_of
 from relay.runner.activity import SUBAGENT, TURN, Activity
 from relay.runner.adapter import AgentGone
 
@@ -48,35 +48,66 @@ async def test_a_call_is_repeated_until_relay_answers(autojump_clock: MockClock)
     assert len(complaints) == 11
 
 
+def key(number: int, *, created_at: int = 1_000, sender: str = "b1") -> Key:
+    return Key(number, created_at, sender)
+
+
 @pytest.mark.spec("R-38")
 def test_what_was_acknowledged_is_known_to_a_later_life(tmp_path: Path) -> None:
     path = tmp_path / "acknowledged"
-    Acknowledged(path).add([3, 5])
-    Acknowledged(path).add([5, 7])
+    Acknowledged(path).add([key(3), key(5)])
+    Acknowledged(path).add([key(5), key(7)])
     later = Acknowledged(path)
-    assert [number for number in range(10) if number in later] == [3, 5, 7]
+    assert [number for number in range(10) if key(number) in later] == [3, 5, 7]
 
 
-@pytest.mark.parametrize("torn", [b"12", b"garbage\n", b"\xff\xfe\n1"])
-def test_a_torn_or_odd_line_is_none(tmp_path: Path, torn: bytes) -> None:
+def test_a_message_of_another_database_is_another_one(tmp_path: Path) -> None:
     path = tmp_path / "acknowledged"
-    Acknowledged(path).add([3])
-    with path.open("ab") as file:
-        file.write(torn)
-    Acknowledged(path).add([45])
+    Acknowledged(path).add([key(3, sender='"ä\n')])
     later = Acknowledged(path)
-    assert [number for number in range(2_000) if number in later] == [3, 45]
+    assert key(3, sender='"ä\n') in later
+    assert key(3) not in later
+    assert key(3, sender='"ä\n', created_at=1_001) not in later
+
+
+def test_a_key_tells_id_milliseconds_and_sender() -> None:
+    message = wire.Message(id=3, from_="b1", to="a1", body="x", created_at=1_700_000_000.123)
+    assert key_of(message) == Key(3, 1_700_000_000_123, "b1")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"[12,100",
+        b"garbage\n",
+        b"\xff\xfe\n1",
+        b"7\n",
+        b"[7]\n",
+        b'["7",1,"b1"]\n',
+        b"[7,1,[]]\n",
+        b"[[],1,[]]\n",
+    ],
+    ids=["torn", "garbage", "bytes", "an id alone, as was written once", "short", "text", "list", "lists"],
+)
+def test_an_odd_line_is_none(tmp_path: Path, odd: bytes) -> None:
+    path = tmp_path / "acknowledged"
+    Acknowledged(path).add([key(3)])
+    with path.open("ab") as file:
+        file.write(odd)
+    Acknowledged(path).add([key(45)])
+    later = Acknowledged(path)
+    assert [number for number in range(2_000) if key(number) in later] == [3, 45]
 
 
 def test_only_the_newest_acknowledgements_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "acknowledged"
     known = Acknowledged(path)
     for number in range(3 * KEPT):
-        known.add([number])
+        known.add([key(number)])
     assert len(path.read_bytes().splitlines()) <= 2 * KEPT
-    assert 0 not in known
+    assert key(0) not in known
     later = Acknowledged(path)
-    assert [number for number in range(3 * KEPT) if number in later] == list(range(2 * KEPT, 3 * KEPT))
+    assert [number for number in range(3 * KEPT) if key(number) in later] == list(range(2 * KEPT, 3 * KEPT))
 
 
 @pytest.mark.spec("R-I20")
