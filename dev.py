@@ -16,6 +16,7 @@ import signal
 import ssl
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
         return 2
     match arguments:
         case ["demo" | "serve" as verb, *rest]:
-            return run("relay", verb, *rest, tools=False, cwd=Path.cwd())
+            return run("relay", verb, *rest, groups=["--no-default-groups"], cwd=Path.cwd())
         case ["test", *rest]:
             return run("pytest", "-q", *rest)
         case ["check"]:
@@ -55,7 +56,8 @@ def main(arguments: list[str]) -> int:
 
 def check() -> int:
     """Runs every check, also after one has failed, so that one run shows all there is to mend."""
-    if code := run("python", "-c", ""):  # without an environment, every check would fail of the same
+    code = run("python", "-c", "", groups=["--group", "types"])
+    if code:  # every check would fail of the same
         return code
     failed = []
     for command in CHECKS:
@@ -66,9 +68,9 @@ def check() -> int:
     return 1 if failed else 0
 
 
-def run(*command: str, tools: bool = True, cwd: Path = ROOT) -> int:
-    """Runs a command in the project's environment, brought up to date first; `tools` False leaves out the development tools."""
-    groups = [] if tools else ["--no-default-groups"]
+def run(*command: str, groups: Sequence[str] = (), cwd: Path = ROOT) -> int:
+    """Runs a command in the project's environment, brought up to date first. `groups` are uv's options for what belongs to
+    it; by default the development tools do."""
     if not (ROOT / ".venv").exists():
         print("Setting up .venv …", file=sys.stderr, flush=True)
     uv = [find_uv(), "run", "--frozen", "--quiet", "--project", str(ROOT), *groups, "--"]
