@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ def _default_id() -> str:
     return socket.gethostname().replace(".", "-")
 
 
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
 @attrs.frozen(kw_only=True)
 class Config:
     """Durations are seconds. `home` holds session records, logs and the outbox."""
@@ -33,8 +37,8 @@ class Config:
     hostname: str = attrs.field(factory=socket.gethostname)
     relay_url: str = DEFAULT_URL
     token: str | None = None
-    base_dir: Path = attrs.field(factory=lambda: Path.home() / "projects")
-    home: Path = attrs.field(factory=home)
+    base_dir: Path = attrs.field(factory=lambda: Path.home() / "projects", converter=_absolute)
+    home: Path = attrs.field(factory=home, converter=_absolute)
     providers: tuple[wire.Provider, ...] = ALL_PROVIDERS
     env: Mapping[str, str] = attrs.field(factory=dict)
     prefix: str = "ar"
@@ -71,27 +75,102 @@ class Config:
         return self.home / "orchestrators" / self.id
 
 
-MILLISECONDS = {
-    "heartbeatIntervalMs": "heartbeat",
-    "pollIntervalMs": "poll",
-    "healthIntervalMs": "watch",
-    "spawnRegistrationTimeoutMs": "registration",
+def _text(value: Any) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    raise ValueError
+
+
+def _folder(value: Any) -> Path:
+    try:
+        return Path(_text(value)).expanduser()
+    except RuntimeError as error:  # the home of a user that is not there
+        raise ValueError from error
+
+
+def _number(value: Any) -> float:
+    number = float("nan") if isinstance(value, bool) else float(value)
+    if 0 < number < float("inf"):
+        return number
+    raise ValueError
+
+
+def _seconds(milliseconds: Any) -> float:
+    return _number(milliseconds) / 1000
+
+
+def _whole(value: Any, least: int, most: int) -> int:
+    number = float("nan") if isinstance(value, bool) else float(value)
+    if number.is_integer() and least <= number <= most:
+        return int(number)
+    raise ValueError
+
+
+def _port(value: Any) -> int:
+    return _whole(value, 0, 65_535)
+
+
+def _count(value: Any) -> int:
+    return _whole(value, 1, 1_000)
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError
+
+
+def _variables(value: Any) -> dict[str, str]:
+    if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
+        return value
+    raise ValueError
+
+
+def _providers(value: Any) -> tuple[wire.Provider, ...]:
+    """Unknown names are dropped; if none is left, all providers are meant."""
+    names = value.split(",") if isinstance(value, str) else list(value)
+    asked = {_text(name).strip() for name in names if name}
+    return tuple(provider for provider in ALL_PROVIDERS if provider in asked) or ALL_PROVIDERS
+
+
+@attrs.frozen
+class Setting:
+    """A key of the file: the field of `Config` it is for, and how it is read (raises TypeError or ValueError)."""
+
+    field: str
+    read: Callable[[Any], Any] = _text
+
+
+EXPECTED = {
+    _text: "a text",
+    _folder: "a path",
+    _number: "a positive number",
+    _seconds: "a positive number of milliseconds",
+    _port: "a port, 0 to 65535",
+    _count: "a whole number, 1 to 1000",
+    _flag: "true or false",
+    _variables: "an object of texts",
+    _providers: "a list of names",
 }
-NAMES = {
-    "id": "id",
-    "hostname": "hostname",
-    "relayUrl": "relay_url",
-    "token": "token",
-    "baseDir": "base_dir",
-    "providers": "providers",
-    "env": "env",
-    "tmuxPrefix": "prefix",
-    "apiHost": "api_host",
-    "apiPort": "api_port",
-    "restart": "restart",
-    "maxConcurrentSpawns": "spawns",
-    "spawnAdmission": "admission",
-    "spawnMaxLoadPerCpu": "load_per_cpu",
+SETTINGS = {
+    "id": Setting("id"),
+    "hostname": Setting("hostname"),
+    "relayUrl": Setting("relay_url"),
+    "token": Setting("token"),
+    "baseDir": Setting("base_dir", _folder),
+    "providers": Setting("providers", _providers),
+    "env": Setting("env", _variables),
+    "tmuxPrefix": Setting("prefix"),
+    "apiHost": Setting("api_host"),
+    "apiPort": Setting("api_port", _port),
+    "restart": Setting("restart", _flag),
+    "maxConcurrentSpawns": Setting("spawns", _count),
+    "spawnAdmission": Setting("admission", _flag),
+    "spawnMaxLoadPerCpu": Setting("load_per_cpu", _number),
+    "heartbeatIntervalMs": Setting("heartbeat", _seconds),
+    "pollIntervalMs": Setting("poll", _seconds),
+    "healthIntervalMs": Setting("watch", _seconds),
+    "spawnRegistrationTimeoutMs": Setting("registration", _seconds),
 }
 ENVIRONMENT = {
     "AGENT_RELAY_ORCHESTRATOR_ID": "id",
@@ -111,20 +190,11 @@ def load_config(path: Path | None = None, **overrides: Any) -> Config:
     """The configuration from `path` (default: `$AGENT_RELAY_ORCHESTRATOR_CONFIG`, else `orchestrator.json` in the
     home, if there is one). `overrides` are fields of `Config` and win. Raises `Refused`."""
     given = path or Path(os.environ.get("AGENT_RELAY_ORCHESTRATOR_CONFIG") or home() / "orchestrator.json")
-    values: dict[str, Any] = {
-        name: os.environ[variable] for variable, name in ENVIRONMENT.items() if os.environ.get(variable)
-    }
-    values |= _file(given, required=path is not None)
-    fields = {NAMES[name]: value for name, value in values.items() if name in NAMES}
-    fields |= {
-        MILLISECONDS[name]: _number(name, value) / 1000
-        for name, value in values.items()
-        if name in MILLISECONDS
-    }
+    fields = _environment() | _file(given, required=path is not None)
     if os.environ.get("AGENT_RELAY_SPAWN_ADMISSION_DISABLED") == "1":
         fields["admission"] = False
     fields |= {name: value for name, value in overrides.items() if value is not None}
-    config = Config(**{name: _typed(name, value) for name, value in fields.items()})
+    config = Config(**fields)
     if not config.base_dir.is_dir():
         raise Refused(
             f"the base directory {config.base_dir} is not there: create it, or name the folder that holds your"
@@ -133,11 +203,12 @@ def load_config(path: Path | None = None, **overrides: Any) -> Config:
     return config
 
 
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise Refused(f"{name} must be a number, not {value!r}") from None
+def _environment() -> dict[str, Any]:
+    return dict(
+        _read(variable, SETTINGS[key], os.environ[variable])
+        for variable, key in ENVIRONMENT.items()
+        if os.environ.get(variable)
+    )
 
 
 def _file(path: Path, *, required: bool) -> dict[str, Any]:
@@ -151,20 +222,18 @@ def _file(path: Path, *, required: bool) -> dict[str, Any]:
         raise Refused(f"{path} cannot be read: {error}") from None
     if not isinstance(values, dict):
         raise Refused(f"{path} must hold a JSON object")
-    return values
+    for key in values:
+        if key not in SETTINGS:
+            raise Refused(
+                f"{path} has a key that means nothing here, {key!r}; known are {', '.join(SETTINGS)}"
+            )
+    return dict(
+        _read(f"{path}: {key}", SETTINGS[key], value) for key, value in values.items() if value is not None
+    )
 
 
-def _typed(name: str, value: Any) -> Any:
-    if name in {"base_dir", "home"}:
-        return Path(value).expanduser().absolute()
-    if name in {"api_port", "spawns"}:
-        return int(_number(name, value))
-    if name == "load_per_cpu":
-        return _number(name, value)
-    if name == "providers":
-        asked = value.split(",") if isinstance(value, str) else value
-        known = tuple(
-            provider for provider in ALL_PROVIDERS if provider in [str(each).strip() for each in asked]
-        )
-        return known or ALL_PROVIDERS
-    return value
+def _read(name: str, setting: Setting, value: Any) -> tuple[str, Any]:
+    try:
+        return setting.field, setting.read(value)
+    except (TypeError, ValueError):
+        raise Refused(f"{name} must be {EXPECTED[setting.read]}, not {value!r}") from None
