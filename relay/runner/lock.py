@@ -15,8 +15,14 @@ __all__ = ["alone"]
 @contextmanager
 def alone(options: Options) -> Iterator[None]:
     """Hold the state directory; the kernel frees it when the runner ends, however it ends. Raises `BadOptions`."""
-    options.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = os.open(options.state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        options.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = os.open(options.state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BadOptions(
+            f"nothing can be kept in {options.state_dir} ({error.strerror}):"
+            " set AGENT_RELAY_STATE_DIR, or RELAY_HOME, to a folder of yours"
+        ) from error
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from relay.client import DEFAULT_URL, find_token
+from relay.client import DEFAULT_URL, find_token, home
+
+from . import _settings
+from ._settings import BadOptions
 
 __all__ = ["BadOptions", "Options", "Patience", "read_options"]
 
 
 GRACE = 5.0  # seconds: hosts wait for 10 until they kill, and goodbyes are said in the rest
-
-
-class BadOptions(Exception):
-    """The runner cannot start with what it was told; the text says what to change."""
 
 
 def _list(text: str) -> list[str]:
@@ -98,12 +97,13 @@ class Options:
 def read_options(arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> Options:
     """The options in `arguments` and `environ`; raises `BadOptions`."""
     environ = os.environ if environ is None else environ
-    given = _parser().parse_args(arguments)
-    config = _json(environ, "AGENT_RELAY_PROVIDER_CONFIG_JSON") or {}
-    _check_provider(given.provider, config)
+    own = list(takewhile("--".__ne__, arguments))
+    given = _parser().parse_args(own)
+    config = _settings.provider(environ)
     cwd = Path(given.cwd).absolute()
     if not cwd.is_dir():
         raise BadOptions(f"{cwd} is not a directory: give one with --cwd")
+    _settings.program(config, cwd)
     label = given.label or environ.get("AGENT_RELAY_LABEL") or None
     agent_id = given.agent_id or environ.get("AGENT_RELAY_AGENT_ID") or _own_id(given.provider, label)
     state = environ.get("AGENT_RELAY_STATE_DIR")
@@ -111,26 +111,37 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str] | None = N
         provider=given.provider,
         agent_id=agent_id,
         cwd=cwd,
-        relay_url=given.relay_url or environ.get("AGENT_RELAY_URL") or DEFAULT_URL,
-        token=environ.get("AGENT_RELAY_TOKEN") or find_token(),
+        relay_url=_settings.address(
+            "--relay-url" if given.relay_url else "AGENT_RELAY_URL",
+            given.relay_url or environ.get("AGENT_RELAY_URL") or DEFAULT_URL,
+        ),
+        token=_settings.token(environ.get("AGENT_RELAY_TOKEN") or find_token()),
         provider_config=config,
-        approval_mode=given.approval or environ.get("AGENT_RELAY_APPROVAL") or "guarded",
+        approval_mode=_settings.approval(
+            "--approval" if given.approval else "AGENT_RELAY_APPROVAL",
+            given.approval or environ.get("AGENT_RELAY_APPROVAL"),
+        ),
         headless=given.headless,
         label=label,
         model=given.model or environ.get("AGENT_RELAY_MODEL") or None,
         effort=given.effort or environ.get("AGENT_RELAY_EFFORT") or None,
-        prompt=given.prompt or _text(environ, "AGENT_RELAY_PROMPT"),
-        system_prompt=given.system_prompt_append or _text(environ, "AGENT_RELAY_SYSTEM_PROMPT_APPEND"),
+        prompt=given.prompt or _settings.text(environ, "AGENT_RELAY_PROMPT"),
+        system_prompt=given.system_prompt_append
+        or _settings.text(environ, "AGENT_RELAY_SYSTEM_PROMPT_APPEND"),
         tags=[*_list(given.tags or ""), *_list(environ.get("AGENT_RELAY_TAGS", ""))],
         capabilities=[*_list(given.caps or ""), *_list(environ.get("AGENT_RELAY_CAPS", ""))],
-        provider_args=[*(_json(environ, "AGENT_RELAY_PROVIDER_ARGS_JSON") or []), *given.rest],
+        provider_args=[
+            *_settings.texts(environ, "AGENT_RELAY_PROVIDER_ARGS_JSON"),
+            *given.rest,
+            *arguments[len(own) + 1 :],
+        ],
         policy_name=environ.get("AGENT_RELAY_POLICY") or None,
         spawn_request_id=environ.get("AGENT_RELAY_SPAWN_REQUEST_ID") or None,
         grace=_grace(config),
-        workspace=_json(environ, "AGENT_RELAY_WORKSPACE_JSON"),
+        workspace=_settings.document(environ, "AGENT_RELAY_WORKSPACE_JSON"),
         info_file=_path(environ, "AGENT_RELAY_RUNNER_INFO_FILE"),
-        log_file=_path(environ, "AGENT_RELAY_LOG_FILE"),
-        state_dir=Path(state) if state else Path.home() / ".relay" / "runners" / agent_id,
+        log_file=_settings.log_file(environ, "AGENT_RELAY_LOG_FILE"),
+        state_dir=Path(state) if state else home().absolute() / "runners" / agent_id,
     )
 
 
@@ -160,7 +171,7 @@ OPTIONS = {
     "label": "its name for people and for label: addresses (AGENT_RELAY_LABEL)",
     "tags": "tags it has, separated by commas (with those of AGENT_RELAY_TAGS)",
     "caps": "capabilities it has, separated by commas (with those of AGENT_RELAY_CAPS)",
-    "approval": "what it may do unasked (AGENT_RELAY_APPROVAL; default: guarded)",
+    "approval": "what it may do unasked: open, guarded or read-only (AGENT_RELAY_APPROVAL; default: guarded)",
     "model": "the model it is to use (AGENT_RELAY_MODEL)",
     "effort": "how hard the model is to think (AGENT_RELAY_EFFORT)",
     "prompt": "what it is told first (AGENT_RELAY_PROMPT)",
@@ -168,38 +179,10 @@ OPTIONS = {
 }
 
 
-def _check_provider(provider: str, config: Any) -> None:
-    if not isinstance(config, dict) or not isinstance(config.get("command"), str) or not config["command"]:
-        raise BadOptions(
-            f"provider {provider} needs AGENT_RELAY_PROVIDER_CONFIG_JSON with a `command`,"
-            ' such as {"command": "my-agent", "defaultArgs": []}'
-        )
-    if config.get("protocol", "jsonl") != "jsonl":
-        raise BadOptions(f"protocol {config['protocol']!r} is not known; use jsonl")
-
-
-def _json(environ: Mapping[str, str], name: str) -> Any:
-    text = _text(environ, name)
-    try:
-        return json.loads(text) if text else None
-    except ValueError as error:
-        raise BadOptions(f"{name} cannot be read: {error}") from None
-
-
-def _text(environ: Mapping[str, str], name: str) -> str | None:
-    """The value of a variable, or what the file holds that `<NAME>_FILE` names."""
-    file = environ.get(f"{name}_FILE")
-    try:
-        return (Path(file).read_text() if file else environ.get(name)) or None
-    except (OSError, ValueError) as error:
-        raise BadOptions(f"{name}_FILE cannot be read: {error}") from None
-
-
 def _grace(config: Mapping[str, Any]) -> float:
     """`headless.shutdownTimeoutMs` of the provider, in seconds (1.2.1)."""
-    headless = config.get("headless")
-    given = headless.get("shutdownTimeoutMs") if isinstance(headless, dict) else None
-    return given / 1000 if type(given) is int and given > 0 else GRACE
+    given = config.get("headless", {}).get("shutdownTimeoutMs")
+    return GRACE if given is None else float(given / 1000)
 
 
 def _path(environ: Mapping[str, str], name: str) -> Path | None:

@@ -319,7 +319,7 @@ def test_long_texts_may_come_in_files(tmp_path: Path) -> None:
     (tmp_path / "prompt").write_text("begin")
     (tmp_path / "system").write_text("be kind")
     environ = {
-        "AGENT_RELAY_PROVIDER_CONFIG_JSON": '{"command": "x", "headless": {"shutdownTimeoutMs": 1500}}',
+        "AGENT_RELAY_PROVIDER_CONFIG_JSON": '{"command": "sh", "headless": {"shutdownTimeoutMs": 1500}}',
         "AGENT_RELAY_PROMPT": "ignored",
         "AGENT_RELAY_PROMPT_FILE": str(tmp_path / "prompt"),
         "AGENT_RELAY_SYSTEM_PROMPT_APPEND_FILE": str(tmp_path / "system"),
