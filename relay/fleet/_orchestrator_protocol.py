@@ -11,6 +11,7 @@ __all__ = [
     "Act",
     "Dispatched",
     "Heartbeat",
+    "Leave",
     "OrchestratorProtocol",
     "Register",
     "Registered",
@@ -76,6 +77,11 @@ class Act(Ask[OrchestratorProtocol, Dispatched]):
 @attrs.frozen
 class Remove(Ask[OrchestratorProtocol, None]):
     """Forget the host and its identity (ORC-8)."""
+
+
+@attrs.frozen
+class Leave(Tell[OrchestratorProtocol]):
+    """The host has said goodbye: it is offline until it is heard of again."""
 
 
 @attrs.frozen

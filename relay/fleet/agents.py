@@ -6,7 +6,7 @@ One actor per id owns the agent's row: its card, its status, its session.
    writes in the name of the former one are refused (O-08).
 2. Registration, status and heartbeat are contact. Without contact an agent goes stale, then offline, by `LIVENESS`;
    the next contact restores the status it had. `user` and `system` are always there, and the identity of an
-   orchestrator follows its host (O-10).
+   orchestrator follows its host (O-10); setting it offline is the host's goodbye.
 3. A heartbeat, status or ready flag that changes nothing is neither stored nor announced, but for `lastSeen`, which is
    stored now and then.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from relay import wire
-from relay.actors import Context
+from relay.actors import Context, Ref
 from relay.store import Decision, Store
 
 from ._actor import FleetActor
@@ -49,6 +49,8 @@ from ._agent_rules import (
 )
 from ._contact import Contact
 from ._errors import NotFound
+from ._orchestrator_protocol import Leave, OrchestratorProtocol
+from ._owners import is_online
 from ._records import find_activity
 
 if TYPE_CHECKING:
@@ -104,6 +106,8 @@ class Agent(FleetActor[AgentProtocol]):
             decision = attrs.evolve(decision, writes=(row_of(card),))
         if decision.writes:
             self._contact.stored()
+        if isinstance(message, SetStatus) and message.status is OFFLINE:
+            decision = attrs.evolve(decision, tells=self._goodbyes())
         self.card = card
         self.settle(message, decision, context)
         self._watch(context)
@@ -115,7 +119,7 @@ class Agent(FleetActor[AgentProtocol]):
         if watched(self.card):
             self.card, decision = silent(self.card, quiet, self.moment())
             self.settle(tick, decision, context)
-        elif self.card.kind is wire.AgentKind.ORCHESTRATOR and not self._host_is_online():
+        elif self.card.kind is wire.AgentKind.ORCHESTRATOR and not is_online(self.store, self.id):
             self.card, decision = decide(self.card, Follow(OFFLINE), self.moment())
             self.settle(tick, decision, context)
         self._watch(context)
@@ -128,9 +132,10 @@ class Agent(FleetActor[AgentProtocol]):
         known = exit_id(message.report)
         return known is not None and find_activity(self.store, known) is not None
 
-    def _host_is_online(self) -> bool:
-        row = self.store.row("select 1 from orchestrators where agent_id = ? and status = 'online'", self.id)
-        return row is not None
+    def _goodbyes(self) -> tuple[tuple[Ref[OrchestratorProtocol], Leave], ...]:
+        """To the host that this agent is the identity of, if it is one."""
+        hosts = self.store.rows("select id from orchestrators where agent_id = ?", self.id)
+        return tuple((self.fleet.orchestrators[host], Leave()) for (host,) in hosts)
 
 
 def find_agent(store: Store, key: str) -> wire.Agent | None:

@@ -9,6 +9,8 @@ One actor per command owns its row. Whoever makes a command inserts the row in i
 4. A claim gives a token that only grows. From then on only reports that carry the newest one count: a claimant that
    was replaced, or comes back late, is refused (CMD-14).
 5. A command with a life time is adopted, now or when the server starts: its timer ends it as `timed_out`.
+6. A merge does not wait for a host that is away, as its base may move meanwhile and nobody else can merge: one that has
+   not been begun when its host goes offline fails (W-I18). One that has been begun waits for its outcome or its expiry.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from ._actor import FleetActor
 from ._command_rules import MOVES, OPEN, check, claimed_by, moved, moved_by, spawned
 from ._errors import NotFound
 from ._new_command import new_command
+from ._owners import is_online
 from ._paths import normalised
 from ._workspace_protocol import Report, Settle
 from .merges import Release
@@ -42,15 +45,18 @@ __all__ = [
     "Command",
     "CommandProtocol",
     "Create",
+    "HostLeft",
     "Patch",
     "adoptable",
     "create_command",
     "find_command",
     "get_command",
+    "impatient",
     "list_commands",
     "new_command",
 ]
 
+IMPATIENT = ("workspace.merge",)
 NEIGHBOURS_WITHIN = 20.0  # seconds that workspace and lease have to settle
 RESTART_GRACE = 30.0  # seconds of life that a command has at least after the server started
 
@@ -90,6 +96,11 @@ class Cancel(Ask[CommandProtocol, None]):
 
 
 @attrs.frozen
+class HostLeft(Tell[CommandProtocol]):
+    """The host that it is for may have gone offline."""
+
+
+@attrs.frozen
 class Expire(Tell[CommandProtocol]):
     """Its life time is over."""
 
@@ -104,6 +115,8 @@ class Command(FleetActor[CommandProtocol]):
 
     def started(self, context: Context[CommandProtocol]) -> None:
         self._mind(context, RESTART_GRACE)
+        if self._is_forlorn():
+            context.self_ref.tell(HostLeft())
 
     def handle(self, message: Any, context: Context[CommandProtocol]) -> Step:
         if self.record is None:
@@ -113,6 +126,9 @@ class Command(FleetActor[CommandProtocol]):
                 self._create(message, asked, context)
             case Adopt():
                 self._mind(context, 0.0)
+                return self._give_up(message, context)
+            case HostLeft():
+                return self._give_up(message, context)
             case Patch(change):
                 return self._patch(message, change, context)
             case Claim(claimant):
@@ -130,6 +146,20 @@ class Command(FleetActor[CommandProtocol]):
         if self.record is None:
             raise NotFound("no such command")
         return self.record
+
+    def _give_up(self, message: Adopt | HostLeft, context: Context[CommandProtocol]) -> Step:
+        if not self._is_forlorn():
+            return None
+        host = self._known().target.removeprefix("orchestrator-")
+        why = f"host {host} went offline before it began: start its orchestrator, then ask again"
+        return self._move(message, "fail", {"error": why}, None, context)
+
+    def _is_forlorn(self) -> bool:
+        """Whether it is a merge that nobody has begun, and nobody is there to begin it."""
+        record = self.record
+        if record is None or record.type not in IMPATIENT or record.status is not wire.CommandStatus.PENDING:
+            return False
+        return not is_online(self.store, record.target)
 
     def _create(self, message: Create, asked: wire.NewCommand, context: Context[CommandProtocol]) -> None:
         self.record, writes, events = new_command(self.moment(), asked, id=self.id)
@@ -246,6 +276,15 @@ def list_commands(
     where = f"where {' and '.join(asked)} " if asked else ""
     rows = store.rows(f"select record from commands {where}order by seq limit ?", *asked.values(), limit)
     return [wire.decode(wire.Command, record) for (record,) in rows]
+
+
+def impatient(store: Store, target: str) -> list[str]:
+    """The ids of pending commands that do not wait for a target that is away."""
+    marks = ", ".join("?" * len(IMPATIENT))
+    sql = (
+        f"select id from commands where target = ? and status = 'pending' and type in ({marks}) order by seq"
+    )
+    return [key for (key,) in store.rows(sql, target, *IMPATIENT)]
 
 
 def adoptable(store: Store) -> list[str]:

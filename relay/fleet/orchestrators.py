@@ -2,12 +2,13 @@
 
 One actor per id owns the host's row: what it is, whether it is there, which agents it runs.
 
-1. Registration and heartbeat are contact. After 90 s without any the host is offline; the next one brings it back.
-   The host takes part under an identity of its own, an agent of kind `orchestrator` that follows it.
+1. Registration and heartbeat are contact. After 90 s without any, or at once after a goodbye, the host is offline; the
+   next contact brings it back. It takes part under an identity of its own, an agent of kind `orchestrator` that follows it.
 2. The roster replaces the list of managed agents. What it says of workspaces and ended sessions goes to their owners
    before the roster is stored, so a roster that is sent again after a crash does no harm. A workspace whose session
    is not in it any more has lost its owner.
-3. Spawns and actions are commands to the identity. A spawn needs the host to be there; an action waits for it.
+3. Spawns and actions are commands to the identity. A spawn needs the host to be there; an action waits for it. Once it
+   is gone, commands that must not wait for it are told.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from relay import wire
 from relay.actors import Context, Step
 from relay.store import Decision, Event, Store, Write
 
-from . import agents
+from . import agents, commands
 from ._actor import FleetActor
 from ._audit import audit
 from ._contact import Contact
@@ -33,6 +34,7 @@ from ._orchestrator_protocol import (
     Act,
     Dispatched,
     Heartbeat,
+    Leave,
     OrchestratorProtocol,
     Register,
     Registered,
@@ -95,8 +97,10 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
                 self.settle(message, act(self._known(), message.action, self.moment()), context)
             case Remove():
                 return self._remove(message, context)
+            case Leave():
+                return self._gone(context)
             case Silence():
-                self._look(message, context)
+                return self._look(context)
         return None
 
     def _known(self) -> wire.Orchestrator:
@@ -171,19 +175,31 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
                 await self.fleet.agents[record.agent_id].ask(agents.Remove())
             except NotFound:
                 pass
+        await self._disappoint(record, context)
         context.reply(message, None)
 
-    def _look(self, tick: Silence, context: Context[OrchestratorProtocol]) -> None:
-        if (
-            self._contact.silence() >= OFFLINE_AFTER
-            and self.record is not None
-            and self.record.status is ONLINE
-        ):
-            self.record = attrs.evolve(self.record, status=OFFLINE)
-            told = (self.fleet.agents[self.record.agent_id], agents.Follow(wire.AgentStatus.OFFLINE))
-            row, event = _announced(self.record)
-            self.settle(tick, Decision(reply=None, writes=(row,), events=(event,), tells=(told,)), context)
+    def _look(self, context: Context[OrchestratorProtocol]) -> Step:
+        if self._contact.silence() >= OFFLINE_AFTER:
+            return self._gone(context)
         self._watch(context)
+        return None
+
+    async def _gone(self, context: Context[OrchestratorProtocol]) -> None:
+        """The host is not there any more."""
+        if self.record is not None and self.record.status is ONLINE:
+            after = attrs.evolve(self.record, status=OFFLINE)
+            told = (self.fleet.agents[after.agent_id], agents.Follow(wire.AgentStatus.OFFLINE))
+            row, event = _announced(after)
+            await self.commit(Decision(reply=None, writes=(row,), events=(event,), tells=(told,)), context)
+            self.record = after
+            await self._disappoint(after, context)
+        self._watch(context)
+
+    async def _disappoint(self, gone: wire.Orchestrator, context: Context[OrchestratorProtocol]) -> None:
+        """Tell the commands that wait for the host. One that is only being written hears of it when it is adopted."""
+        waiting = commands.impatient(self.store, gone.agent_id)
+        tells = tuple((self.fleet.commands[key], commands.HostLeft()) for key in waiting)
+        await self.commit(Decision(reply=None, tells=tells), context)
 
     def _watch(self, context: Context[OrchestratorProtocol]) -> None:
         watched = self.record is not None and self.record.status is ONLINE

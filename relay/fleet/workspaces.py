@@ -96,7 +96,7 @@ class Workspace(FleetActor[WorkspaceProtocol]):
 
     def _cleanup(self, message: Act, context: Context[WorkspaceProtocol]) -> None:
         row = isolated(self._known())
-        owners = owners_of(self.store, row.source_cwd)
+        owners = owners_of(self.store, row)
         if not owners:
             raise Conflict(
                 "no host owns the workspace's directory; DELETE /api/workspaces/:id drops the record"
@@ -142,7 +142,7 @@ class Workspace(FleetActor[WorkspaceProtocol]):
 
     def _host(self, row: wire.Workspace) -> wire.Orchestrator:
         """The host that a merge is sent to: it is never queued for one that is away (W-I18)."""
-        owner = owner_of(self.store, row.source_cwd)
+        owner = owner_of(self.store, row)
         if owner is None:
             raise Conflict(
                 "no online host owns the workspace's directory; start its orchestrator and ask again"

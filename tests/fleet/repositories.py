@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from relay import wire
-from relay.fleet import Fleet, commands, merges, orchestrators, workspaces
+from relay.fleet import Fleet, agents, commands, merges, orchestrators, workspaces
 
 BASES = {"o1": "/home/u", "o2": "/home/u", "o3": "/srv"}
 
@@ -38,6 +38,11 @@ class Hosts:
     async def online(self, name: str = "o1", base: str | None = None) -> None:
         card = wire.RegisterOrchestrator(id=name, hostname="h", base_dir=base or BASES[name])
         await self.fleet.orchestrators[name].ask(orchestrators.Register(card))
+
+    async def leave(self, name: str = "o1") -> None:
+        """What a host says before it ends."""
+        goodbye = agents.SetStatus(wire.AgentStatus.OFFLINE)
+        await self.fleet.agents[f"orchestrator-{name}"].ask(goodbye)
 
     async def report(
         self, workspace: wire.WorkspaceReport, agent: str = "a1", host: str = "o1"

@@ -415,6 +415,7 @@ async def test_a_merge_that_does_not_land_goes_to_review_and_frees_the_lease(fle
         await fleet.commands[command.id].ask(commands.Cancel())
     else:
         assert command.ttl_ms is not None
+        await patch(fleet, command.id, S.RUNNING)
         await trio.sleep(command.ttl_ms / 1000 + 1)
         assert status(fleet, command.id) is S.TIMED_OUT
         await host(fleet)

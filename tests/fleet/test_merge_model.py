@@ -41,12 +41,15 @@ steps = st.one_of(
     st.tuples(st.just("merge"), names),
     st.tuples(st.just("settle"), st.integers(0, 9), ends, results),
     st.tuples(st.just("settle"), st.integers(0, 9), ends, results),
+    st.tuples(st.just("begin"), st.integers(0, 9)),
+    st.tuples(st.just("begin"), st.integers(0, 9)),
     st.tuples(st.just("cancel"), st.integers(0, 9)),
     st.tuples(st.just("act"), names, st.sampled_from(sorted(DECLARED))),
     st.tuples(st.just("delete"), names),
     st.tuples(st.just("report"), names),
     st.tuples(st.just("wait"), st.sampled_from([3.1, 61.7, 611.9, 2_611.3])),
     st.tuples(st.just("host")),
+    st.tuples(st.just("leave")),
     st.tuples(st.just("restart")),
 )
 
@@ -58,6 +61,7 @@ class Sent:
     id: str
     workspace: str
     until: float
+    begun: bool = False
     end: str | None = None
 
 
@@ -102,6 +106,8 @@ class Model:
         for sent in self.sent:
             if sent.end is None and sent.until <= self.now:
                 self.ended(sent, "timed_out")
+            elif sent.end is None and not sent.begun and not self.there:
+                self.ended(sent, "failed")
         self.leases = {repo: held for repo, held in self.leases.items() if held[1] > self.now}
 
     def restarted(self, away: float) -> None:
@@ -175,6 +181,13 @@ class Run:
         self.model.ended(sent, end, None if said in ("none", "foreign") else said)
         return None
 
+    async def _begin(self, number: int) -> None:
+        sent = self._sent(number)
+        if sent is not None and sent.end is None:
+            command = wire.Command(id=sent.id, type="workspace.merge", source="system", target="o1")
+            await self.hosts.patch(command, "running")
+            sent.begun = True
+
     async def _cancel(self, number: int) -> type[Exception] | None:
         sent = self._sent(number)
         if sent is None:
@@ -217,6 +230,12 @@ class Run:
         await trio.sleep(seconds)
         await trio.testing.wait_all_tasks_blocked()
         self.model.passed(seconds)
+
+    async def _leave(self) -> None:
+        await self.hosts.leave()
+        await trio.testing.wait_all_tasks_blocked()
+        self.model.there = False
+        self.model.passed(0.0)
 
     async def _host(self) -> None:
         await self.hosts.online()
@@ -287,7 +306,8 @@ def _consistent(store: Store, model: Model) -> None:
     """What is only visible in the whole history: each end was announced once, and each merge audited once."""
     ended = [sent.id for sent in model.sent if sent.end is not None]
     rows = store.rows(
-        "select subject from events where type like 'command.%' and type <> 'command.requested' order by subject"
+        "select subject from events where type like 'command.%'"
+        " and type not in ('command.requested', 'command.running') order by subject"
     )
     assert [key for (key,) in rows] == sorted(ended)
     audits = store.rows("select 1 from activity where client_id like 'workspace-merge-w%'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -14,7 +15,17 @@ from repositories import GONE_AFTER, REPORTS, Hosts, at_work
 
 from relay import wire
 from relay.actors import ActorFailed, System
-from relay.fleet import Conflict, Fleet, Invalid, NotFound, Unprocessable, commands, merges, open_fleet
+from relay.fleet import (
+    Conflict,
+    Fleet,
+    Invalid,
+    NotFound,
+    Unprocessable,
+    commands,
+    merges,
+    open_fleet,
+    orchestrators,
+)
 from relay.fleet._moment import Moment
 from relay.fleet._workspace_actions import plan_merge
 from relay.store import Conflict as FenceLost, Owner, Store, Write, open_store
@@ -138,6 +149,28 @@ async def test_without_a_host_there_is_no_merge_and_none_is_queued(hosts: Hosts)
     await refused(hosts, "w1")
     await hosts.online("o1")
     assert hosts.commands() == []
+    assert (await hosts.command("w1", "merge")).target == "orchestrator-o1"
+
+
+@pytest.mark.spec("W-I18")
+async def test_a_merge_goes_to_the_host_that_made_the_worktree(fleet: Fleet) -> None:
+    hosts = Hosts(fleet)
+    for name in ("o1", "o2"):
+        await hosts.online(name)
+    for name in ("w1", "w3"):
+        await hosts.report(REPORTS[name], host="o2")
+    assert (await hosts.command("w1", "merge")).target == "orchestrator-o2"
+    await hosts.leave("o2")
+    await hosts.fleet.system.idle()
+    assert (await hosts.command("w3", "merge")).target == "orchestrator-o1"
+
+
+@pytest.mark.spec("W-I18")
+async def test_the_host_that_made_the_worktree_must_still_own_its_directory(fleet: Fleet) -> None:
+    hosts = Hosts(fleet)
+    await hosts.online("o1")
+    await hosts.online("o2", base="/srv")
+    await hosts.report(REPORTS["w1"], host="o2")
     assert (await hosts.command("w1", "merge")).target == "orchestrator-o1"
 
 
@@ -285,6 +318,92 @@ async def test_a_merge_whose_actor_is_stopped_before_dispatch_leaves_no_lease(
         assert (await hosts.command("w2", "merge")).params["leaseToken"] > lost.token
 
 
+# -- the host goes away
+
+
+async def goes_away(hosts: Hosts, how: str) -> None:
+    if how == "silence":
+        await trio.sleep(GONE_AFTER)
+    elif how == "goodbye":
+        await hosts.leave()
+    else:
+        await hosts.fleet.orchestrators["o1"].ask(orchestrators.Remove())
+    await hosts.fleet.system.idle()
+
+
+@pytest.mark.spec("W-I18", "W-I9", "W-I15")
+@pytest.mark.parametrize("how", ["silence", "goodbye", "removed"])
+async def test_a_merge_that_nobody_has_begun_ends_with_its_host(
+    hosts: Hosts, command: wire.Command, how: str
+) -> None:
+    await goes_away(hosts, how)
+    ended = commands.get_command(hosts.store, command.id)
+    assert ended.status is wire.CommandStatus.FAILED
+    assert ended.error is not None
+    assert ended.error.startswith("host o1 went offline before it began")
+    assert hosts.leases() == {}
+    row = hosts.row("w1")
+    assert (row.status, row.metadata["mergeError"]) == (S.REVIEW_REQUESTED, ended.error)
+    await hosts.online()
+    assert (await hosts.command("w1", "merge")).status is wire.CommandStatus.PENDING
+
+
+@pytest.mark.parametrize("how", ["silence", "goodbye", "removed"])
+@pytest.mark.parametrize("status", ["accepted", "running"])
+async def test_a_merge_that_was_begun_outlives_the_silence_of_its_host(
+    hosts: Hosts, command: wire.Command, how: str, status: str
+) -> None:
+    await hosts.patch(command, status)
+    await goes_away(hosts, how)
+    assert commands.get_command(hosts.store, command.id).status == status
+    assert hosts.leases()[REPO].command_id == command.id
+    await hosts.patch(command, "succeeded", result={"workspaceId": "w1", "status": "merged"})
+    assert hosts.status("w1") == "merged"
+
+
+@pytest.mark.spec("W-I19")
+async def test_a_cleanup_waits_also_for_a_host_that_said_goodbye(hosts: Hosts) -> None:
+    command = await hosts.command("w1", "cleanup")
+    await goes_away(hosts, "goodbye")
+    assert commands.get_command(hosts.store, command.id).status is wire.CommandStatus.PENDING
+
+
+@pytest.mark.spec("W-I18", "W-I5")
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_host_that_leaves_while_a_merge_is_sent_to_it_leaves_none_behind(
+    hosts: Hosts, steps: int
+) -> None:
+    async def ask() -> None:
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        with suppress(Conflict):
+            await hosts.act("w1", "merge")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+        await hosts.leave()
+    await hosts.fleet.system.idle()
+    assert all(found.status.final for found in hosts.commands())
+    assert hosts.leases() == {}
+    assert hosts.status("w1") in {"active", "review_requested"}
+
+
+async def test_a_server_that_died_while_a_host_left_ends_its_merges_later(
+    system: System, store: Store
+) -> None:
+    async with open_fleet(system, store) as fleet:
+        hosts = await at_work(fleet)
+        command = await hosts.command("w1", "merge")
+    gone = "json_set(record, '$.status', 'offline')"
+    await alter(store, f"update orchestrators set status = 'offline', record = {gone}")
+    async with open_fleet(system, store) as fleet:
+        await system.idle()
+        assert commands.get_command(store, command.id).status is wire.CommandStatus.FAILED
+        assert Hosts(fleet).leases() == {}
+
+
 # -- settlement
 
 
@@ -384,6 +503,7 @@ async def test_a_repeated_success_frees_no_later_lease(hosts: Hosts, command: wi
 async def test_a_host_that_died_blocks_its_repository_only_for_a_while(
     hosts: Hosts, command: wire.Command
 ) -> None:
+    await hosts.patch(command, "running")
     await trio.sleep(merges.TERM)
     assert hosts.status("w1") == "review_requested"
     await hosts.online()

@@ -102,6 +102,35 @@ async def test_a_silent_host_goes_offline_with_its_identity_and_comes_back(fleet
     assert agents.get_agent(fleet.store, "orchestrator-h1").status is wire.AgentStatus.ONLINE
 
 
+@pytest.mark.spec("ORC-9")
+async def test_a_host_that_says_goodbye_is_offline_at_once_until_it_is_heard_of(
+    fleet: Fleet, log: Log
+) -> None:
+    await register(fleet)
+    identity = fleet.agents["orchestrator-h1"]
+    for _ in range(2):
+        await identity.ask(agents.SetStatus(wire.AgentStatus.OFFLINE))
+        await wait_all_tasks_blocked()
+    assert status(fleet) is OFFLINE
+    assert agents.get_agent(fleet.store, "orchestrator-h1").status is wire.AgentStatus.OFFLINE
+    assert [e["data"]["status"] for e in log.events("orchestrator.status")] == ["online", "offline"]
+    with pytest.raises(Conflict):
+        await spawn(fleet)
+    await beat(fleet)
+    assert status(fleet) is ONLINE
+    await trio.sleep(89)
+    assert status(fleet) is ONLINE
+
+
+async def test_only_the_identity_of_a_host_speaks_for_it(fleet: Fleet) -> None:
+    await register(fleet)
+    for name, kind in (("h1", wire.AgentKind.ORCHESTRATOR), ("orchestrator-h2", wire.AgentKind.ORCHESTRATOR)):
+        await fleet.agents[name].ask(agents.Register(wire.RegisterAgent(id=name, kind=kind)))
+        await fleet.agents[name].ask(agents.SetStatus(wire.AgentStatus.OFFLINE))
+    await wait_all_tasks_blocked()
+    assert status(fleet) is ONLINE
+
+
 async def test_a_restart_gives_every_host_a_full_term(system: System, store: Store) -> None:
     async with open_fleet(system, store) as fleet:
         await register(fleet)

@@ -253,6 +253,19 @@ async def test_a_cleanup_prefers_the_host_that_is_there(fleet: Fleet) -> None:
     assert (command.target, command.params["queued"]) == ("orchestrator-o1", False)
 
 
+@pytest.mark.spec("W-I20")
+async def test_a_cleanup_prefers_the_host_that_made_the_worktree(fleet: Fleet) -> None:
+    hosts = Hosts(fleet)
+    for name in ("o1", "o2"):
+        await hosts.online(name)
+    for name in ("w1", "w2"):
+        await hosts.report(REPORTS[name], host="o2")
+    assert (await hosts.command("w1", "cleanup")).target == "orchestrator-o2"
+    await trio.sleep(GONE_AFTER)
+    command = await hosts.command("w2", "cleanup")
+    assert (command.target, command.params["queued"]) == ("orchestrator-o2", True)
+
+
 @pytest.mark.spec("W-64", "W-65")
 @pytest.mark.parametrize(
     ("base", "source_cwd", "owned"),
