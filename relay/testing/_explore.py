@@ -14,12 +14,13 @@ from relay.actors._hooks import simulation
 
 from ._choices import Chance, Choices, Exhaustive, Priorities, Record, Source
 from ._guard import nothing_real
-from ._sim import Faults, PropertyViolated, Sim
+from ._sim import MOST_STEPS, Abandoned, Faults, PropertyViolated, Sim
 from ._trio import ordered_by
 
 __all__ = ["Exploration", "HiddenNondeterminism", "Run", "explore", "run_once"]
 
-SHRINKS = 300  # runs spent on making a failing run simpler
+SHRINKS = 300  # runs spent on making a failing run simpler, and
+SHRINK_STEPS = 2_000_000  # steps of tasks in them
 
 Scenario = Callable[..., Awaitable[None]]
 
@@ -30,11 +31,12 @@ class HiddenNondeterminism(AssertionError):
 
 @attrs.frozen
 class Run:
-    """What came of one run."""
+    """What came of one run. `steps` are those of actors, `task_steps` those of trio's tasks."""
 
     record: list[int]
     log: list[str]
     steps: int
+    task_steps: int
     error: BaseException | None
     seen: set[str]
     expected: set[str]
@@ -59,11 +61,12 @@ def run_once(
     faults: Faults,
     seed: int = 0,
     limit: float = 1e6,
+    most: int = MOST_STEPS,
     arguments: dict[str, Any] | None = None,
 ) -> Run:
-    """One run under virtual time. `limit` is how many seconds it may wait for nothing."""
+    """One run under virtual time. `limit` is how many seconds it may take, `most` how many steps of tasks."""
     choices = Choices(source)
-    sim = Sim(choices, faults, seed)
+    sim = Sim(choices, faults, seed, most)
 
     async def play() -> None:
         __tracebackhide__ = True
@@ -80,11 +83,17 @@ def run_once(
 
     error: BaseException | None = None
     try:
-        with ordered_by(choices):
+        with ordered_by(choices, sim.tasks):
             trio.run(main, clock=MockClock(autojump_threshold=0))
     except Exception as raised:  # noqa: BLE001 - whatever it is, it is what the run came to
         error = _leaf(raised)
-    return Run(choices.record, sim.log, sim.steps, sim.failed or error, sim.seen, sim.expected)
+    except BaseExceptionGroup as raised:
+        _, others = raised.split((Abandoned, Exception))
+        if others is not None:
+            raise
+    return Run(
+        choices.record, sim.log, sim.steps, sim.task_steps, sim.failed or error, sim.seen, sim.expected
+    )
 
 
 def explore(
@@ -104,8 +113,10 @@ def explore(
     began = time.perf_counter()
     for number, (run_seed, source) in enumerate(_sources(runs, seed, exhaustive=exhaustive)):
 
-        def once(source: Source, run_seed: int = run_seed) -> Run:
-            return run_once(scenario, source, faults=faults, seed=run_seed, limit=limit, arguments=arguments)
+        def once(source: Source, most: int = MOST_STEPS, run_seed: int = run_seed) -> Run:
+            return run_once(
+                scenario, source, faults=faults, seed=run_seed, limit=limit, most=most, arguments=arguments
+            )
 
         run = once(source)
         if not number:
@@ -123,7 +134,7 @@ def explore(
         error = PropertyViolated(
             f"sometimes: {', '.join(sorted(expected - seen))}; not once in {found.runs} runs"
         )
-        found.failed = found.first = Run([], [], 0, error, seen, expected)
+        found.failed = found.first = Run([], [], 0, 0, error, seen, expected)
     return found
 
 
@@ -155,20 +166,21 @@ def _same_again(first: Run, second: Run) -> Run:
     return attrs.evolve(first, error=error)
 
 
-def _shrink(run: Run, once: Callable[[Source], Run]) -> Run:
+def _shrink(run: Run, once: Callable[[Source, int], Run]) -> Run:
     """The simplest run that fails in the same way, of those that some cutting and levelling leads to."""
-    left = SHRINKS
+    left, steps = SHRINKS, SHRINK_STEPS
+    most = min(MOST_STEPS, 10 * run.task_steps + 1_000)  # whoever takes longer is not simpler
 
     def fails(record: Sequence[int]) -> Run | None:
-        nonlocal left
-        left -= 1
-        tried = once(Record(record))
+        nonlocal left, steps
+        tried = once(Record(record), most)
+        left, steps = left - 1, steps - tried.task_steps
         return tried if tried.error is not None and _alike(tried.error, run.error) else None
 
     size = max(1, len(run.record) // 2)
-    while size and left > 0:
+    while size and left > 0 and steps > 0:
         at, progress = 0, False
-        while at < len(run.record) and left > 0:
+        while at < len(run.record) and left > 0 and steps > 0:
             record = run.record
             simpler = fails(record[:at] + record[at + size :])
             if simpler is None and any(record[at : at + size]):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +12,33 @@ import trio
 
 from relay.actors import describe, virtual_wall
 from relay.actors._cell import State
+from relay.actors._hooks import simulation
 
 from ._scheduler import SimulatedScheduler
+from ._trio import interrupt
 
 if TYPE_CHECKING:
+    from trio.lowlevel import Task
+
     from relay.actors import Ref, System, Tell
     from relay.actors._cell import Cell
     from relay.actors._scheduler import Scheduler
 
     from ._choices import Choices
 
-__all__ = ["Faults", "InjectedFault", "PropertyViolated", "Sim", "SimulationStalled", "Unreliable"]
+__all__ = [
+    "Abandoned",
+    "Faults",
+    "InjectedFault",
+    "PropertyViolated",
+    "Sim",
+    "SimulationStalled",
+    "Unreliable",
+]
 
-MOST_STEPS = 200_000
+MOST_STEPS = 500_000  # of tasks, in one run
+LAST_STEPS = 1_000  # of them, those that are looked at to see who does not come to an end
+GRACE = 20_000  # steps for winding up, before tasks are interrupted where they stand
 
 
 class PropertyViolated(AssertionError):
@@ -32,6 +47,10 @@ class PropertyViolated(AssertionError):
 
 class SimulationStalled(AssertionError):
     """The scenario waits for something that can never happen, or never comes to an end."""
+
+
+class Abandoned(BaseException):
+    """Ends the tasks of a run that does not end by being cancelled: shielded ones, and those whose time stands still."""
 
 
 class InjectedFault(Exception):
@@ -61,7 +80,7 @@ class Faults:
 class Sim:
     """The first argument of a simulated scenario."""
 
-    def __init__(self, choices: Choices, faults: Faults, seed: int) -> None:
+    def __init__(self, choices: Choices, faults: Faults, seed: int, most: int = MOST_STEPS) -> None:
         self._choices = choices
         self._faults = faults
         self._seed = seed
@@ -72,7 +91,10 @@ class Sim:
         self._wall_offset = 0.0
         self._wall = virtual_wall()
         self._opened: list[System] = []
+        self._most = most
+        self._last: Counter[str] = Counter()
         self.steps = 0
+        self.task_steps = 0
         self.seen: set[str] = set()
         self.log: list[str] = []
         self.failed: BaseException | None = None
@@ -157,8 +179,22 @@ class Sim:
         message = type(next(iter(cell.queue))[0]).__name__ if cell.queue else "-"
         self.log.append(f"{trio.current_time():.6f} {cell.address} {message}")
         self.steps += 1
-        if self.steps > MOST_STEPS:
-            self.fail(SimulationStalled(f"no end after {MOST_STEPS} steps; the last was {self.log[-1]}"))
+
+    def tasks(self, batch: Sequence[Task]) -> None:
+        """These tasks are about to take a step each. Time may stand still meanwhile, and no actor be concerned."""
+        self.task_steps += len(batch)
+        left = self._most - self.task_steps
+        if left > LAST_STEPS:
+            return
+        self._last.update(task.name for task in batch)
+        if left > 0:
+            return
+        if self.failed is None:
+            self.fail(SimulationStalled(self._who_spins()))
+        if left < -GRACE:
+            for task in batch:
+                if task.context.get(simulation) is self:
+                    interrupt(task, Abandoned(f"no end {GRACE} steps after the run was to end"))
 
     def check(self) -> None:
         """What must always hold, now."""
@@ -178,8 +214,9 @@ class Sim:
     async def watch_over(self, limit: float) -> None:
         """End the run when nothing but this happens any more."""
         await trio.sleep(limit)
-        actors = "\n".join(describe(system.snapshot(), "  ") for system in self._opened)
-        self.fail(SimulationStalled(f"everybody waits, and nothing has ended it for {limit:g} s\n{actors}"))
+        self.fail(
+            SimulationStalled(f"everybody waits, and nothing has ended it for {limit:g} s\n{self._actors()}")
+        )
 
     async def finish(self) -> None:
         """The scenario is over: no more faults; what must hold in the end gets its time."""
@@ -196,6 +233,17 @@ class Sim:
     def expected(self) -> set[str]:
         """The names of what should happen sometimes."""
         return {name for name, _ in self._sometimes}
+
+    def _who_spins(self) -> str:
+        often = ", ".join(f"{name} {number}" for name, number in self._last.most_common(5))
+        step = f"; the last of an actor was {self.log[-1]}" if self.log else ""
+        return (
+            f"no end after {self._most} steps of tasks, at {trio.current_time():.6f} s{step}\n"
+            f"  of the last {self._last.total()}: {often}\n{self._actors()}"
+        )
+
+    def _actors(self) -> str:
+        return "\n".join(describe(system.snapshot(), "  ") for system in self._opened)
 
     def _happens(self, probability: float) -> bool:
         if probability <= 0 or self._happened >= self._faults.most or not self._choices.chance(probability):

@@ -6,6 +6,7 @@ import random
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -23,6 +24,7 @@ from relay.testing import (
 )
 from relay.testing._choices import Record
 from relay.testing._explore import explore, run_once
+from relay.testing._sim import Abandoned
 
 NO_FAULTS = Faults()
 
@@ -171,6 +173,77 @@ def test_waiting_for_what_cannot_happen_is_an_error_that_shows_the_actors() -> N
     assert found.failed is not None
     assert isinstance(found.failed.error, SimulationStalled)
     assert "bank, running, mailbox 0/1000" in str(found.failed.error)
+
+
+async def spin(sim: Sim) -> None:
+    while True:
+        await trio.lowlevel.checkpoint()
+
+
+async def spin_shielded(sim: Sim) -> None:
+    with trio.CancelScope(shield=True):
+        await spin(sim)
+
+
+async def spin_while_leaving(sim: Sim) -> None:
+    async with open_system() as system:
+        await system.spawn(Rearming, name="rearming")
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(5):
+                await system.idle()
+                await spin(sim)
+
+
+class Rearming(Actor[Account]):
+    """Its timer keeps time from going on."""
+
+    def started(self, context: Context[Account]) -> None:
+        context.set_timer("again", 0, Add(0))
+
+    def handle(self, message: Read | Write | Add, context: Context[Account]) -> None:
+        context.set_timer("again", 0, Add(0))
+
+
+async def retry_in_vain(sim: Sim) -> None:
+    while True:
+        await trio.sleep(1e-9)
+
+
+async def raise_when_abandoned(sim: Sim) -> None:
+    try:
+        await spin_shielded(sim)
+    except Abandoned:
+        raise ValueError from None
+
+
+@pytest.mark.parametrize(
+    "scenario", [spin, spin_shielded, spin_while_leaving, retry_in_vain, raise_when_abandoned]
+)
+def test_a_run_without_an_end_is_ended_and_says_who_spins(scenario: Any) -> None:
+    run = run_once(scenario, Record([]), faults=NO_FAULTS, most=5_000)
+    assert isinstance(run.error, SimulationStalled)
+    said = str(run.error)
+    assert said.startswith("no end after 5000 steps of tasks")
+    assert ("Timers.run" if scenario is spin_while_leaving else "main") in said
+
+
+def test_a_simpler_schedule_that_does_not_end_is_no_failure_of_that_kind() -> None:
+    chosen: list[tuple[int, int]] = []
+
+    async def scenario(sim: Sim) -> None:
+        chosen.append((sim.choose(4), sim.choose(50)))
+        if chosen[-1][0] and not chosen[-1][1]:
+            await spin(sim)
+        assert not chosen[-1][0]
+
+    found = explore(scenario, runs=20, faults=NO_FAULTS)
+    assert found.failed is not None
+    assert type(found.failed.error) is AssertionError
+    assert any(first and not second for first, second in chosen), "some of those that were tried spin"
+    run_once(scenario, Record(found.failed.record), faults=NO_FAULTS)
+    assert all(chosen[-1])
 
 
 def test_crashes_lose_what_was_not_kept_and_only_of_the_actors_they_are_for() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from relay.testing._choices import Chance, Choices, Record, decode, encode
-from relay.testing._trio import ordered_by
+from relay.testing._trio import interrupt, ordered_by
 
 
 def order(choices: Choices) -> list[int]:
@@ -47,6 +49,29 @@ def test_outside_the_block_trio_is_as_it_was() -> None:
     before = run["_r"], run["_ALLOW_DETERMINISTIC_SCHEDULING"]
     order(Choices(Record([])))
     assert (run["_r"], run["_ALLOW_DETERMINISTIC_SCHEDULING"]) == before
+
+
+def test_a_task_is_interrupted_where_it_stands() -> None:
+    seen: list[str] = []
+
+    async def shielded() -> None:
+        with trio.CancelScope(shield=True):
+            try:
+                while True:
+                    await trio.lowlevel.checkpoint()
+            except KeyError:
+                seen.append("interrupted")
+
+    def before(batch: Sequence[trio.lowlevel.Task]) -> None:
+        for task in batch:
+            if task.name.endswith("shielded"):
+                interrupt(task, KeyError())
+                seen.append("interrupts")
+
+    with ordered_by(Choices(Record([])), before):
+        trio.run(shielded, clock=MockClock())
+    assert seen[-1] == "interrupted"
+    assert len(seen) <= 3
 
 
 def test_a_record_is_a_word() -> None:
