@@ -124,7 +124,7 @@ def server(target: Target) -> Iterator[Finding]:
         health = ask(target, lambda client: client.health(), public=True)
     except Failure as failure:
         found = failure.message if failure.refused else f"none is running at {target.url}"
-        yield Finding("server", False, found, "relay serve")
+        yield Finding("server", False, found, (failure.refused and failure.then) or "relay serve")
         if not failure.refused:
             yield port(target)
             yield token(target)

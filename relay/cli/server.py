@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -57,8 +58,21 @@ def explained(error: RelayError, target: Target) -> Failure:
             return Failure(
                 f"{target.url} has too much to do",
                 why=error.error,
-                then=f"try again in {error.retry_after:.0f} s",
+                then=f"try again in {max(1, math.ceil(error.retry_after))} s",
                 refused=True,
+            )
+        case client.ServerFailed():
+            return Failure(
+                f"{target.url}: relay failed inside",
+                why=str(error),
+                then="look at the server's log",
+                refused=True,
+            )
+        case client.Garbled():
+            return Failure(
+                f"something else answers at {target.url}",
+                why=str(error),
+                then="name the server with --url, or start one with `relay serve --port 0`",
             )
         case client.Refused():
             return Failure(

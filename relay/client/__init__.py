@@ -6,6 +6,7 @@ from ._errors import (
     Overloaded as Overloaded,
     Refused as Refused,
     RelayError as RelayError,
+    ServerFailed as ServerFailed,
     Unauthorized as Unauthorized,
     Unreachable as Unreachable,
 )

@@ -1,6 +1,6 @@
 """What a call to relay can end in besides an answer."""
 
-__all__ = ["Garbled", "Overloaded", "Refused", "RelayError", "Unauthorized", "Unreachable"]
+__all__ = ["Garbled", "Overloaded", "Refused", "RelayError", "ServerFailed", "Unauthorized", "Unreachable"]
 
 
 class RelayError(Exception):
@@ -33,8 +33,18 @@ class Unauthorized(Refused):
 
 
 class Overloaded(Refused):
-    """Relay cannot answer now: it has too much to do, or is in trouble (408, 429, 5xx). `retry_after` is in seconds."""
+    """Relay has too much to do, or did not come to it in time (408, 429, 503, 504). `retry_after` is in seconds."""
 
     def __init__(self, status: int, error: str, retry_after: float) -> None:
         super().__init__(status, error)
         self.retry_after = retry_after
+
+
+class ServerFailed(RelayError):
+    """Relay failed inside, or what stands before it did (500, 501, 502, other 5xx): no refusal. A change that was asked
+    for may or may not have happened. `status` is the HTTP status, `error` its words."""
+
+    def __init__(self, status: int, error: str) -> None:
+        super().__init__(f"{error} ({status})")
+        self.status = status
+        self.error = error

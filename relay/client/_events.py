@@ -13,7 +13,7 @@ import orjson
 import trio
 
 from . import _transport
-from ._errors import Garbled, Overloaded, Unreachable
+from ._errors import Garbled, Overloaded, ServerFailed, Unreachable
 from ._transport import CONNECT, Transport, failure
 
 __all__ = ["StreamedEvent", "events"]
@@ -45,7 +45,7 @@ async def events(
                     after, pause = _place(transport, sent, after), FIRST_PAUSE
                     if sent.data:
                         yield _event(transport, sent)
-        except (Unreachable, Overloaded):
+        except (Unreachable, Overloaded, ServerFailed):
             pass
         await trio.sleep(pause * (0.5 + random()))
         pause = min(LONGEST_PAUSE, pause * 2)
@@ -67,7 +67,7 @@ async def _connected(
             answer = await transport.http.send(request, stream=True)
         async with aclosing(answer):
             if not answer.is_success:
-                raise failure(answer, await transport.read(answer))
+                raise failure(transport.url, answer, await transport.read(answer))
             source = aiter(httpx2.EventSource(answer, LARGEST_EVENT))
             async with aclosing(cast("AsyncGenerator[httpx2.ServerSentEvent]", source)) as received:
                 async for sent in received:

@@ -17,7 +17,7 @@ import trio
 
 from relay import wire
 
-from ._errors import Garbled, Overloaded, Refused, Unauthorized, Unreachable
+from ._errors import Garbled, Overloaded, Refused, RelayError, ServerFailed, Unauthorized, Unreachable
 
 __all__ = ["DEFAULT_URL", "Transport", "find_token", "home", "token_file"]
 
@@ -28,7 +28,12 @@ CONNECT = 5.0  # seconds
 LONGEST_PAUSE = 5.0  # seconds between tries, whatever relay asks for
 CONNECTIONS = 100  # at once; an event stream holds one
 LARGEST = 512 * 1_048_576  # bytes of an answer: more than the longest list of the longest messages has
-BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+BUSY = (
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
 DIRECT = ("all://127.0.0.1", "all://localhost", "all://[::1]")  # never through a proxy
 
 
@@ -84,7 +89,7 @@ class Transport:
         for attempt in range(1, TRIES + 1):
             try:
                 return await self._try(method, target, content)
-            except (Unreachable, Overloaded) as error:
+            except (Unreachable, Overloaded, ServerFailed) as error:
                 if not repeatable or attempt == TRIES:
                     raise
                 asked = min(LONGEST_PAUSE, getattr(error, "retry_after", 0.0))
@@ -97,7 +102,7 @@ class Transport:
             async with self.http.stream(method, target, content=content, headers=headers) as answer:
                 body = await self.read(answer)
         if not answer.is_success:
-            raise failure(answer, body)
+            raise failure(self.url, answer, body)
         try:
             return orjson.loads(body) if body else None
         except orjson.JSONDecodeError as error:
@@ -141,21 +146,29 @@ def _text(body: object) -> bytes:
         raise Refused(400, f"this cannot be written as JSON: {error}") from error
 
 
-def failure(answer: httpx2.Response, body: bytes) -> Refused:
-    """The exception that a refusal becomes."""
+def failure(url: str, answer: httpx2.Response, body: bytes) -> RelayError:
+    """The exception that an answer without success becomes. Relay speaks JSON; a proxy before it may be in trouble in
+    words of its own."""
     status = answer.status_code
-    said = _error(body) or body[:200].decode(errors="replace") or answer.reason_phrase or "refused"
+    words = _words(body)
+    said = words or answer.reason_phrase or "refused"
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return Unauthorized(status, said)
-    if status in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in BUSY:
         pause = answer.headers.get("retry-after", "")
         return Overloaded(status, said, float(pause) if pause.isdecimal() else 0.5)
+    if words is None and status != HTTPStatus.BAD_GATEWAY:
+        return Garbled(url, f"{status} without JSON: {body[:200].decode(errors='replace')!r}")
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ServerFailed(status, said)
     return Refused(status, said)
 
 
-def _error(body: bytes) -> str | None:
+def _words(body: bytes) -> str | None:
+    """What a refusal says: its `error`, else the JSON it is, empty when it is empty. None when it is no JSON."""
     try:
-        said = orjson.loads(body)["error"]
-    except (ValueError, KeyError, TypeError, IndexError):
+        said = orjson.loads(body) if body else ""
+    except orjson.JSONDecodeError:
         return None
-    return said if isinstance(said, str) else None
+    error = said.get("error") if isinstance(said, dict) else None
+    return error if isinstance(error, str) else body[:200].decode(errors="replace")

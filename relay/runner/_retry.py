@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import trio
 
-from relay.client import Overloaded, Refused, RelayError
+from relay.client import Overloaded, Refused, RelayError, ServerFailed
 
 __all__ = ["Complaints", "answered"]
 
@@ -28,7 +28,7 @@ class Complaints:
         self._last: dict[str, float] = {}
 
     def __call__(self, error: RelayError) -> None:
-        kind = f"status:{error.status}" if isinstance(error, Refused) else str(error)
+        kind = f"status:{error.status}" if isinstance(error, (Refused, ServerFailed)) else str(error)
         now = trio.current_time()
         self._last = {known: at for known, at in self._last.items() if at > now - SAME_AGAIN}
         if kind not in self._last:

@@ -18,6 +18,7 @@ from relay.client import (
     Overloaded,
     Refused,
     RelayError,
+    ServerFailed,
     Unauthorized,
     Unreachable,
     _transport,
@@ -115,6 +116,53 @@ async def test_what_would_happen_twice_is_not_repeated(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "content", "kind"),
+    [
+        (408, {"error": "x"}, Overloaded),
+        (429, {"error": "x"}, Overloaded),
+        (503, HTML, Overloaded),
+        (504, HTML, Overloaded),
+        (500, {"error": "x"}, ServerFailed),
+        (500, b"", ServerFailed),
+        (500, HTML, Garbled),
+        (501, {"error": "x"}, ServerFailed),
+        (501, HTML, Garbled),
+        (502, HTML, ServerFailed),
+        (505, {"error": "x"}, ServerFailed),
+        (404, HTML, Garbled),
+        (401, HTML, Unauthorized),
+        (403, HTML, Unauthorized),
+    ],
+)
+async def test_too_much_to_do_a_failure_inside_and_somebody_else_are_told_apart(
+    status: int, content: object, kind: type[RelayError]
+) -> None:
+    async with faulty(answer(status, content)) as server:
+        with pytest.raises(RelayError) as caught:
+            await ask(server, unkeyed)
+        assert type(caught.value) is kind
+        assert len(server.requests) == 1
+
+
+async def test_a_failure_inside_leaves_open_what_happened() -> None:
+    async with faulty(answer(500, {"error": "internal error"})) as server:
+        with pytest.raises(ServerFailed, match=r"internal error \(500\)") as caught:
+            await ask(server, unkeyed)
+        assert (caught.value.status, caught.value.error) == (500, "internal error")
+        assert not isinstance(caught.value, Refused)
+
+
+async def test_a_page_is_not_shown_as_the_words_of_relay() -> None:
+    async with faulty(answer(404, HTML)) as server:
+        with pytest.raises(Garbled, match=rf"{server.url} .*404"):
+            await ask(server)
+    async with faulty(answer(502, HTML, retry_after="0")) as server:
+        with pytest.raises(ServerFailed, match=r"^Bad Gateway \(502\)$"):
+            await ask(server)
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
     ("status", "kind"), [(400, Refused), (404, Refused), (409, Refused), (401, Unauthorized)]
 )
 async def test_a_refusal_is_not_repeated(status: int, kind: type[Refused]) -> None:
@@ -166,10 +214,8 @@ async def test_a_client_stays_away_for_as_long_as_it_is_told(autojump_clock: tri
         ({"error": {"code": 7}}, '{"error": {"code": 7}} (409)'),
         ({"message": "x"}, '{"message": "x"} (409)'),
         (["x"], '["x"] (409)'),
-        (b"plain words", "plain words (409)"),
-        (b"\xff\xfe", "\ufffd\ufffd (409)"),
         (b"", "Conflict (409)"),
-        (b"x" * 100_000, "x" * 200 + " (409)"),
+        ("x" * 100_000, '"' + "x" * 199 + " (409)"),
     ],
 )
 async def test_a_refusal_is_told_in_the_words_of_whoever_refused(content: object, said: str) -> None:
@@ -182,7 +228,7 @@ async def test_a_refusal_is_told_in_the_words_of_whoever_refused(content: object
 
 async def test_a_status_that_nobody_knows_is_told_as_well() -> None:
     async with faulty(answer(599, b"", retry_after="0")) as server:
-        with pytest.raises(Overloaded, match="599"):
+        with pytest.raises(ServerFailed, match="599"):
             await ask(server, unkeyed)
     async with faulty(answer(499, b"")) as server:
         with pytest.raises(Refused, match="499"):
@@ -222,6 +268,14 @@ OBJECTS: list[Call] = [
     lambda client: client.merge_preview("w"),
     lambda client: client.diff("w"),
 ]
+
+
+@pytest.mark.parametrize("content", [b"plain words", b"\xff\xfe", b"x" * 100_000, HTML])
+async def test_a_refusal_that_is_not_json_is_not_relays(content: bytes) -> None:
+    async with faulty(answer(409, content)) as server:
+        with pytest.raises(Garbled) as caught:
+            await ask(server)
+        assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("call", LISTS + OBJECTS)
