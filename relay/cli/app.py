@@ -1,18 +1,79 @@
-"""The group of all commands."""
+"""The group of all commands, and what holds for each: where its help and its complaints about wrong usage go."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from .demo import command as demo
+from .failure import Misuse
 from .fleet import agents, inbox, merge, send, workspaces
 from .health import doctor, routes
+from .output import complete_streams, say
 from .programs import orchestrator, runner, serve
 from .tail import tail
 
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="relay")
+NAMES: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class _Relay(click.Group):
+    """Tells wrong usage as JSON to whoever gave `--json`, and runs also where a standard stream is closed."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        complete_streams()
+        return super().main(*arguments, **options)
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        context.meta[JSON] = "--json" in (args[: args.index("--")] if "--" in args else args)
+        with _told_as_asked(context):
+            return super().parse_args(context, args)
+
+    def invoke(self, context: click.Context) -> Any:
+        with _told_as_asked(context):
+            return super().invoke(context)
+
+
+JSON = "relay.cli.json"  # key of what the whole command line says about it, in the meta of a context
+
+
+@contextlib.contextmanager
+def _told_as_asked(context: click.Context) -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        if not context.meta[JSON]:
+            raise
+        verb = error.ctx.info_name if error.ctx is not None and error.ctx.parent is not None else None
+        raise Misuse(error.format_message(), verb) from None
+
+
+def _show_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        say(f"relay, version {version('relay')}")
+        context.exit()
+
+
+def _show_help(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        say(context.get_help())
+        context.exit()
+
+
+@click.group(cls=_Relay, context_settings=NAMES)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
     """Coordinates coding agents: their messages, their worktrees, their merges.
 
@@ -31,3 +92,8 @@ for verb in (
     serve, orchestrator, runner, agents, send, inbox, workspaces, merge, tail, routes, doctor, demo
 ):  # fmt: skip
     main.add_command(verb)
+
+for command in (main, *main.commands.values()):
+    shown = command.get_help_option(click.Context(command, **NAMES))
+    if shown is not None:
+        shown.callback = _show_help  # click's own knows nothing of outputs that are full

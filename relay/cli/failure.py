@@ -9,7 +9,7 @@ import click
 
 from .terminal import visible
 
-__all__ = ["Failure", "ungrouped"]
+__all__ = ["Failure", "Misuse", "ungrouped"]
 
 
 @contextlib.contextmanager
@@ -49,3 +49,13 @@ class Failure(click.ClickException):
         for name, text in (("why", self.why), ("next", self.then)):
             if text:
                 click.echo(visible(f"  {name}: {text}"), err=True, file=file)
+
+
+class Misuse(Failure):
+    """Wrong usage of a command (None: of relay), told as JSON; ends with exit code 2. People are told by click."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, command: str | None) -> None:
+        super().__init__(what, then=f"relay {command} --help" if command else "relay --help")
+        self._as_json = True

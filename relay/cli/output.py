@@ -1,12 +1,13 @@
 """Printing: text and tables for people, JSON for programs."""
 
+import contextlib
 import errno
 import io
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -14,18 +15,38 @@ import click
 from .failure import Failure
 from .terminal import visible
 
-__all__ = ["age", "say", "show", "show_json"]
+__all__ = ["age", "complete_streams", "say", "show", "show_json", "writing"]
 
 
-def say(text: str) -> None:
-    """Prints a line, or several. Raises `Failure` if there is no room for it; a reader who has gone ends the command."""
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Around what prints: raises `Failure` if there is no room for it; a reader who has gone ends the command."""
     try:
-        click.echo(visible(text))
+        yield
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         if error.errno == errno.EPIPE:
             raise
         raise Failure("the output cannot be written", why=error.strerror) from error
+
+
+def say(text: str) -> None:
+    """Prints a line, or several."""
+    with writing():
+        click.echo(visible(text))
+
+
+def complete_streams() -> None:
+    """Puts the null device where a standard stream is closed. Otherwise the next file or socket that is opened would
+    get its number, and what is printed with it."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def show_json(value: Any) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .failure import Failure, ungrouped
+from .failure import Failure, Misuse, ungrouped
 from .options import DEFAULT_PORT, Target, as_json, home, target
 from .output import say
 
@@ -147,11 +150,26 @@ def runner(arguments: list[str], as_json: bool) -> None:
 
     _log()
     try:
+        with _misuse_as_json("runner") if as_json else contextlib.nullcontext():
+            options = read_options(arguments)
         with ungrouped():
-            code = run(read_options(arguments))
+            code = run(options)
     except BadOptions as error:
         raise Failure("the runner cannot start", why=str(error), then="relay runner --help") from error
     click.get_current_context().exit(code)
+
+
+@contextlib.contextmanager
+def _misuse_as_json(command: str) -> Iterator[None]:
+    """For what is read by argparse: it prints usage and error, and exits with 2."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            yield
+    except SystemExit as ended:
+        if ended.code != Misuse.exit_code:
+            raise
+        raise Misuse(told.getvalue().strip().rpartition(" error: ")[2], command) from None
 
 
 def _log() -> None:

@@ -23,6 +23,8 @@ __all__ = ["direct"]
 
 async def direct(repo: Path | None, quick: bool, keep: bool, as_json: bool) -> bool:
     """Runs the demo; returns whether everything is proven. SIGTERM ends it as Ctrl-C does."""
+    if shutil.which("git") is None:
+        raise Failure("the demo needs git, and there is none on PATH", then="install git 2.38 or newer")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_on_sigterm)
         proven = await _demo(top_of(repo) if repo else own_checkout(), quick, keep, as_json)
@@ -31,8 +33,6 @@ async def direct(repo: Path | None, quick: bool, keep: bool, as_json: bool) -> b
 
 
 async def _demo(source: Path | None, quick: bool, keep: bool, as_json: bool) -> bool:
-    if shutil.which("git") is None:
-        raise Failure("the demo needs git, and there is none on PATH", then="install git 2.38 or newer")
     timeline = Timeline(as_json=as_json)
     todo = plan.make(quick=quick)
     timeline.say(

@@ -11,6 +11,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.text import Text
 
+from relay.cli.output import writing
+
 from .proofs import Proof
 
 __all__ = ["Timeline"]
@@ -77,11 +79,13 @@ class Timeline:
         return self._print(Text("  "), mark, Text(f"{proof.claim}\n      "), Text(proof.found, "dim"))
 
     def _print(self, *parts: Text) -> None:
-        self._console.print(*parts, sep="")
-        sys.stdout.flush()
+        with writing():
+            self._console.print(*parts, sep="")
+            sys.stdout.flush()
 
     def _emit(self, **line: Any) -> None:
-        print(json.dumps(line), flush=True)
+        with writing():
+            print(json.dumps(line), flush=True)
 
     def _colour(self, actor: str) -> str:
         return self._colours.setdefault(actor, COLOURS[len(self._colours) % len(COLOURS)])
