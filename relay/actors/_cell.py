@@ -19,6 +19,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Coroutine
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, final
 
 import trio
@@ -33,6 +34,7 @@ from ._errors import (
     StopOverran,
 )
 from ._mailbox import Mailbox
+from ._patience import patiently
 from ._protocols import check_handler
 from ._ref import Ref
 from ._supervision import Budget, Restart, Supervision, delay
@@ -87,6 +89,7 @@ class Cell(Mailbox):
         "name",
         "parent",
         "passive",
+        "patience",
         "pausing",
         "policy",
         "signalled",
@@ -129,6 +132,7 @@ class Cell(Mailbox):
         self.pausing = False
         self.failure: BaseException | None = None
         self.last_failure: BaseException | None = None
+        self.patience = inf  # until when code that ignores its cancellation is waited for, in trio's seconds
         self.start_report: Reply[None] | None = None
         self.start_error: BaseException | None = None
         self._factory = factory
@@ -186,6 +190,7 @@ class Cell(Mailbox):
         self.incarnation += 1
         self.signalled = self.stopping
         self.failure = None
+        self.patience = inf
         self.unstash()
         try:
             self.actor = actor = self._factory()
@@ -206,7 +211,7 @@ class Cell(Mailbox):
     async def _finish_start(self, hook: Coroutine[Any, Any, None]) -> None:
         try:
             with self.busy() as scope:
-                await hook
+                await patiently(hook, self)
             if scope.cancelled_caught:
                 self._start_failed(
                     self.failure or ActorStopped(f"{self.address} was stopped while it started")
@@ -288,6 +293,7 @@ class Cell(Mailbox):
         if self._scope is scope:
             late = StopOverran(f"{self.address} did not stop within {self.policy.stop_budget} s")
             self.system.note(late, self.address)
+            self.patience = trio.current_time() + self.policy.stop_budget
             scope.cancel()
 
     def fail(self, error: BaseException) -> None:
@@ -295,6 +301,7 @@ class Cell(Mailbox):
         if self.living and self.failure is None:
             self.failure = error
             if self._scope is not None:
+                self.patience = trio.current_time() + 2 * self.policy.stop_budget
                 self._scope.cancel()
             self._signal()
 
@@ -395,6 +402,7 @@ class Cell(Mailbox):
 
     async def _wind_up(self, error: BaseException | None, hook: Step) -> None:
         """Children, then background tasks, then the hook; all within the budget."""
+        self.patience = trio.current_time() + 2 * self.policy.stop_budget
         try:
             with trio.move_on_after(self.policy.stop_budget, shield=True) as budget:
                 for child in reversed(list((self.children or {}).values())):
@@ -404,7 +412,7 @@ class Cell(Mailbox):
                     await self.duties.close()
                 hook = hook or self._hook()
                 if hook is not None:
-                    await hook
+                    await patiently(hook, self)
             if budget.cancelled_caught:
                 late = StopOverran(f"{self.address} did not end within {self.policy.stop_budget} s")
                 self.system.note(late, self.address)

@@ -7,11 +7,13 @@ incarnation. While an actor has duties it is not idle.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from ._background import Background
+from ._patience import patiently
 from ._watches import Exit
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ class Duties:
         if self._background is None:
             self._background = Background(cell.system.context, cell.fail)
             cell.system.start_task(self._background.run, name=f"{cell.address} background")
-        self._background.start(function)
+        self._background.start(partial(_patiently, function, cell))
 
     def pipe(
         self,
@@ -135,3 +137,10 @@ class Duties:
         self.disarm()
         for slot in self._owed:
             slot.fail(error())
+
+
+async def _patiently(function: Callable[[], Awaitable[object]], cell: Cell) -> None:
+    async def run() -> None:
+        await function()
+
+    await patiently(run(), cell)

@@ -33,6 +33,7 @@ from trio.lowlevel import (
 
 from ._errors import DeadlineExpired, NoReply, Refusal
 from ._handling import Handling, current
+from ._patience import patiently
 
 if TYPE_CHECKING:
     from ._cell import Cell
@@ -212,7 +213,7 @@ class Scheduler:
         cell.handling = handling = Handling(cell, message, reply)
         current.set(handling)
         try:
-            await coroutine
+            await patiently(coroutine, cell)
         except Refusal as refusal:
             cell.refuse(message, refusal)
         except DeadlineExpired as late:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import attrs
@@ -22,6 +24,7 @@ from relay.actors import (
     Ref,
     Restart,
     Step,
+    StopOverran,
     Strategy,
     Supervision,
     Supervisor,
@@ -361,6 +364,74 @@ async def test_a_message_that_is_put_aside_by_a_handler_that_fails_is_not_handle
         await system.idle()
         assert seen == ["kept", "bad", "kept"]
     assert (system.fates.handled, system.fates.undelivered) == (1, 1)
+
+
+# -- deaf ones
+
+
+async def never_mind(closed: list[str], *, scoped: bool = False) -> None:
+    """Swallow every cancellation."""
+    try:
+        with trio.CancelScope() if scoped else nullcontext():
+            while True:
+                try:
+                    await trio.sleep(1)
+                except trio.Cancelled:
+                    pass
+    finally:
+        closed.append("closed")
+
+
+@pytest.mark.parametrize("scoped", [False, True])
+@pytest.mark.parametrize("where", ["handler", "task", "started", "stopped"])
+async def test_who_swallows_cancellation_for_ever_is_given_up_and_named(where: str, scoped: bool) -> None:
+    closed: list[str] = []
+
+    class Deaf(Base):
+        async def started(self, context: Context[Doing]) -> None:  # type: ignore[override]
+            if where == "started":
+                await never_mind(closed, scoped=scoped)
+
+        async def stopped(self, context: Context[Doing]) -> None:  # type: ignore[override]
+            if where == "stopped":
+                await never_mind(closed, scoped=scoped)
+
+        def handle(self, message: Do | Get, context: Context[Doing]) -> Step:
+            if where == "task":
+                context.start_soon(partial(never_mind, closed, scoped=scoped))
+            return never_mind(closed, scoped=scoped) if where == "handler" else None
+
+    with trio.fail_after(5):
+        async with open_system(drain=0) as system:
+            family = system.family(
+                lambda _: Deaf(), name="deaf", supervision=Supervision(stop_budget=0.05, restarts=0)
+            )
+            family["a"].tell(Do())
+            await trio.sleep(0.02)
+    assert closed == ["closed"]
+    late = [failed for failed in system.failures if isinstance(failed.error, StopOverran)]
+    assert [failed.address for failed in late][:1] == ["deaf/a"]
+
+
+async def test_a_deaf_handler_is_given_up_when_its_actor_fails_elsewhere() -> None:
+    closed: list[str] = []
+
+    class Deaf(Base):
+        def handle(self, message: Do | Get, context: Context[Doing]) -> Step:
+            if isinstance(message, Get):
+                return super().handle(message, context)
+            context.start_soon(self._fail)
+            return never_mind(closed)
+
+        async def _fail(self) -> None:
+            raise ValueError("elsewhere")
+
+    async with open_system() as system:
+        ref = await system.spawn(Deaf, supervision=Supervision(stop_budget=0.05))
+        ref.tell(Do())
+        with trio.fail_after(5):
+            assert await ref.ask(Get("next")) == "next"
+    assert closed == ["closed"]
 
 
 # -- families and groups
