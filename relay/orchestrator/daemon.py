@@ -1,7 +1,7 @@
 """The daemon: one host's parts, put together.
 
 Relay may go away at any time. Then nothing is polled, sessions go on, outcomes wait on disk, and the roster is owed
-until a report of it has been taken.
+until a report of it has been taken. A daemon that ends says goodbye last, when it does nothing any more.
 
     link      registered at relay, with a heartbeat; whoever needs relay waits for it
     intake    commands, from the poll to the reported outcome; the workshop carries them out
@@ -64,15 +64,18 @@ class Orchestrator:
     async def run(self, *, task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled; started once the host is registered."""
         self._sessions.recover()
-        async with trio.open_nursery() as nursery:
-            api = HostApi(self._config, self._sessions, self.health)
-            api_url = await nursery.start(serve_host_api, api)
-            nursery.start_soon(self._link.keep, self._card(api_url))
-            nursery.start_soon(kept_up, self._roster.watch)
-            nursery.start_soon(kept_up, self._roster.report)
-            nursery.start_soon(self._intake.run)
-            await self._link.connected()
-            task_status.started(Ready(self._config.agent_id, api_url))
+        try:
+            async with trio.open_nursery() as nursery:
+                api = HostApi(self._config, self._sessions, self.health)
+                api_url = await nursery.start(serve_host_api, api)
+                nursery.start_soon(self._link.keep, self._card(api_url))
+                nursery.start_soon(kept_up, self._roster.watch)
+                nursery.start_soon(kept_up, self._roster.report)
+                nursery.start_soon(self._intake.run)
+                await self._link.connected()
+                task_status.started(Ready(self._config.agent_id, api_url))
+        finally:
+            await self._link.goodbye()
 
     def _card(self, api_url: str) -> wire.RegisterOrchestrator:
         config = self._config

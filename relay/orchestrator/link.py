@@ -2,6 +2,7 @@
 
     unregistered   registered -> connected      failed -> unregistered, after a longer pause
     connected      heartbeat -> connected       failed, or any call met silence -> lost       404 -> registered anew
+                   the daemon ends -> goodbye, so that relay sends nothing here any more
     lost           registered -> connected      failed -> lost, after a longer pause
 
 Registration is tried for ever. After five failures in a row the host is degraded, until the next success. While there
@@ -20,7 +21,7 @@ from typing import Any
 import trio
 
 from relay import wire
-from relay.client import Client, Overloaded, Refused, RelayError
+from relay.client import Client, Overloaded, Refused, RelayError, ServerFailed
 
 from .config import Config
 
@@ -29,6 +30,7 @@ __all__ = ["Link", "pauses"]
 log = logging.getLogger(__name__)
 
 DEGRADED_AFTER = 5  # failures in a row
+GOODBYE_WITHIN = 2.0  # seconds
 
 
 def pauses(first: float, most: float) -> Iterator[float]:
@@ -64,7 +66,7 @@ class Link:
     def lost(self, error: RelayError) -> None:
         """A call failed. Unless relay answered it, the connection is lost."""
         log.warning("relay: %s", error)
-        if not isinstance(error, Refused):
+        if not isinstance(error, (Refused, ServerFailed)):
             self._drop()
 
     def _drop(self) -> None:
@@ -77,6 +79,17 @@ class Link:
         while True:
             await self._register(card)
             await self._beat(card)
+
+    async def goodbye(self) -> None:
+        """Tell relay that nobody is here any more. A relay that is away finds out by itself, and holds up nobody."""
+        if not self.is_up:
+            return
+        with trio.move_on_after(GOODBYE_WITHIN, shield=True):
+            try:
+                offline = wire.SetStatus(status=wire.AgentStatus.OFFLINE)
+                await self._relay.set_status(self._config.agent_id, offline)
+            except RelayError as error:
+                log.warning("goodbye: %s", error)
 
     async def _register(self, card: wire.RegisterOrchestrator) -> None:
         config = self._config
@@ -104,7 +117,7 @@ class Link:
                 return
             try:
                 await self._relay.orchestrator_heartbeat(card.id, beat)
-            except Overloaded as error:
+            except (Overloaded, ServerFailed) as error:
                 log.warning("relay: %s", error)
             except RelayError as error:
                 log.warning("heartbeat: %s", error)

@@ -310,6 +310,18 @@ async def test_a_second_daemon_of_the_same_host_is_refused(host: Host):
             await serve(config)
 
 
+async def test_a_daemon_that_ended_is_offline_at_once_and_its_successor_is_there(host: Host):
+    async def status() -> str:
+        return (await host.relay.orchestrator(host.config.id)).status
+
+    for _ in range(2):
+        async with host.running():
+            assert await status() == "online"
+        with trio.fail_after(5):
+            while await status() != "offline":
+                await trio.sleep(0.01)
+
+
 # -- ending and restarting agents
 
 

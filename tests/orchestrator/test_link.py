@@ -29,6 +29,8 @@ class FakeRelay:
     patched: list[str] = attrs.field(factory=list)
     rosters: list[Json] = attrs.field(factory=list)
     registered: int = 0
+    left: list[Json] = attrs.field(factory=list)
+    """The statuses that the host's identity was given."""
     known: bool = False
     refuse: int = 0
     """How many reports of a command's status are still answered with 503."""
@@ -38,6 +40,8 @@ class FakeRelay:
     """What the next roster report waits for."""
     refuse_lists: int = 0
     """How many lists of begun commands are still answered with 503."""
+    mute: bool = False
+    """Whether a goodbye is never answered."""
     port: int = 0
 
     async def answer(self, request: Request) -> tuple[int, Any]:
@@ -50,6 +54,11 @@ class FakeRelay:
                 return (200, {}) if self.known else (404, {"error": "unknown"})
             case "PATCH", ["orchestrators", _, "agents"]:
                 return await self._roster(body)
+            case "PATCH", ["agents", "orchestrator-h1", "status"]:
+                self.left.append(body)
+                if self.mute:
+                    await trio.sleep_forever()
+                return 200, {}
             case "GET", ["commands"]:
                 status, limit = request.query["status"], int(request.query["limit"])
                 if self.refuse_lists and status != "pending":
@@ -150,6 +159,12 @@ async def health(port: int) -> Json | None:
             return None
 
 
+async def alone(port: int) -> bool:
+    """Whether the daemon there is up, and has lost relay."""
+    found = await health(port)
+    return bool(found) and not found["relay"]["connected"]
+
+
 def free_port() -> int:
     import socket
 
@@ -181,6 +196,28 @@ async def test_a_relay_that_is_down_is_waited_for(fake: FakeRelay, config: Confi
             await until(well)
 
 
+@pytest.mark.parametrize("mute", [False, True])
+async def test_a_daemon_that_ends_says_goodbye_and_waits_for_nobody(
+    fake: FakeRelay, config: Config, mute: bool
+):
+    fake.mute = mute
+    async with fake.up():
+        async with daemon(config):
+            await until(lambda: fake.rosters)
+            assert fake.left == []
+        assert fake.left == [{"status": "offline"}]
+
+
+async def test_a_daemon_without_a_relay_ends_without_a_goodbye(fake: FakeRelay, config: Config):
+    port = free_port()
+    async with daemon(attrs.evolve(config, api_port=port)):
+        async with fake.up():
+            await until(lambda: fake.rosters)
+        await until(lambda: alone(port))
+    async with fake.up():
+        assert fake.left == []
+
+
 @pytest.mark.spec("R-85")
 async def test_a_relay_that_forgot_the_host_gets_everything_again(fake: FakeRelay, config: Config):
     async with fake.up(), daemon(config):
@@ -197,11 +234,7 @@ async def test_a_relay_that_was_away_gets_the_roster_again(fake: FakeRelay, conf
         async with fake.up():
             await until(lambda: fake.rosters)
 
-        async def alone() -> bool:
-            found = await health(port)
-            return bool(found) and not found["relay"]["connected"]
-
-        await until(alone)
+        await until(lambda: alone(port))
         fake.rosters.clear()
         async with fake.up():
             await until(lambda: fake.registered == 2 and fake.rosters)
