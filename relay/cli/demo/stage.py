@@ -1,8 +1,7 @@
 """Where the demo happens: a temporary folder with a clone to work in, and the processes started there.
 
 The given repository is only read: the clone has no remote, so nothing can be pushed back. Every process the demo
-causes has a path below the folder on its command line, and is ended by that when the stage is closed, whoever
-started it.
+causes is ended when the stage is closed, whoever started it.
 """
 
 import contextlib
@@ -19,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from relay.cli.failure import Failure
+
+from .processes import caused, marked
 
 __all__ = ["Git", "Stage", "opened"]
 
@@ -148,6 +149,7 @@ class Stage:
 
     def _environment(self) -> dict[str, str]:
         return _unbound() | {
+            **marked(self.root),
             "RELAY_HOME": str(self.home),
             "HOME": str(self.home),
             "AGENT_RELAY_URL": self.url,
@@ -166,9 +168,8 @@ class Stage:
             process.wait(STOP_LIMIT)
 
     def processes(self) -> Iterator[int]:
-        """Ids of all running processes that have this stage's folder on their command line."""
-        marker = str(self.root)
-        return (pid for pid, command in _commands() if marker in command and pid != os.getpid())
+        """Ids of all running processes that this stage has caused."""
+        return caused(self.root)
 
 
 def send(number: signal.Signals, pids: Iterable[int]) -> None:
@@ -219,17 +220,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _commands() -> Iterator[tuple[int, str]]:
-    """Process id and command line of what runs on this machine; zombies have none."""
-    if Path("/proc/self/cmdline").exists():
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                with contextlib.suppress(OSError):
-                    yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace")
-        return
-    listed = subprocess.run(["ps", "-axwwo", "pid=,command="], capture_output=True, text=True, check=False)
-    for line in listed.stdout.splitlines():
-        pid, _, command = line.strip().partition(" ")
-        yield int(pid), command
