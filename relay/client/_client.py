@@ -1,4 +1,9 @@
-"""The HTTP API as methods. Every method raises `RelayError`; records are classes of `relay.wire`."""
+"""The HTTP API as methods; records are classes of `relay.wire`, their instants epoch seconds.
+
+Every method raises `RelayError`. `Refused` has the status that a docstring names; 400 (a request that is not well formed),
+401 and 403 (the token) may come from any. Trouble is `Unreachable`, `Overloaded` and `ServerFailed`: what may be made
+twice is tried three times, and any other change may have been made or not.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +31,10 @@ def _id(value: str) -> str:
 
 
 class Client:
-    """Made by `open_client`. The surrounding cancel scope limits every call; each try is limited to 35 s."""
+    """Made by `open_client`. The surrounding cancel scope limits every call; each try is limited to 35 s.
+
+    Numbers in docstrings are HTTP statuses of `Refused`; letters with a number are rules of the specification.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -34,52 +42,67 @@ class Client:
 
     @property
     def url(self) -> str:
+        """Where relay is, without a slash at the end."""
         return self._transport.url
 
     async def health(self) -> wire.Health:
+        """How relay is doing, and how much of what it has (O-56). Needs no token."""
         return self._one(wire.Health, await self._get("/api/health"))
 
     def events(self, agent_id: str | None = None, after: int | None = None) -> AsyncGenerator[StreamedEvent]:
-        """Events newer than `after`, those for one agent or all; reconnects for ever."""
+        """Events newer than `after` (a place in the log), those that concern one agent or all; see `StreamedEvent`.
+        Close it with `contextlib.aclosing`."""
         return events(self._transport, agent_id, after)
 
     # -- agents
 
     async def register_agent(self, agent: wire.RegisterAgent) -> wire.Agent:
+        """Put an agent on record, or renew its card: what is None keeps its value. Another `instance_id` takes the agent
+        over, and its earlier session gets 409 from then on (AGT-20)."""
         return self._one(wire.Agent, await self._call("POST", "/api/agents", agent, repeatable=True))
 
     async def agents(self) -> list[wire.Agent]:
+        """All agents, by id."""
         return self._list(wire.Agent, await self._get("/api/agents"))
 
     async def agent(self, id: str) -> wire.Agent:  # noqa: A002 - the contract's word
+        """One agent. 404: nobody has that id."""
         return self._one(wire.Agent, await self._get(f"/api/agents/{_id(id)}"))
 
     async def set_status(self, id: str, status: wire.SetStatus) -> None:  # noqa: A002
+        """How the agent is. 404: unknown. 409: `instance_id` is not that of the present session (AGT-20)."""
         await self._call("PATCH", f"/api/agents/{_id(id)}/status", status, repeatable=True)
 
     async def set_ready(self, id: str, ready: wire.SetReady) -> None:  # noqa: A002
+        """Whether the agent takes messages. 404 and 409 as of `set_status`."""
         await self._call("PATCH", f"/api/agents/{_id(id)}/ready", ready, repeatable=True)
 
     async def heartbeat(self, id: str, beat: wire.Heartbeat) -> None:  # noqa: A002
+        """The agent is there: one that is stale (90 s without contact) or offline (180 s) is back (AGT-16). `meta` is merged
+        into what is known. 404 and 409 as of `set_status`."""
         await self._call("POST", f"/api/agents/{_id(id)}/heartbeat", beat, repeatable=True)
 
     async def set_label(self, id: str, label: str | None) -> None:  # noqa: A002
+        """The name for people and for `label:` addresses; None takes it away (AGT-22). 404: unknown."""
         body = wire.SetLabel(label=label)
         await self._call("PATCH", f"/api/agents/{_id(id)}/label", body, repeatable=True)
 
     async def set_tags(self, id: str, tags: list[str]) -> wire.Agent:  # noqa: A002
+        """Replace all tags (AGT-28); the answer is the agent. 404: unknown."""
         body = wire.SetTags(tags=tags)
         return self._one(
             wire.Agent, await self._call("PATCH", f"/api/agents/{_id(id)}/tags", body, repeatable=True)
         )
 
     async def delete_agent(self, id: str) -> None:  # noqa: A002
+        """Forget the agent (AGT-18). 404: unknown. Not repeated: trouble leaves open whether it is gone."""
         await self._call("DELETE", f"/api/agents/{_id(id)}")
 
     # -- messages
 
     async def send(self, message: wire.SendMessage) -> wire.Message:
-        """Send. Repeated on trouble only when it carries an idempotency key."""
+        """Store a message, or get the one that the sender has sent with the same idempotency key (MSG-13). 422: the agent it is
+        for is offline (MSG-10). Repeated only with a key; without one, trouble leaves open whether it was sent."""
         again = message.idempotency_key is not None
         return self._one(wire.Message, await self._call("POST", "/api/messages", message, repeatable=again))
 
@@ -91,32 +114,42 @@ class Client:
         unread: bool = False,
         limit: int | None = None,
     ) -> list[wire.Message]:
+        """What reaches agent `for_` with an id greater than `since`, oldest first, its own messages apart; `unread`: only what it
+        has not read. Without `for_` the newest of all, newest first (MSG-21). `limit`: 100 unless told, at most 500."""
         query = {"for": for_, "since": since, "unread": "1" if unread else None, "limit": limit}
         return self._list(wire.Message, await self._get("/api/messages", query))
 
     async def cursor(self) -> int:
+        """The newest message's id, 0 when there is none: the `since` of whoever starts afresh (MSG-22)."""
         return self._one(wire.Cursor, await self._get("/api/messages/cursor")).latest_id
 
     async def message(self, id: int) -> wire.Message:  # noqa: A002
+        """One message, with its claim and its read marks. 404: unknown."""
         return self._one(wire.Message, await self._get(f"/api/messages/{id}"))
 
     async def thread(self, id: int) -> list[wire.Message]:  # noqa: A002
+        """The thread that a message belongs to, oldest first, at most 1 000 messages (MSG-24). 404: unknown."""
         return self._list(wire.Message, await self._get(f"/api/messages/{id}/thread"))
 
     async def delivery(self, id: int) -> wire.Delivery:  # noqa: A002
+        """How far a message got: queued, available, read by whom (MSG-35). 404: unknown."""
         return self._one(wire.Delivery, await self._get(f"/api/messages/{id}/status"))
 
     async def mark_read(self, id: int, agent_id: str) -> None:  # noqa: A002
+        """The agent has read it; saying so twice is harmless (MSG-25). 404: unknown."""
         body = wire.MarkRead(agent_id=agent_id)
         await self._call("POST", f"/api/messages/{id}/read", body, repeatable=True)
 
     async def claim(self, id: int, agent_id: str) -> wire.Claim:  # noqa: A002
+        """Take a claimable message for 900 s, or renew the own claim (MSG-27). 409: not claimable, or claimed by another agent.
+        403: not addressed to this one. 404: unknown."""
         body = wire.ClaimMessage(agent_id=agent_id)
         return self._one(
             wire.Claim, await self._call("POST", f"/api/messages/{id}/claim", body, repeatable=True)
         )
 
     async def renew_claim(self, id: int, agent_id: str) -> wire.Claim:  # noqa: A002
+        """Hold the claim for another 900 s (MSG-28). 409: the agent does not hold it (any more). 404: unknown."""
         body = wire.ClaimMessage(agent_id=agent_id)
         path = f"/api/messages/{id}/claim/renew"
         return self._one(wire.Claim, await self._call("POST", path, body, repeatable=True))
@@ -132,22 +165,30 @@ class Client:
         since: int | None = None,
         limit: int | None = None,
     ) -> list[wire.Command]:
+        """Those that fit every filter, oldest first (CMD-4). `since` is epoch milliseconds, inclusive: when they were made.
+        `limit`: 100 unless told, at most 500."""
         query = {"target": target, "status": status, "type": type, "since": since, "limit": limit}
         return self._list(wire.Command, await self._get("/api/commands", query))
 
     async def command(self, id: str) -> wire.Command:  # noqa: A002
+        """One command. 404: unknown."""
         return self._one(wire.Command, await self._get(f"/api/commands/{_id(id)}"))
 
     async def create_command(self, command: wire.NewCommand) -> wire.Command:
+        """A new command, pending (CMD-1); whoever it is for polls for it. Not repeated: trouble leaves open whether it
+        was made."""
         return self._one(wire.Command, await self._call("POST", "/api/commands", command))
 
     async def patch_command(self, id: str, patch: wire.PatchCommand) -> wire.Command:  # noqa: A002
+        """Report on a command; None keeps a member (CMD-7). The same report twice is harmless. 409: it has ended otherwise,
+        cannot go back (CMD-11), or somebody else has claimed it. 404: unknown."""
         answer = await self._call("PATCH", f"/api/commands/{_id(id)}", patch, repeatable=True)
         return self._one(wire.Command, answer)
 
     async def claim_command(self, id: str, claimant: str | None = None) -> int | None:  # noqa: A002
-        """Take a pending command, or one that this claimant has taken before: the token that reports of it must carry.
-        None when it is somebody else's. Without a name it is not repeated, so trouble means not taken."""
+        """Take a pending command, or one that this claimant has taken before (CMD-14): the token that reports of it must carry.
+        None when it is somebody else's. 404: unknown. Repeated only with a name; without one,
+        trouble may leave it taken by nobody who knows."""
         body = wire.ClaimCommand(claimant=claimant)
         again = claimant is not None
         answer = self._object(
@@ -157,36 +198,47 @@ class Client:
         return token if answer.get("claimed") is True and isinstance(token, int) else None
 
     async def cancel_command(self, id: str) -> None:  # noqa: A002
+        """End a command that has not ended (CMD-9). 404: unknown, or ended already. Not repeated, for the repeat of a success would be a 404."""
         await self._call("DELETE", f"/api/commands/{_id(id)}")
 
     # -- orchestrators
 
     async def register_orchestrator(self, host: wire.RegisterOrchestrator) -> wire.Orchestrator:
+        """Put a host on record, or renew its card; it is online from now on (ORC-3)."""
         answer = await self._call("POST", "/api/orchestrators", host, repeatable=True)
         return self._one(wire.Orchestrator, answer)
 
     async def orchestrators(self) -> list[wire.Orchestrator]:
+        """All hosts, by id."""
         return self._list(wire.Orchestrator, await self._get("/api/orchestrators"))
 
     async def orchestrator(self, id: str) -> wire.Orchestrator:  # noqa: A002
+        """One host. 404: unknown."""
         return self._one(wire.Orchestrator, await self._get(f"/api/orchestrators/{_id(id)}"))
 
     async def orchestrator_heartbeat(self, id: str, beat: wire.OrchestratorHeartbeat) -> None:  # noqa: A002
+        """The host is there; without contact for 90 s it is offline (ORC-9). 404: relay does not know it, register again
+        (ORC-5)."""
         await self._call("POST", f"/api/orchestrators/{_id(id)}/heartbeat", beat, repeatable=True)
 
     async def report_roster(self, id: str, roster: wire.Roster) -> None:  # noqa: A002
+        """Replace the list of agents that the host runs, and tell which have ended (ORC-10). 404: unknown."""
         await self._call("PATCH", f"/api/orchestrators/{_id(id)}/agents", roster, repeatable=True)
 
     async def spawn(self, orchestrator: str, agent: wire.SpawnAgent) -> wire.Command:
-        """Ask a host to start an agent; the answer is the command that does it."""
+        """Ask a host to start an agent (14.4); the answer is the command that does it. 409: it is offline. 400: it lacks the
+        provider, or the folder is outside its own. 404: unknown. Not repeated: trouble leaves it open."""
         answer = await self._call("POST", f"/api/orchestrators/{_id(orchestrator)}/spawn", agent)
         return self._one(wire.Command, self._object(answer).get("command"))
 
     async def orchestrator_action(self, id: str, action: wire.OrchestratorAction) -> wire.Command:  # noqa: A002
+        """Restart or shut down one agent of the host, or all; the answer is the command that does it (14.5). 404: unknown.
+        Not repeated: trouble leaves it open."""
         answer = await self._call("POST", f"/api/orchestrators/{_id(id)}/actions", action)
         return self._one(wire.Command, self._object(answer).get("command"))
 
     async def delete_orchestrator(self, id: str) -> None:  # noqa: A002
+        """Forget the host (ORC-8). 404: unknown. Not repeated: trouble leaves open whether it is gone."""
         await self._call("DELETE", f"/api/orchestrators/{_id(id)}")
 
     # -- workspaces
@@ -194,37 +246,49 @@ class Client:
     async def workspaces(
         self, *, status: str | None = None, repo_root: str | None = None, agent_id: str | None = None
     ) -> list[wire.Workspace]:
+        """Those that fit every filter, by id. `repo_root` is the absolute path of a repository."""
         query = {"status": status, "repoRoot": repo_root, "agentId": agent_id}
         return self._list(wire.Workspace, await self._get("/api/workspaces", query))
 
     async def workspace(self, id: str) -> wire.Workspace:  # noqa: A002
+        """One workspace. 404: unknown."""
         return self._one(wire.Workspace, await self._get(f"/api/workspaces/{_id(id)}"))
 
     async def act(self, id: str, action: wire.WorkspaceAction) -> dict[str, Any]:  # noqa: A002
-        """Do something to a workspace; the answer is what the API answers to that action."""
+        """Do something to a workspace (8.3). The answer has `workspace`, and `command` for a merge or cleanup; that of `status`
+        is the workspace itself. 409: its repository is being merged, or no host is there to do it. 422: it has no worktree
+        of its own. 404: unknown. Not repeated: trouble leaves it open."""
         return self._object(await self._call("POST", f"/api/workspaces/{_id(id)}/actions", action))
 
     async def delete_workspace(self, id: str) -> None:  # noqa: A002
+        """Forget the workspace; the disk is left as it is (W-I27). 404: unknown. Not repeated: trouble leaves open
+        whether it is gone."""
         await self._call("DELETE", f"/api/workspaces/{_id(id)}")
 
     async def git_state(self, id: str) -> dict[str, Any]:  # noqa: A002
+        """What the host says of the worktree, or `{"available": False, "reason": …}` when it cannot be asked (9.1). 404: unknown."""
         return await self._get_object(f"/api/workspaces/{_id(id)}/git-state")
 
     async def merge_preview(self, id: str, strategy: str | None = None) -> dict[str, Any]:  # noqa: A002
+        """What the host says a merge would do; when it cannot be asked as `git_state`. 404: unknown."""
         return await self._get_object(f"/api/workspaces/{_id(id)}/merge-preview", {"strategy": strategy})
 
     async def diff(self, id: str, *, patch: bool = True) -> dict[str, Any]:  # noqa: A002
+        """What the host says was changed, `patch`: with the text of it; when it cannot be asked as `git_state`. 404: unknown."""
         return await self._get_object(f"/api/workspaces/{_id(id)}/diff", {"patch": None if patch else "0"})
 
     async def merge_leases(self) -> list[wire.MergeLease]:
+        """The repositories that are being merged, by path, and for whom (11.4)."""
         return self._list(wire.MergeLease, await self._get("/api/merge-leases"))
 
     # -- activity
 
     async def activity(self, *, limit: int | None = None) -> list[wire.Activity]:
+        """What happened, newest first. `limit`: 100 unless told, at most 500."""
         return self._list(wire.Activity, await self._get("/api/activity", {"limit": limit}))
 
     async def post_activity(self, activity: wire.NewActivity) -> wire.Activity:
+        """Write it down; the same `client_id` twice is one record (ACT-2)."""
         answer = await self._call("POST", "/api/activity", activity, repeatable=True)
         return self._one(wire.Activity, answer)
 

@@ -26,7 +26,12 @@ LONGEST_PAUSE = 10.0  # seconds
 
 @attrs.frozen
 class StreamedEvent:
-    """One event. `id` is its place in relay's log; `type` is `reset` when events were lost to age."""
+    """One event. `id` is its place in relay's log, `data` what the contract says for its `type`; `reset` says that events
+    were lost to age, and that the stream goes on from `id`.
+
+    The stream reconnects for ever, from the first try on: a relay that is away, overloaded or has failed is no error, and
+    whoever must not wait for it sets a cancel scope. `Unauthorized`, any other `Refused` and `Garbled` end it.
+    """
 
     id: int
     type: str
@@ -36,7 +41,8 @@ class StreamedEvent:
 async def events(
     transport: Transport, agent_id: str | None = None, after: int | None = None
 ) -> AsyncGenerator[StreamedEvent]:
-    """Every event newer than `after` (default: from now on), for ever. Close it with `contextlib.aclosing`."""
+    """Every event newer than `after` (default: from now on), for ever; nobody hears that relay is not there (see
+    `StreamedEvent`). Close it with `contextlib.aclosing`."""
     pause = FIRST_PAUSE
     while True:
         try:

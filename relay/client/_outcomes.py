@@ -35,6 +35,7 @@ class Outcomes:
         self._settled = trio.Event()
 
     def put(self, command_id: str, outcome: wire.PatchCommand) -> None:
+        """Keep this, on disk when this returns; it takes the place of an earlier one. Raises `OSError`."""
         write_json(self._path(command_id), wire.to_json(outcome))
         if self._settled.is_set():
             self._settled = trio.Event()

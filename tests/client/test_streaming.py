@@ -34,11 +34,13 @@ async def test_a_lost_stream_is_resumed_after_the_last_event() -> None:
         f.cut(event_stream(event(1), event(2))),
         f.cut(b""),
         answer(503, {"error": "starting"}),
+        answer(500, {"error": "internal error"}),
+        answer(502, b"<html>"),
         f.cut(event_stream(event(3), event(4)[:-1])),  # without the empty line that ends it
         f.stall(event_stream(event(4), event(5))),
     ) as server:
         assert [each.id for each in await heard(server, 5)] == [1, 2, 3, 4, 5]
-        assert resumed(server) == [None, "2", "2", "2", "3"]
+        assert resumed(server) == [None, "2", "2", "2", "2", "2", "3"]
         assert server.requests[0].line == "GET /api/events?agentId=a1 HTTP/1.1"
 
 
