@@ -48,7 +48,9 @@ BREATH = 64
 
 
 class Scheduler:
-    """Runs the actors of one system."""
+    """Runs the actors of one system. `hold` is how long (seconds) a burst may hold the loop."""
+
+    hold = SLICE
 
     def __init__(self, *, inline: bool = True) -> None:
         self.inline = inline
@@ -189,13 +191,13 @@ class Scheduler:
         coroutine: Coroutine[Any, Any, None] | None = first
         try:
             with cell.busy() as scope:
-                stop = perf_counter() + SLICE
+                stop = perf_counter() + self.hold
                 while coroutine is not None:
                     if not await self._finished(cell, coroutine):
                         return
                     if perf_counter() > stop:
                         await cancel_shielded_checkpoint()
-                        stop = perf_counter() + SLICE
+                        stop = perf_counter() + self.hold
                     coroutine = self.turn(cell)
             if scope.cancelled_caught:
                 cell.interrupted()

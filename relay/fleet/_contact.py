@@ -3,6 +3,9 @@
 Measured on the server's own clock, from when the actor that watches was started, and anew when the server itself
 was held up (stopped, suspended, overloaded): nobody is lost because the server was away. Being heard moves no timer:
 an armed timer finds out by itself that it came too early, so a heartbeat costs next to nothing.
+
+A limit is reached at the instant `last + limit`, never by comparing differences: at that instant `now - last` may be less
+than the limit by a rounding error, and the rest of it be too little for a timer to move on by.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ class Contact:
         if self._due is not None and now - self._due > HELD_UP:
             self._last = now
         self._due = None
-        return now - self._last
+        return max(now - self._last, *(limit for limit in self._limits if self._last + limit <= now), 0.0)
 
     def watch(self, context: Context[P], tick: Tell[P] | None) -> None:
         """Have `tick` sent when the next limit is reached; None ends the watch."""
@@ -55,7 +58,6 @@ class Contact:
             self._due = None
         elif self._due is None:
             now = self._system.now()
-            quiet = now - self._last
-            left = next((limit for limit in self._limits if limit > quiet), self._limits[-1]) - quiet
-            self._due = now + left
-            context.set_timer("silence", left, tick)
+            ends = [self._last + limit for limit in self._limits]
+            self._due = next((end for end in ends if end > now), ends[-1])
+            context.set_timer("silence", self._due - now, tick)

@@ -14,6 +14,7 @@ from relay import wire
 from relay.actors import System, open_system, virtual_wall
 from relay.fleet import Conflict, Fleet, Invalid, NotFound, agents, open_fleet
 from relay.store import Store, open_store
+from relay.testing import Sim, simulate
 
 A = wire.AgentStatus
 
@@ -202,6 +203,22 @@ async def test_silence_makes_an_agent_stale_and_then_offline(fleet: Fleet, log: 
     assert [e["data"]["status"] for e in log.events("agent.status")] == ["busy", "stale", "offline"]
     (lost,) = log.audits("server-agent-a1-heartbeat-lost-")
     assert (lost["icon"], lost["view"], lost["agentId"]) == ("ti-heart-off", "chat", "a1")
+
+
+@pytest.mark.parametrize("after", [0.0, 120.89, 134.3642, 255.069, 422.107, 939.1492])
+@simulate(runs=2)
+async def test_silence_is_noticed_at_every_instant(sim: Sim, after: float) -> None:
+    async with (
+        open_system() as system,
+        open_store(None, system) as store,
+        open_fleet(system, store) as fleet,
+    ):
+        await trio.sleep(after)
+        await register(fleet)
+        await trio.sleep(91)
+        assert agents.get_agent(store, "a1").status is A.STALE
+        await trio.sleep(90)
+        assert agents.get_agent(store, "a1").status is A.OFFLINE
 
 
 @pytest.mark.spec("M-I27", "AGT-16", "O-10")

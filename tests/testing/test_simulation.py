@@ -6,6 +6,7 @@ import random
 import socket
 import threading
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import attrs
@@ -22,7 +23,7 @@ from relay.testing import (
     SimulationStalled,
     simulate,
 )
-from relay.testing._choices import Record
+from relay.testing._choices import Chance, Record
 from relay.testing._explore import explore, run_once
 from relay.testing._sim import Abandoned
 
@@ -298,6 +299,38 @@ def test_what_comes_from_outside_is_found_by_running_twice() -> None:
     assert found.failed is not None
     assert isinstance(found.failed.error, HiddenNondeterminism)
     assert "at step" in str(found.failed.error)
+
+
+class Thinking(Actor[Account]):
+    """Takes no virtual time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def handle(self, message: Read | Write | Add, context: Context[Account]) -> None:
+        await trio.lowlevel.checkpoint()
+        until = perf_counter() + self.seconds
+        while perf_counter() < until:
+            pass
+
+
+def test_how_long_a_handler_really_takes_does_not_matter() -> None:
+    seconds = 0.0
+
+    async def scenario(sim: Sim) -> None:
+        async with open_system() as system:
+            busy = [await system.spawn(Thinking, seconds) for _ in range(2)]
+            for _ in range(5):
+                for actor in busy:
+                    actor.tell(Add(1))
+            await system.idle()
+
+    for source in (Record([]), Chance(1)):
+        seconds = 0.0
+        quick = run_once(scenario, source, faults=NO_FAULTS)
+        seconds = 0.002
+        slow = run_once(scenario, Record(quick.record), faults=NO_FAULTS)
+        assert (quick.log, quick.record) == (slow.log, slow.record)
 
 
 def reach_for_a_socket() -> None:
