@@ -8,8 +8,9 @@ import click
 
 from .demo import command as demo
 from .failure import Misuse
-from .fleet import agents, inbox, merge, send, workspaces
+from .fleet import agents, inbox, send, workspaces
 from .health import doctor, routes
+from .merge import merge
 from .output import complete_streams, say
 from .programs import orchestrator, runner, serve
 from .tail import tail

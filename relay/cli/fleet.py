@@ -1,9 +1,9 @@
-"""Looking at the fleet and talking to it: agents, messages, workspaces, merges."""
+"""Looking at the fleet and talking to it: agents, messages, workspaces."""
 
 from __future__ import annotations
 
 from textwrap import indent
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from relay import wire
     from relay.client import Client
 
-__all__ = ["agents", "inbox", "merge", "send", "workspaces"]
+__all__ = ["ME", "agents", "inbox", "send", "workspaces"]
 
 ME = "user"  # who a person at a terminal is, for relay
 
@@ -159,62 +159,3 @@ def workspaces(target: Target, status: str | None, as_json: bool) -> None:
         rows,
         empty="no workspaces",
     )
-
-
-@click.command()
-@click.argument("workspace")
-@click.option("--strategy", type=click.Choice(["auto", "pr", "rebase-ff"]), default="auto", show_default=True)
-@click.option("--keep", is_flag=True, help="Keep branch and worktree: the agent goes on working there.")
-@click.option("--wait/--no-wait", default=True, help="Wait for the host to finish; waits by default.")
-@target
-def merge(target: Target, workspace: str, strategy: str, keep: bool, wait: bool, as_json: bool) -> None:
-    """Land WORKSPACE on its base branch.
-
-    Merges of one repository take turns. One that conflicts changes nothing: rebase the worktree, then ask again.
-    """
-    from relay import wire
-
-    wish = wire.WorkspaceAction(
-        action=wire.WorkspaceVerb.MERGE, strategy=wire.Strategy(strategy), delete_branch=not keep, agent_id=ME
-    )
-
-    async def land(client: Client) -> wire.Command:
-        answer = await client.act(workspace, wish)
-        command = wire.decode(wire.Command, answer["command"])
-        return await _finished(client, command) if wait else command
-
-    command = ask(target, land)
-    if as_json:
-        show_json(wire.to_json(command))
-    elif not command.status.final:
-        say(f"{command.id} is {command.status}: relay tail shows how it goes on")
-    else:
-        say(_landed(workspace, command))
-    if command.status.final and command.status is not wire.CommandStatus.SUCCEEDED:
-        raise _not_landed(workspace, command)
-
-
-async def _finished(client: Client, command: wire.Command) -> wire.Command:
-    """Waits for as long as the host takes; the command's own time limit ends it."""
-    import trio
-
-    while not command.status.final:
-        await trio.sleep(0.3)
-        command = await client.command(command.id)
-    return command
-
-
-def _landed(workspace: str, command: wire.Command) -> str:
-    result: dict[str, Any] = command.result or {}
-    if result.get("merged"):
-        return f"{workspace} landed on {result.get('baseRef', 'its base')} as {result.get('mergedSha', '?')}"
-    return f"{workspace}: nothing to merge" if result.get("noop") else f"{workspace}: {command.status}"
-
-
-def _not_landed(workspace: str, command: wire.Command) -> Failure:
-    result: dict[str, Any] = command.result or {}
-    if result.get("status") == "conflict":
-        then = f"rebase the worktree on {result.get('baseRef', 'its base branch')}, then `relay merge {workspace}`"
-    else:
-        then = f"mend it in the worktree, then `relay merge {workspace}`"
-    return Failure(f"{workspace} did not land", why=command.error or str(command.status), then=then)
