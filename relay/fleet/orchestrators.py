@@ -13,8 +13,7 @@ One actor per id owns the host's row: what it is, whether it is there, which age
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -25,11 +24,9 @@ from relay.store import Decision, Event, Store, Write
 
 from . import agents, commands
 from ._actor import FleetActor
-from ._audit import audit
 from ._contact import Contact
 from ._dispatch import act, spawn
 from ._errors import Conflict, Invalid, NotFound
-from ._moment import Moment
 from ._orchestrator_protocol import (
     Act,
     Dispatched,
@@ -43,7 +40,7 @@ from ._orchestrator_protocol import (
     Silence,
     Spawn,
 )
-from ._records import text_of
+from ._orchestrator_rules import announced, given, identity, news, register, row_of, vacated
 from ._workspace_protocol import Report, Vacate
 
 if TYPE_CHECKING:
@@ -115,21 +112,21 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         self._contact.heard()
         self._watch(context)
         with trio.fail_after(NEIGHBOURS_WITHIN):
-            await self.fleet.agents[record.agent_id].ask(agents.Register(_identity(record)))
+            await self.fleet.agents[record.agent_id].ask(agents.Register(identity(record)))
         context.reply(message, decision.reply)
 
     def _beat(self, message: Heartbeat, context: Context[OrchestratorProtocol]) -> None:
         before = self._known()
-        after = attrs.evolve(before, **_given(message.beat), status=ONLINE, last_seen=self.moment().at)
+        after = attrs.evolve(before, **given(message.beat), status=ONLINE, last_seen=self.moment().at)
         self._contact.heard()
         back = before.status is OFFLINE
         decision: Decision[wire.Orchestrator] = Decision(reply=after)
         if back:
             told = (self.fleet.agents[after.agent_id], agents.Follow(wire.AgentStatus.ONLINE))
-            row, event = _announced(after)
+            row, event = announced(after)
             decision = Decision(reply=after, writes=(row,), events=(event,), tells=(told,))
         elif self._contact.storable or attrs.evolve(after, last_seen=before.last_seen) != before:
-            decision = Decision(reply=after, writes=(_row(after, wire.to_json(after)),))
+            decision = Decision(reply=after, writes=(row_of(after, wire.to_json(after)),))
         if decision.writes:
             self._contact.stored()
         self.record = after
@@ -142,17 +139,17 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         live = {entry.agent_id for entry in roster.agents}
         self._contact.heard()
         with trio.fail_after(NEIGHBOURS_WITHIN):
-            for entry in _news(before.managed_agents, roster.agents):
+            for entry in news(before.managed_agents, roster.agents):
                 await self._made(before.id, entry)
             for gone in roster.exited_agents:
                 exited = agents.Exited(gone, succeeded=gone.agent_id in live)
-                news = await self.fleet.agents[gone.agent_id].ask(exited)
-                if news and any(_news(before.managed_agents, [gone])):
+                unheard = await self.fleet.agents[gone.agent_id].ask(exited)
+                if unheard and any(news(before.managed_agents, [gone])):
                     await self._made(before.id, gone)
-            for workspace, agent in _vacated(before.managed_agents, roster).items():
+            for workspace, agent in vacated(before.managed_agents, roster).items():
                 await self.fleet.workspaces[workspace].ask(Vacate(agent, before.id))
         after = attrs.evolve(before, managed_agents=roster.agents, last_seen=self.moment().at)
-        row, event = _announced(after)
+        row, event = announced(after)
         await self.commit(Decision(reply=None, writes=(row,), events=(event,)), context)
         self.record = after
         context.reply(message, after)
@@ -189,7 +186,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         if self.record is not None and self.record.status is ONLINE:
             after = attrs.evolve(self.record, status=OFFLINE)
             told = (self.fleet.agents[after.agent_id], agents.Follow(wire.AgentStatus.OFFLINE))
-            row, event = _announced(after)
+            row, event = announced(after)
             await self.commit(Decision(reply=None, writes=(row,), events=(event,), tells=(told,)), context)
             self.record = after
             await self._disappoint(after, context)
@@ -204,80 +201,6 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
     def _watch(self, context: Context[OrchestratorProtocol]) -> None:
         watched = self.record is not None and self.record.status is ONLINE
         self._contact.watch(context, Silence() if watched else None)
-
-
-def register(
-    before: wire.Orchestrator | None, card: wire.RegisterOrchestrator, moment: Moment
-) -> tuple[wire.Orchestrator, Decision[Registered]]:
-    """The host as it describes itself; what the server knows of it stays."""
-    record = wire.Orchestrator(
-        **attrs.asdict(attrs.evolve(card, api_url=card.address), recurse=False),
-        agent_id=f"orchestrator-{card.id}",
-        managed_agents=before.managed_agents if before else [],
-        last_seen=moment.at,
-        created_at=before.created_at if before else moment.at,
-    )
-    note, told = audit(
-        moment,
-        f"server-orchestrator-register-{card.id}-{moment.ms}",
-        f"host {card.id} registered",
-        body=card.base_dir,
-        meta=card.id,
-        icon="ti-server",
-        view="orchestrators",
-    )
-    reply = Registered(record, new=before is None)
-    row, event = _announced(record)
-    return record, Decision(reply=reply, writes=(row, note), events=(event, told))
-
-
-Entry = TypeVar("Entry", wire.ManagedAgent, wire.ExitedAgent)
-
-
-def _news(before: list[wire.ManagedAgent], after: list[Entry]) -> Iterator[Entry]:
-    """The entries whose workspace the host has not reported before."""
-    known = {(entry.agent_id, entry.workspace.id) for entry in before if entry.workspace}
-    for entry in after:
-        if entry.workspace and (entry.agent_id, entry.workspace.id) not in known:
-            yield entry
-
-
-def _vacated(before: list[wire.ManagedAgent], roster: wire.Roster) -> dict[str, str]:
-    """The workspaces in which no session runs any more, and the agents whose sessions ran there."""
-    there = {entry.workspace.id for entry in roster.agents if entry.workspace}
-    were = {entry.workspace.id: entry.agent_id for entry in before if entry.workspace}
-    were |= {gone.workspace.id: gone.agent_id for gone in roster.exited_agents if gone.workspace}
-    return {workspace: agent for workspace, agent in were.items() if workspace not in there}
-
-
-def _identity(record: wire.Orchestrator) -> wire.RegisterAgent:
-    return wire.RegisterAgent(
-        id=record.agent_id,
-        kind=wire.AgentKind.ORCHESTRATOR,
-        status=wire.AgentStatus.ONLINE,
-        ready=True,
-        machine=record.hostname,
-        meta={"kind": "orchestrator", "orchestratorId": record.id},
-    )
-
-
-def _given(body: wire.OrchestratorHeartbeat) -> dict[str, Any]:
-    return attrs.asdict(body, recurse=False, filter=lambda _, value: value is not None)
-
-
-def _announced(record: wire.Orchestrator) -> tuple[Write, Event]:
-    known = wire.to_json(record)
-    return _row(record, known), Event("orchestrator.status", "server", record.id, known)
-
-
-def _row(record: wire.Orchestrator, known: Any) -> Write:
-    seen = round((record.last_seen or 0.0) * 1000)
-    return Write(
-        "insert into orchestrators (id, agent_id, status, record, updated_at) values (?, ?, ?, ?, ?)"
-        " on conflict (id) do update set agent_id = excluded.agent_id, status = excluded.status,"
-        " record = excluded.record, updated_at = excluded.updated_at",
-        (record.id, record.agent_id, record.status, text_of(known), seen),
-    )
 
 
 async def spawn_anywhere(fleet: Fleet, request: wire.SpawnAgent) -> Dispatched:
