@@ -25,6 +25,9 @@ class Source(Protocol):
     def pick(self, keys: Sequence[Hashable]) -> int:
         """The index of whose turn it is."""
 
+    def happens(self, probability: float) -> bool:
+        """Whether something happens that may, but need not."""
+
 
 class Chance:
     """Every choice is equally likely."""
@@ -37,6 +40,9 @@ class Chance:
 
     def pick(self, keys: Sequence[Hashable]) -> int:
         return self._random.randrange(len(keys))
+
+    def happens(self, probability: float) -> bool:
+        return self._random.random() < probability
 
 
 class Priorities(Chance):
@@ -79,6 +85,9 @@ class Record:
     def pick(self, keys: Sequence[Hashable]) -> int:
         return self.choose(len(keys))
 
+    def happens(self, probability: float) -> bool:
+        return self.choose(2) == 1
+
 
 class Exhaustive:
     """All choices, depth first: `next` moves on to the next run and says whether there is one."""
@@ -96,6 +105,9 @@ class Exhaustive:
 
     def pick(self, keys: Sequence[Hashable]) -> int:
         return self.choose(len(keys))
+
+    def happens(self, probability: float) -> bool:
+        return self.choose(2) == 1
 
     def next(self) -> bool:
         while self._path and self._path[-1][0] == self._path[-1][1] - 1:
@@ -132,11 +144,12 @@ class Choices:
         return choice
 
     def chance(self, probability: float) -> bool:
-        """True about so often; 0 never."""
-        if probability <= 0:
-            return False
-        number = max(2, round(1 / probability))
-        return self.choose(number) == number - 1
+        """True so often. What is certain is no choice, so no simpler run goes without it."""
+        if not 0 < probability < 1:
+            return probability > 0
+        happens = self._source.happens(probability)
+        self.record.append(int(happens))
+        return happens
 
 
 def encode(record: Sequence[int]) -> str:

@@ -74,7 +74,7 @@ class SimulatedScheduler(Scheduler):
 
     def _delayed(self, cell: Cell) -> bool:
         """Keep the cell from its turn for a while, if the simulation says so. It stays occupied."""
-        seconds = self._sim.delays()
+        seconds = self._sim.delays(cell)
         if not seconds:
             return False
         system = cell.system

@@ -57,22 +57,33 @@ class InjectedFault(Exception):
     """What a simulated crash is made of."""
 
 
+def _probable(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{attribute.name} is a probability, from 0 to 1, not {value}")
+
+
+def _all_probable(_: object, attribute: attrs.Attribute[dict[str, float]], value: dict[str, float]) -> None:
+    for name, probability in value.items():
+        if not 0 <= probability <= 1:
+            raise ValueError(f"{attribute.name}[{name!r}] is a probability, from 0 to 1, not {probability}")
+
+
 @attrs.frozen(kw_only=True)
 class Faults:
-    """What goes wrong, and how often: probabilities for each step.
+    """What goes wrong, and how often: probabilities, from 0 to 1.
 
-    `crash`: an actor fails, before or after a message. `delay`: an actor is kept from its turn, up to `longest` seconds.
-    `lose`, `duplicate`: what becomes of a message over `Sim.unreliable`. `named`: the faults that code asks for by name
-    with `System.fault`, such as `{"store.commit": 0.05}`. At most `most` faults happen in one run. Only actors whose
-    address fits one of the patterns `only` are concerned.
+    `crash`: an actor fails, before a message and again after it. `delay`: an actor is kept from a turn, up to `longest`
+    seconds. `lose`, `duplicate`: what becomes of a message over `Sim.unreliable`. `named`: the faults that code asks for
+    by name with `System.fault`, such as `{"store.commit": 0.05}`. At most `most` faults happen in one run. Only actors
+    whose address fits one of the patterns `only` crash and are delayed. Raises `ValueError` for what is no probability.
     """
 
-    crash: float = 0.0
-    delay: float = 0.0
+    crash: float = attrs.field(default=0.0, validator=_probable)
+    delay: float = attrs.field(default=0.0, validator=_probable)
     longest: float = 10.0
-    lose: float = 0.0
-    duplicate: float = 0.0
-    named: dict[str, float] = attrs.field(factory=dict)
+    lose: float = attrs.field(default=0.0, validator=_probable)
+    duplicate: float = attrs.field(default=0.0, validator=_probable)
+    named: dict[str, float] = attrs.field(factory=dict, validator=_all_probable)
     most: int = 5
     only: tuple[str, ...] = ("*",)
 
@@ -165,9 +176,9 @@ class Sim:
             return False
         return self._concerned(cell) and self._happens(self._faults.crash)
 
-    def delays(self) -> float:
-        """How long the next actor is kept from its turn, in seconds."""
-        if not self._happens(self._faults.delay):
+    def delays(self, cell: Cell) -> float:
+        """How long the actor is kept from its turn, in seconds."""
+        if self._faults.delay <= 0 or not self._concerned(cell) or not self._happens(self._faults.delay):
             return 0.0
         return self._faults.longest * (1 + self.choose(4)) / 4
 

@@ -23,7 +23,7 @@ from relay.testing import (
     SimulationStalled,
     simulate,
 )
-from relay.testing._choices import Chance, Record
+from relay.testing._choices import Chance, Choices, Record
 from relay.testing._explore import explore, run_once
 from relay.testing._sim import Abandoned
 
@@ -283,6 +283,65 @@ def test_delays_losses_and_repeats_happen() -> None:
     explore(scenario, runs=300, faults=Faults(lose=0.2, duplicate=0.2, delay=0.2))
     assert {value for value, _ in seen} == {0, 1, 2, 3, 4}
     assert {late for _, late in seen} == {False, True}
+
+
+def test_delays_are_only_for_the_actors_they_are_for() -> None:
+    late: set[str] = set()
+
+    async def scenario(sim: Sim) -> None:
+        async with open_system() as system:
+            for name in ("safe", "bank"):
+                bank = await system.spawn(Bank, name=name)
+                before = trio.current_time()
+                await bank.ask(Read())
+                late.update({name} if trio.current_time() > before else ())
+
+    assert explore(scenario, runs=50, faults=Faults(delay=0.5, only=("bank",))).failed is None
+    assert late == {"bank"}
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.001, 0.05, 0.3, 0.45, 0.5, 0.55, 0.7, 0.9, 0.999, 1.0])
+def test_chance_is_as_probable_as_it_says(probability: float) -> None:
+    choices = Choices(Chance(1))
+    number = 20_000
+    happened = sum(choices.chance(probability) for _ in range(number))
+    likely = 4 * (number * probability * (1 - probability)) ** 0.5
+    assert abs(happened - number * probability) <= likely
+    again = Choices(Record(choices.record))
+    assert sum(again.chance(probability) for _ in range(number)) == happened
+    assert again.record == choices.record
+    assert not any(Choices(Record([])).chance(probability) for _ in range(9)) or probability == 1
+
+
+@pytest.mark.parametrize("most", [0, 3, 100])
+def test_what_is_certain_always_fails_until_there_were_enough_faults(most: int) -> None:
+    async def scenario(sim: Sim) -> None:
+        async with open_system() as system:
+            failed = [system.fault("store.commit") for _ in range(10)]
+        assert failed == [number < most for number in range(10)]
+        assert not system.fault("another")
+
+    assert explore(scenario, runs=10, faults=Faults(named={"store.commit": 1.0}, most=most)).failed is None
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, 5.0, float("nan")])
+@pytest.mark.parametrize("name", ["crash", "delay", "lose", "duplicate", "named"])
+def test_what_is_no_probability_is_refused(name: str, wrong: float) -> None:
+    faults: dict[str, Any] = {name: {"store.commit": wrong} if name == "named" else wrong}
+    with pytest.raises(ValueError, match=f"{name}.* is a probability"):
+        Faults(**faults)
+
+
+def test_an_exhaustive_search_tries_a_fault_and_its_absence() -> None:
+    seen: list[bool] = []
+
+    async def scenario(sim: Sim) -> None:
+        async with open_system() as system:
+            seen.append(system.fault("rare"))
+
+    faults = Faults(named={"rare": 0.0001})
+    explore(scenario, runs=1_000, faults=faults, exhaustive=True)
+    assert set(seen) == {False, True}
 
 
 def test_what_comes_from_outside_is_found_by_running_twice() -> None:
