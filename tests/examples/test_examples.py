@@ -9,6 +9,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 PRINTS = {
+    "agent.py": [],  # nobody speaks to it here; test_walk.py does
     "bank.py": [
         "Ann sends 30 to Ben:",
         "  ann has 70; bookings of this incarnation: 1",
@@ -84,4 +85,6 @@ def test_the_example_passes(name: str, tmp_path: Path) -> None:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
