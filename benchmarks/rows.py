@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Row", "row"]
+__all__ = ["Row", "Skipped", "row"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,16 @@ class Row:
     min: float
     max: float
     unit: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A system that was not measured, and why."""
+
+    bench: str
+    case: str
+    system: str
+    skipped: str
 
 
 def row(bench: str, case: str, system: str, samples: Sequence[float], unit: str) -> Row:

@@ -1,0 +1,266 @@
+"""The cases on relay. Nothing is tuned but the bounds of mailboxes, which must hold what others hold without bounds."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+import attrs
+import trio
+from harness import BURST, FLOODED, PAUSE, Flood, Growth, Latch, Latencies, Pings, Repeat, Tide, main
+
+from relay.actors import Actor, Ask, Bounds, Context, Ref, Supervision, System, Tell, open_system
+
+UNBOUNDED = Bounds(capacity=10**9)
+AT_ONCE = Supervision(restarts=10**9, within=0.01, backoff=0.0)
+
+
+class Counting:
+    """Messages of the counters."""
+
+
+@attrs.frozen
+class Count(Tell[Counting]):
+    pass
+
+
+@attrs.frozen
+class Last(Tell[Counting]):
+    latch: Latch
+
+
+@attrs.frozen
+class Work(Tell[Counting]):
+    flood: Flood
+
+
+@attrs.frozen
+class Fail(Tell[Counting]):
+    pass
+
+
+@attrs.frozen
+class Total(Ask[Counting, int]):
+    pass
+
+
+class Counter(Actor[Counting]):
+    def __init__(self, key: str = "") -> None:
+        self.total = 0
+
+    def handle(self, message: Count | Last | Work | Fail | Total, context: Context[Counting]) -> None:
+        match message:
+            case Count():
+                self.total += 1
+            case Total():
+                context.reply(message, self.total)
+            case Last(latch):
+                self.total += 1
+                latch.arrive()
+            case Work(flood):
+                flood.handle()
+            case Fail():
+                raise RuntimeError("as told")
+
+
+class Ringing:
+    """Messages of a ring."""
+
+
+@attrs.frozen
+class Join(Tell[Ringing]):
+    following: Ref[Ringing]
+
+
+@attrs.frozen
+class Hop(Tell[Ringing]):
+    left: int
+
+
+class Node(Actor[Ringing]):
+    def __init__(self, home: Latch) -> None:
+        self.home = home
+        self.following: Ref[Ringing]
+
+    def handle(self, message: Join | Hop, context: Context[Ringing]) -> None:
+        match message:
+            case Hop(0):
+                self.home.arrive()
+            case Hop(left):
+                self.following.tell(Hop(left - 1))
+            case Join(following):
+                self.following = following
+
+
+async def spawn(system: System, number: int) -> list[Ref[Counting]]:
+    return [await system.spawn(Counter, bounds=UNBOUNDED) for _ in range(number)]
+
+
+async def tell(system: System, seconds: float, number: int) -> float:
+    actors = await spawn(system, number)
+    burst = actors * (BURST // number)
+    repeat = Repeat(seconds)
+    for count in repeat:
+        for _ in range(count // BURST - 1):
+            for actor in burst:
+                actor.tell(Count())
+            await trio.lowlevel.checkpoint()
+        for actor in burst[number:]:
+            actor.tell(Count())
+        done = trio.Event()
+        latch = Latch(number, done.set)
+        for actor in actors:
+            actor.tell(Last(latch))
+        await done.wait()
+    assert sum([await actor.ask(Total()) for actor in actors]) == repeat.sum
+    return repeat.rate
+
+
+async def ask(system: System, seconds: float, number: int) -> float:
+    (actor,) = await spawn(system, 1)
+    repeat = Repeat(seconds)
+    for count in repeat:
+        for _ in range(count):
+            await actor.ask(Total())
+    return repeat.rate
+
+
+async def ask_at_once(system: System, seconds: float, number: int) -> float:
+    async def asker(actor: Ref[Counting], times: int) -> None:
+        for _ in range(times):
+            await actor.ask(Total())
+
+    actors = await spawn(system, number)
+    repeat = Repeat(seconds)
+    for count in repeat:
+        async with trio.open_nursery() as nursery:
+            for actor in actors:
+                nursery.start_soon(asker, actor, count // number)
+    return repeat.rate
+
+
+async def ring(system: System, seconds: float, number: int) -> float:
+    latch = Latch(1)
+    nodes = [await system.spawn(Node, latch) for _ in range(number)]
+    for node, following in zip(nodes, nodes[1:] + nodes[:1], strict=True):
+        node.tell(Join(following))
+    repeat = Repeat(seconds)
+    for count in repeat:
+        home = trio.Event()
+        latch.opened = home.set
+        nodes[0].tell(Hop(count))
+        await home.wait()
+    return repeat.rate
+
+
+async def spawn_stop(system: System, seconds: float, number: int) -> float:
+    repeat = Repeat(seconds)
+    for count in repeat:
+        for _ in range(count // BURST):
+            for actor in await spawn(system, BURST):
+                await system.stop(actor)
+    return repeat.rate
+
+
+async def memory(system: System, seconds: float, number: int) -> float:
+    growth = Growth()
+    actors = [await system.spawn(Counter) for _ in range(number)]
+    await system.idle()
+    return growth.per(len(actors))
+
+
+async def family(system: System, seconds: float, number: int) -> float:
+    """Members that have answered once and wait for more; their keys count in."""
+    members = system.family(Counter, idle=3600.0)
+    growth = Growth()
+    for index in range(number):
+        await members[f"member-{index:08}"].ask(Total())
+    assert len(members) == number
+    return growth.per(number)
+
+
+async def passive(system: System, seconds: float, number: int) -> float:
+    """Members that have answered once and were passivated. As many went before them: tables do not shrink."""
+
+    async def come_and_go(offset: int) -> int:
+        for index in range(offset, offset + number):
+            await members[f"member-{index:08}"].ask(Total())
+        while len(members):
+            await trio.sleep(0.01)
+        return traced()
+
+    tracemalloc.start()
+    members = system.family(Counter, idle=0.5)
+    before = await come_and_go(0)
+    return (await come_and_go(number) - before) / number
+
+
+def traced() -> int:
+    Growth()  # collects
+    return tracemalloc.get_traced_memory()[0]
+
+
+async def restart(system: System, seconds: float, number: int) -> float:
+    actor = await system.spawn(Counter, supervision=AT_ONCE)
+    latencies = Latencies()
+    end = perf_counter() + seconds
+    while perf_counter() < end:
+        start = perf_counter()
+        actor.tell(Fail())
+        await actor.ask(Total())
+        latencies.add(perf_counter() - start)
+    return latencies.quantile(0.5) * 1e3
+
+
+async def flooded(system: System, seconds: float, number: int) -> Pings:
+    async def flood() -> None:
+        while True:
+            tide.rise()
+            await trio.lowlevel.checkpoint()
+
+    idle, *busy = await spawn(system, 1 + FLOODED)
+    tide = Tide([lambda flood, actor=actor: actor.tell(Work(flood)) for actor in busy])
+    tide.rise()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flood)
+        await trio.sleep(10 * PAUSE)
+        pings = Pings(seconds)
+        for ping in pings:
+            await trio.sleep(PAUSE)
+            ping.asks()
+            await idle.ask(Total())
+        nursery.cancel_scope.cancel()
+    return pings
+
+
+async def ping(system: System, seconds: float, number: int) -> float:
+    return (await flooded(system, seconds, number)).asked.quantile(0.99)
+
+
+async def ping_due(system: System, seconds: float, number: int) -> float:
+    return (await flooded(system, seconds, number)).due.quantile(0.99)
+
+
+def run(case: Callable[[System, float, int], Awaitable[float]]) -> Callable[[float, int], float]:
+    async def within(seconds: float, number: int) -> float:
+        async with open_system() as system:
+            return await case(system, seconds, number)
+
+    return lambda seconds, number: trio.run(within, seconds, number)
+
+
+CASES = {
+    "tell": tell,
+    "ask": ask,
+    "ask_at_once": ask_at_once,
+    "ring": ring,
+    "spawn_stop": spawn_stop,
+    "memory": memory,
+    "family": family,
+    "passive": passive,
+    "restart": restart,
+    "ping": ping,
+    "ping_due": ping_due,
+}
+main({name: run(case) for name, case in CASES.items()}, {})
