@@ -90,18 +90,23 @@ class Record:
 
 
 class Exhaustive:
-    """All choices, depth first: `next` moves on to the next run and says whether there is one."""
+    """All choices, depth first: `next` moves on to the next run and says whether there is one.
+
+    `strayed`: the same choices have led to another one than before, so these are not all.
+    """
 
     def __init__(self) -> None:
         self._path: list[tuple[int, int]] = []
         self._depth = 0
+        self.strayed = False
 
     def choose(self, number: int) -> int:
         if self._depth == len(self._path):
             self._path.append((0, number))
-        choice, _ = self._path[self._depth]
+        choice, before = self._path[self._depth]
         self._depth += 1
-        return choice
+        self.strayed |= before != number
+        return min(choice, number - 1)
 
     def pick(self, keys: Sequence[Hashable]) -> int:
         return self.choose(len(keys))

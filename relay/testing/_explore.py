@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -83,7 +85,7 @@ def run_once(
 
     error: BaseException | None = None
     try:
-        with ordered_by(choices, sim.tasks):
+        with ordered_by(choices, sim.tasks), _seeded(seed):
             trio.run(main, clock=MockClock(autojump_threshold=0))
     except Exception as raised:  # noqa: BLE001 - whatever it is, it is what the run came to
         error = _leaf(raised)
@@ -94,6 +96,17 @@ def run_once(
     return Run(
         choices.record, sim.log, sim.steps, sim.task_steps, sim.failed or error, sim.seen, sim.expected
     )
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Within the block the chance that belongs to no system, that of the module `random`, is of this seed."""
+    before = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 def explore(
@@ -119,7 +132,9 @@ def explore(
             )
 
         run = once(source)
-        if not number:
+        if isinstance(source, Exhaustive) and source.strayed:
+            run = attrs.evolve(run, error=_hidden("it came to another choice than before", run.error))
+        elif not number or run.error is not None:
             run = _same_again(run, once(Record(run.record)))
         found.runs += 1
         found.steps += run.steps
@@ -127,7 +142,10 @@ def explore(
         expected |= run.expected
         if run.error is not None:
             found.seed, found.first = run_seed, run
-            found.failed = run if isinstance(run.error, HiddenNondeterminism) else _shrink(run, once)
+            found.failed = run
+            if not isinstance(run.error, HiddenNondeterminism):
+                simplest = _shrink(run, once)
+                found.failed = _same_again(simplest, once(Record(simplest.record)))
             break
     found.seconds = time.perf_counter() - began
     if found.failed is None and expected - seen:
@@ -155,15 +173,31 @@ def _sources(runs: int, seed: int, *, exhaustive: bool) -> Iterator[tuple[int, S
 
 def _same_again(first: Run, second: Run) -> Run:
     """`first`, unless `second` shows that its choices do not determine it."""
-    if first.log == second.log:
+    where = _difference(first, second)
+    if where is None:
         return first
-    pairs = zip([*first.log, "the end"], [*second.log, "the end"], strict=False)
-    step, (one, other) = next((step, pair) for step, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
+    return attrs.evolve(first, error=_hidden(where, first.error or second.error))
+
+
+def _hidden(where: str, cause: BaseException | None) -> HiddenNondeterminism:
     error = HiddenNondeterminism(
-        f"the same choices gave two different runs; at step {step} one has {one!r}, the other {other!r}. "
+        f"the same choices gave two different runs; {where}. "
         "Take time, ids and chance from the system, and do not depend on the order of sets or on addresses of objects."
     )
-    return attrs.evolve(first, error=error)
+    error.__cause__ = cause
+    return error
+
+
+def _difference(first: Run, second: Run) -> str | None:
+    pairs = zip([*first.log, "the end"], [*second.log, "the end"], strict=False)
+    for step, (one, other) in enumerate(pairs, start=1):
+        if one != other:
+            return f"at step {step} one has {one!r}, the other {other!r}"
+    if first.record != second.record:
+        return "with the same steps of actors, but other choices beside them"
+    if not _alike(first.error, second.error):
+        return f"one came to {first.error!r}, the other to {second.error!r}"
+    return None
 
 
 def _shrink(run: Run, once: Callable[[Source, int], Run]) -> Run:
@@ -175,7 +209,7 @@ def _shrink(run: Run, once: Callable[[Source, int], Run]) -> Run:
         nonlocal left, steps
         tried = once(Record(record), most)
         left, steps = left - 1, steps - tried.task_steps
-        return tried if tried.error is not None and _alike(tried.error, run.error) else None
+        return tried if _alike(tried.error, run.error) else None
 
     size = max(1, len(run.record) // 2)
     while size and left > 0 and steps > 0:
@@ -199,7 +233,7 @@ def _weight(record: Sequence[int]) -> tuple[int, int]:
     return sum(map(bool, record)), len(record)
 
 
-def _alike(one: BaseException, other: BaseException | None) -> bool:
+def _alike(one: BaseException | None, other: BaseException | None) -> bool:
     if isinstance(one, PropertyViolated):
         return type(one) is type(other) and str(one) == str(other)
     return type(one) is type(other)

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from ._choices import Record, decode, encode
-from ._explore import Exploration, explore, run_once
+from ._explore import Exploration, HiddenNondeterminism, explore, run_once
 from ._sim import Faults
 
 __all__ = ["Options", "options", "simulate", "summary"]
@@ -91,7 +91,10 @@ def _report(found: Exploration) -> None:
         error.add_note(f"run {found.runs} of this test failed; its schedule has {choices}. Last steps:")
         for line in found.failed.log[-12:]:
             error.add_note(f"  {line}")
-        error.add_note(
-            f"replay: pytest {test} --relay-seed={found.seed} --relay-replay={encode(found.failed.record)}"
-        )
+        if isinstance(error, HiddenNondeterminism):
+            error.add_note("no replay: the choices do not determine the run")
+        else:
+            error.add_note(
+                f"replay: pytest {test} --relay-seed={found.seed} --relay-replay={encode(found.failed.record)}"
+            )
     raise error

@@ -373,6 +373,86 @@ class Thinking(Actor[Account]):
             pass
 
 
+def test_a_failure_that_does_not_repeat_itself_is_no_schedule_to_be_shown() -> None:
+    runs = 0
+
+    async def scenario(sim: Sim) -> None:
+        nonlocal runs
+        runs += 1
+        assert runs != 7
+
+    found = explore(scenario, runs=20, faults=NO_FAULTS)
+    assert found.failed is not None
+    assert isinstance(found.failed.error, HiddenNondeterminism)
+    assert isinstance(found.failed.error.__cause__, AssertionError)
+    assert "one came to AssertionError" in str(found.failed.error)
+    assert runs == 8, "noise is not made simpler"
+
+
+def test_a_simpler_schedule_that_fails_by_luck_is_not_shown() -> None:
+    failures = 0
+
+    async def scenario(sim: Sim) -> None:
+        nonlocal failures
+        if sim.choose(1000):
+            failures += 1
+            assert failures > 2, "the run and its repetition fail"
+
+    found = explore(scenario, runs=20, faults=NO_FAULTS)
+    assert found.failed is not None
+    assert isinstance(found.failed.error, HiddenNondeterminism)
+
+
+def test_choices_beside_the_actors_that_are_not_the_same_again_are_noticed() -> None:
+    runs = 0
+
+    async def scenario(sim: Sim) -> None:
+        nonlocal runs
+        runs += 1
+        for _ in range(runs):
+            sim.choose(2)
+
+    for exhaustive in (False, True):
+        found = explore(scenario, runs=20, faults=NO_FAULTS, exhaustive=exhaustive)
+        assert found.failed is not None
+        assert isinstance(found.failed.error, HiddenNondeterminism)
+
+
+def test_an_exhaustive_search_notices_that_it_came_to_another_choice() -> None:
+    runs = 0
+
+    async def scenario(sim: Sim) -> None:
+        nonlocal runs
+        runs += 1
+        sim.choose(3 if runs < 4 else 2)
+        sim.choose(2)
+
+    found = explore(scenario, runs=100, faults=NO_FAULTS, exhaustive=True)
+    assert found.failed is not None
+    assert isinstance(found.failed.error, HiddenNondeterminism)
+    assert "another choice than before" in str(found.failed.error)
+
+
+def test_the_chance_of_the_random_module_is_that_of_the_run() -> None:
+    drawn: list[float] = []
+
+    async def scenario(sim: Sim) -> None:
+        drawn.append(random.random())
+        assert drawn[-1] < 0.9
+
+    random.seed(3)
+    expected = random.random()
+    random.seed(3)
+    found = explore(scenario, runs=100, faults=NO_FAULTS)
+    assert random.random() == expected, "outside nothing has changed"
+    assert found.failed is not None
+    assert type(found.failed.error) is AssertionError
+    assert len(set(drawn)) == found.runs, "each run has its own"
+    assert found.seed is not None
+    again = run_once(scenario, Record(found.failed.record), faults=NO_FAULTS, seed=found.seed)
+    assert type(again.error) is AssertionError
+
+
 def test_how_long_a_handler_really_takes_does_not_matter() -> None:
     seconds = 0.0
 
