@@ -1,8 +1,9 @@
 """The pytest plugin. Its fixtures need pytest-trio; `simulate` does not.
 
 Fixtures: `system`, an actor system under virtual time (sleeping costs nothing), and `probe`, which makes probes in it.
-A test that uses `system` fails when an actor did not end within its budget, and when a message was not delivered and
-the test did not take it out of `system.dead_letters`. `@pytest.mark.keeps_dead_letters` turns the latter off.
+A test that uses `system` fails when an actor failed, was restarted or not, or did not end within its budget, and when a
+message was not delivered. What a test expects, it takes out of `system.failures` and `system.dead_letters`; marked with
+`@pytest.mark.keeps_failures` or `@pytest.mark.keeps_dead_letters` it may leave it there.
 
 Options: `--relay-runs`, `--relay-seed` and `--relay-replay` for tests made by `simulate`; with `-v` the summary tells how
 much was simulated.
@@ -17,7 +18,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from relay.actors import StopOverran, System, open_system, virtual_wall
+from relay.actors import Failed, StopOverran, System, open_system, virtual_wall
 
 from ._probe import Probe, open_probe
 from ._simulate import options, summary
@@ -33,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "keeps_failures: actors may have failed at the end of this test")
     config.addinivalue_line(
         "markers", "keeps_dead_letters: messages may be undelivered at the end of this test"
     )
@@ -67,14 +69,24 @@ async def _system(request: pytest.FixtureRequest) -> AsyncIterator[System]:
     async with open_system(wall=virtual_wall(), seed=0) as system:
         yield system
         await system.idle()
-    problems = [str(failed.error) for failed in system.failures if isinstance(failed.error, StopOverran)]
+    problems = []
+    cause = None
+    if system.failures and request.node.get_closest_marker("keeps_failures") is None:
+        problems += [_failure(failed) for failed in system.failures]
+        cause = system.failures[0].error
     if request.node.get_closest_marker("keeps_dead_letters") is None:
         problems += [
             f"{letter.message!r} for {letter.address} was not delivered: {letter.reason}"
             for letter in system.dead_letters
         ]
     if problems:
-        raise AssertionError("\n".join(problems))
+        raise AssertionError("\n".join(problems)) from cause
+
+
+def _failure(failed: Failed) -> str:
+    if isinstance(failed.error, StopOverran):
+        return str(failed.error)
+    return f"{failed.address} failed: {failed.error!r}"
 
 
 async def _probe(system: System) -> Callable[..., Awaitable[Probe[Any]]]:

@@ -35,6 +35,10 @@ class Greeter(Actor[Greeting]):
                 context.reply(message, f"hello {name}")
             case Bye():
                 self.other.tell(Bye())
+
+class Clinging(Greeter):
+    async def stopped(self, context):
+        await trio.sleep(1_000)
 """
 
 
@@ -81,6 +85,10 @@ def test_the_system_runs_in_virtual_time(tmp_path: Path) -> None:
         ("p = await probe(Greeting, 'p'); p.ref.tell(Bye()); await system.idle(); p.expect_nothing()", "p was sent Bye()"),
         ("g = await system.spawn(Greeter, name='g'); g.tell(Bye()); g.tell(Bye()); await system.stop(g)",
          "Bye() for g was not delivered: the actor stopped"),
+        ("g = await system.spawn(Greeter, name='g'); g.tell(Bye()); await trio.sleep(60)",
+         "g failed: AttributeError(\"'NoneType' object has no attribute 'tell'\")"),
+        ("g = await system.spawn(Greeter, name='g'); g.tell(Bye())", "in handle\n"),
+        ("await system.spawn(Clinging, name='c')", "did not end within"),
     ],
 )  # fmt: skip
 def test_what_a_test_overlooks_fails_it(tmp_path: Path, test: str, said: str) -> None:
@@ -105,6 +113,28 @@ def test_dead_letters_may_be_taken_or_kept(tmp_path: Path) -> None:
             greeter.tell(Bye())
             await system.stop(greeter)
         """,
+    )
+    assert code == 0, said
+
+
+def test_failures_may_be_taken_or_kept(tmp_path: Path) -> None:
+    code, said = run(
+        tmp_path,
+        """
+        async def test_taken(system):
+            greeter = await system.spawn(Greeter, name="g")
+            greeter.tell(Bye())
+            await trio.sleep(60)
+            assert isinstance(system.failures.popleft().error, AttributeError)
+
+        @pytest.mark.keeps_failures
+        async def test_kept(system):
+            greeter = await system.spawn(Greeter, name="g")
+            greeter.tell(Bye())
+            await trio.sleep(60)
+            assert await greeter.ask(Hello("you")) == "hello you"
+        """,
+        "--strict-markers",
     )
     assert code == 0, said
 
