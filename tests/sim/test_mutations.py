@@ -1,0 +1,257 @@
+"""The simulations find what they are for: with one guard of relay's taken away, each of them fails.
+
+A mutation changes one method for the time of a test. It must be found within the runs that the simulation has anyway.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from relay.actors._cell import Cell
+from relay.actors._duties import Duties
+from relay.actors._family import Family
+from relay.actors._mailbox import Mailbox
+from relay.actors._supervisor import Group
+from relay.fleet import commands, merges, messages
+from relay.store import Decision, Write
+from relay.store.durable import Durable, _leave
+from relay.testing import _explore
+from relay.wire import CommandStatus
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
+
+import test_runtime as runtime  # noqa: E402
+import test_simulated_commands as settlement  # noqa: E402
+import test_simulated_merges as leases  # noqa: E402
+import test_simulated_post as post  # noqa: E402
+
+Patch = Callable[[Any, str, Callable[..., Any]], None]
+
+
+def hand_out_the_newest_first(patch: Patch) -> None:
+    def accept(accept: Any, self: Any, message: object, reply: Any) -> None:
+        accept(self, message, reply)
+        if len(self.queue) == 3:
+            self.queue.rotate(1)
+
+    patch(Mailbox, "accept", accept)
+
+
+def lose_the_queue_in_a_crash(patch: Patch) -> None:
+    def ended(ended: Any, self: Any, error: BaseException | None) -> None:
+        if error is not None and self.queue:
+            self.queue.clear()
+        ended(self, error)
+
+    patch(Cell, "_ended", ended)
+
+
+def handle_again_what_failed(patch: Patch) -> None:
+    handled: dict[Any, list[object]] = {}
+
+    def crash(crash: Any, self: Any, error: BaseException) -> None:
+        before = handled.setdefault(self, [])
+        if isinstance(error, ValueError) and self.context._message not in before:
+            before.append(self.context._message)
+            slot, self.context._slot = self.context._slot, None
+            self.accept(self.context._message, slot)
+        crash(self, error)
+
+    patch(Cell, "crash", crash)
+
+
+def leave_askers_without_an_answer(patch: Patch) -> None:
+    patch(Duties, "fail", lambda fail, self, error: self.disarm())
+
+
+def forget_what_was_stashed(patch: Patch) -> None:
+    def start(start: Any, self: Any) -> None:
+        self.stashed = None
+        start(self)
+
+    patch(Cell, "start", start)
+
+
+def activate_a_key_that_is_falling_asleep(patch: Patch) -> None:
+    def cell(cell: Any, self: Any, key: object) -> Any:
+        if key in self._cells and self._cells[key].passive:
+            self._names.pop(self._cells.pop(key).name)
+        return cell(self, key)
+
+    def forget(forget: Any, self: Any, cell: Any) -> None:
+        if self._cells.get(cell.key) is cell:
+            forget(self, cell)
+
+    patch(Family, "cell", cell)
+    patch(Family, "forget", forget)
+
+
+def fall_asleep_over_a_message(patch: Patch) -> None:
+    def ended(ended: Any, self: Any, error: BaseException | None) -> None:
+        if self.passive:
+            self.queue = None
+        ended(self, error)
+
+    patch(Cell, "_ended", ended)
+
+
+def skip_the_last_hook(patch: Patch) -> None:
+    patch(Cell, "_hook", lambda hook, self: None)
+
+
+def restart_only_who_failed(patch: Patch) -> None:
+    """And leave the rest of the group ended."""
+    patch(Group, "_start", lambda start, self, cells: start(self, cells[:1]))
+
+
+def grant_a_lease_that_is_held(patch: Patch) -> None:
+    def handle(handle: Any, self: Any, message: Any, context: Any) -> None:
+        if isinstance(message, merges.Acquire):
+            self._until = 0.0
+        handle(self, message, context)
+
+    patch(merges.MergeLease, "handle", handle)
+
+
+def give_a_token_again(patch: Patch) -> None:
+    patch(merges, "grant", lambda grant, repo, token, asked, moment: grant(repo, 1, asked, moment))
+
+
+def land_without_a_fence(patch: Patch) -> None:
+    def land(land: Any, self: Any, token: int) -> bool:
+        self.landed.append(token)
+        return True
+
+    patch(leases.Repository, "land", land)
+
+
+def never_end_a_lease(patch: Patch) -> None:
+    patch(merges.MergeLease, "_free", lambda free, self, message, *rest, **more: self.settle(
+        message, Decision(reply=False), rest[-1]))  # fmt: skip
+
+
+def send_again_what_was_sent(patch: Patch) -> None:
+    def send(send: Any, self: Any, message: Any, asked: Any, context: Any) -> None:
+        send(self, message, attrs.evolve(asked, idempotency_key=None), context)
+
+    patch(messages.PostOffice, "_send", send)
+
+
+def let_two_claim(patch: Patch) -> None:
+    patch(messages.PostOffice, "_last_claim", lambda last, self, number: None)
+
+
+def forget_claims_in_a_crash(patch: Patch) -> None:
+    def last_claim(last: Any, self: Any, number: int) -> Any:
+        return self._claims.get(number)
+
+    patch(messages.PostOffice, "_last_claim", last_claim)
+
+
+def answer_before_the_commit(patch: Patch) -> None:
+    def settle(settle: Any, self: Any, message: Any, decision: Any, context: Any) -> None:
+        _leave(decision, context._slot, context)
+        settle(self, message, decision, context)
+
+    patch(Durable, "settle", settle)
+
+
+def go_on_after_a_failed_commit(patch: Patch) -> None:
+    def settle(settle: Any, self: Any, message: Any, decision: Any, context: Any) -> None:
+        slot = context.detach(message)
+
+        def done(error: BaseException | None) -> None:
+            self._landed()
+            _leave(decision, slot, context)
+
+        self._stage(decision, done)
+
+    patch(messages.PostOffice, "settle", settle)
+
+
+def take_reports_of_everybody(patch: Patch) -> None:
+    def handle(handle: Any, self: Any, message: Any, context: Any) -> Any:
+        if isinstance(message, commands.Patch) and self.record is not None:
+            message_ = attrs.evolve(message.change, token=self.record.claim_token)
+            object.__setattr__(message, "change", message_)
+        return handle(self, message, context)
+
+    patch(commands.Command, "handle", handle)
+
+
+def end_again_what_has_ended(patch: Patch) -> None:
+    """Neither the table of moves nor the fence of the row stands in the way."""
+
+    def reopened(record: Any) -> Any:
+        return attrs.evolve(record, status=CommandStatus.RUNNING) if record.status.final else record
+
+    def move(move: Any, self: Any, *given: Any) -> Any:
+        self.record = reopened(self.record)
+        return move(self, *given)
+
+    def moved(moved: Any, *given: Any) -> Any:
+        decision = moved(*given)
+        row = Write("update commands set status = ?, record = ? where id = ?", decision.writes[0].params[:3])
+        return attrs.evolve(decision, writes=(row, *decision.writes[1:]))
+
+    patch(commands, "moved_by", lambda moved_by, record, change: moved_by(reopened(record), change))
+    patch(commands, "moved", moved)
+    patch(commands.Command, "_move", move)
+
+
+def claim_what_is_claimed(patch: Patch) -> None:
+    def claim(claim: Any, self: Any, message: Any, claimant: str, context: Any) -> Any:
+        if not self._known().status.final:
+            self.record = attrs.evolve(self.record, claimant=claimant)
+        return claim(self, message, claimant, context)
+
+    patch(commands.Command, "_claim", claim)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "simulation"),
+    [
+        (hand_out_the_newest_first, runtime.test_what_one_sender_tells_arrives_in_order),
+        (lose_the_queue_in_a_crash, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
+        (handle_again_what_failed, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
+        (leave_askers_without_an_answer, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
+        (forget_what_was_stashed, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
+        (activate_a_key_that_is_falling_asleep,
+         runtime.test_a_key_has_one_activation_at_a_time_and_nothing_sent_to_it_is_lost),
+        (fall_asleep_over_a_message,
+         runtime.test_a_key_has_one_activation_at_a_time_and_nothing_sent_to_it_is_lost),
+        (skip_the_last_hook, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
+        (restart_only_who_failed, runtime.test_a_group_always_comes_back_whole),
+        (grant_a_lease_that_is_held, leases.test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_left_behind),
+        (give_a_token_again, leases.test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_left_behind),
+        (land_without_a_fence, leases.test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_left_behind),
+        (never_end_a_lease, leases.test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_left_behind),
+        (send_again_what_was_sent, post.test_a_message_is_stored_once_and_what_was_answered_is_there),
+        (answer_before_the_commit, post.test_a_message_is_stored_once_and_what_was_answered_is_there),
+        (go_on_after_a_failed_commit, post.test_a_message_is_stored_once_and_what_was_answered_is_there),
+        (let_two_claim, post.test_a_claim_has_one_holder_at_a_time),
+        (forget_claims_in_a_crash, post.test_a_claim_has_one_holder_at_a_time),
+        (take_reports_of_everybody, settlement.test_a_command_ends_once_and_every_change_is_told_once),
+        (end_again_what_has_ended, settlement.test_a_command_ends_once_and_every_change_is_told_once),
+        (claim_what_is_claimed, settlement.test_a_command_ends_once_and_every_change_is_told_once),
+    ],
+)  # fmt: skip
+def test_a_guard_that_is_missing_is_noticed(
+    mutate: Callable[[Patch], None], simulation: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def patch(owner: Any, name: str, changed: Callable[..., Any]) -> None:
+        before = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, **more: changed(before, *given, **more))
+
+    mutate(patch)
+    monkeypatch.setattr(_explore, "SHRINKS", 0)  # the first failure will do
+    with pytest.raises(AssertionError) as found:
+        simulation()
+    assert any("replay: pytest" in note for note in found.value.__notes__)
