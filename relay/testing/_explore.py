@@ -22,7 +22,7 @@ from ._trio import ordered_by
 __all__ = ["Exploration", "HiddenNondeterminism", "Run", "explore", "run_once"]
 
 SHRINKS = 300  # runs spent on making a failing run simpler, and
-SHRINK_STEPS = 2_000_000  # steps of tasks in them
+SHRINK_STEPS = 1_000_000  # steps of tasks in them
 
 Scenario = Callable[..., Awaitable[None]]
 
