@@ -157,16 +157,17 @@ class Mailbox:
 
 
 class Tide:
-    """Keeps the mailboxes of actors full, `rise` at a time. `tells` puts a message into each."""
+    """Keeps the mailboxes of actors full of messages, `rise` at a time. `tells` put one into each."""
 
-    def __init__(self, tells: list[Callable[[Flood], object]]) -> None:
+    def __init__(self, tells: list[Callable[..., object]], flood: Callable[[Mailbox], Flood] = Flood) -> None:
         self._tells = [(Mailbox(), tell) for tell in tells]
+        self._flood = flood
 
     def rise(self) -> None:
         for mailbox, tell in self._tells:
             for _ in range(FULL - mailbox.told + mailbox.handled):
                 mailbox.told += 1
-                tell(Flood(mailbox))
+                tell(self._flood(mailbox))
 
 
 class Growth:

@@ -6,9 +6,9 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 
-import attrs
+import harness
 import trio
-from harness import BURST, FLOODED, PAUSE, Flood, Growth, Latch, Latencies, Pings, Repeat, Tide, main
+from harness import BURST, FLOODED, PAUSE, Growth, Latch, Latencies, Pings, Repeat, Tide, main
 
 from relay.actors import Actor, Ask, Bounds, Context, Ref, Supervision, System, Tell, open_system
 
@@ -17,49 +17,44 @@ AT_ONCE = Supervision(restarts=10**9, within=0.01, backoff=0.0)
 
 
 class Counting:
-    """Messages of the counters."""
+    """Messages of the counters: those of everybody else, marked as theirs."""
 
 
-@attrs.frozen
-class Count(Tell[Counting]):
-    pass
+class Count(harness.Count, Tell[Counting]):
+    __slots__ = ()
 
 
-@attrs.frozen
-class Last(Tell[Counting]):
-    latch: Latch
+class Last(harness.Last, Tell[Counting]):
+    __slots__ = ()
 
 
-@attrs.frozen
-class Work(Tell[Counting]):
-    flood: Flood
+class Flood(harness.Flood, Tell[Counting]):
+    __slots__ = ()
 
 
-@attrs.frozen
-class Fail(Tell[Counting]):
-    pass
+class Fail(harness.Fail, Tell[Counting]):
+    __slots__ = ()
 
 
-@attrs.frozen
-class Total(Ask[Counting, int]):
-    pass
+class Total(harness.Total, Ask[Counting, int]):
+    __slots__ = ()
 
 
 class Counter(Actor[Counting]):
     def __init__(self, key: str = "") -> None:
         self.total = 0
 
-    def handle(self, message: Count | Last | Work | Fail | Total, context: Context[Counting]) -> None:
+    def handle(self, message: Count | Last | Flood | Fail | Total, context: Context[Counting]) -> None:
         match message:
             case Count():
                 self.total += 1
             case Total():
                 context.reply(message, self.total)
-            case Last(latch):
+            case Last():
                 self.total += 1
-                latch.arrive()
-            case Work(flood):
-                flood.handle()
+                message.latch.arrive()
+            case Flood():
+                message.handle()
             case Fail():
                 raise RuntimeError("as told")
 
@@ -68,14 +63,15 @@ class Ringing:
     """Messages of a ring."""
 
 
-@attrs.frozen
 class Join(Tell[Ringing]):
-    following: Ref[Ringing]
+    __slots__ = ("following",)
+
+    def __init__(self, following: Ref[Ringing]) -> None:
+        self.following = following
 
 
-@attrs.frozen
-class Hop(Tell[Ringing]):
-    left: int
+class Hop(harness.Hop, Tell[Ringing]):
+    __slots__ = ()
 
 
 class Node(Actor[Ringing]):
@@ -85,12 +81,12 @@ class Node(Actor[Ringing]):
 
     def handle(self, message: Join | Hop, context: Context[Ringing]) -> None:
         match message:
-            case Hop(0):
+            case Hop() if message.left:
+                self.following.tell(Hop(message.left - 1))
+            case Hop():
                 self.home.arrive()
-            case Hop(left):
-                self.following.tell(Hop(left - 1))
-            case Join(following):
-                self.following = following
+            case Join():
+                self.following = message.following
 
 
 async def spawn(system: System, number: int) -> list[Ref[Counting]]:
@@ -220,7 +216,7 @@ async def flooded(system: System, seconds: float, number: int) -> Pings:
             await trio.lowlevel.checkpoint()
 
     idle, *busy = await spawn(system, 1 + FLOODED)
-    tide = Tide([lambda flood, actor=actor: actor.tell(Work(flood)) for actor in busy])
+    tide = Tide([actor.tell for actor in busy], Flood)
     tide.rise()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(flood)

@@ -23,12 +23,15 @@ from harness import (
     Latch,
     Latencies,
     Mailbox,
+    Missing,
     Pings,
     Repeat,
     Total,
     main,
 )
 from triotp import gen_server, mailbox, supervisor
+
+MOST = 10_000
 
 
 class State:
@@ -161,6 +164,8 @@ async def spawn_stop(nursery: trio.Nursery, seconds: float, number: int) -> floa
 
 
 async def memory(nursery: trio.Nursery, seconds: float, number: int) -> float:
+    if number > MOST:
+        raise Missing(f"more than {MOST} take minutes: a start takes the longer the more there are")
     growth = Growth()
     actors = await spawn(nursery, number)
     return growth.per(len(actors))
