@@ -276,7 +276,6 @@ class InlineStore(SQLiteStore):
         if self._staged:
             self._token.run_sync_soon(self._write, idempotent=True)
 
-
     def _refuse(self, parts: Sequence[Part]) -> list[LoggedEvent]:
         return refuse(parts, apsw.FullError("the disk is full, says the simulation"))
 
