@@ -347,7 +347,8 @@ async def open_store(
     """Open the database at `path`, or one in memory for None, and own it until the block is left.
 
     Raises `Locked` when another process owns it, `NewerDatabase` when a newer relay wrote it, `UnusableDatabase` when
-    it is none. What is staged when the block is left is still committed. The log keeps the newest `keep_events`.
+    it is none. What is staged when the block is left is still committed. The log keeps the newest `keep_events`; who
+    rebuilds state from events needs them all.
     `vfs` names the VFS through which SQLite reaches the file, if it is not to be the system's.
     """
     with ExitStack() as stack, trio.CancelScope() as block:
