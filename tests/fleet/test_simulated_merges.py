@@ -90,7 +90,7 @@ class World:
             await self.persistently(self.hosts.patch, command, "running")
         except Conflict:
             return
-        await self.sim.pause(TERM * 1.5)
+        await self.sim.pause(TERM * 3)
         landed = self.repositories[root].land(token)
         await self.sim.pause(60)
         result = {"workspaceId": command.correlation_id, "status": "active", "merged": landed}
