@@ -70,19 +70,35 @@ def send(
         from_=sender, to=to, body=body, subject=subject, reply_to=reply_to, idempotency_key=key
     )
 
-    async def deliver(client: Client) -> tuple[wire.Message, bool]:
-        sent = await client.send(message)
-        return sent, ":" in to or to == "broadcast" or await _exists(client, to)
+    async def deliver(client: Client) -> tuple[wire.Message, str | None]:
+        return await client.send(message), await _missing(client, to)
 
-    sent, known = ask(target, deliver)
+    sent, missing = ask(target, deliver)
     if as_json:
         show_json(wire.to_json(sent))
     else:
         say(f"message {sent.id} to {sent.to} is stored ({sent.delivery_status})")
-    if not known:
+    if missing:
         click.echo(
-            visible(f"nobody has the id {to} yet; it will get the message when it registers"), err=True
+            visible(f"nobody has the {missing} yet; whoever registers with it gets the message"), err=True
         )
+
+
+async def _missing(client: Client, to: str) -> str | None:
+    """What an agent would have to have for mail to that address to reach it, if none has it."""
+    kind, _, name = to.partition(":")
+    match kind:
+        case "broadcast" | "policy" | "pool":
+            return None
+        case "label":
+            found = any(name == agent.label for agent in await client.agents())
+        case "tag":
+            found = any(name in agent.tags for agent in await client.agents())
+        case "cap":
+            found = any(name in agent.capabilities for agent in await client.agents())
+        case _:
+            return None if await _exists(client, to) else f"id {to}"
+    return None if found else f"{'capability' if kind == 'cap' else kind} {name}"
 
 
 async def _exists(client: Client, participant: str) -> bool:

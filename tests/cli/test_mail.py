@@ -38,13 +38,21 @@ def test_messages_are_shown_whole(run: Run, server: Served) -> None:
 
 
 def test_an_address_that_nobody_has_is_noticed(run: Run, server: Served) -> None:
-    server.register("somebody")
+    server.register("somebody", label="sam", tags=["t"], capabilities=["review"])
     sent = run("send", "somebdoy", "hello?")
     assert sent.exit_code == 0
     assert "nobody has the id somebdoy" in sent.stderr
     assert "nobody has" not in run("send", "somebody", "hello").stderr
     assert "nobody has" not in run("send", "user", "note to myself", "--from", "somebody").stderr
-    assert "nobody has" not in run("send", "tag:any", "anybody?").stderr
+    for address in ("tag:t", "label:sam", "cap:review", "broadcast"):
+        assert "nobody has" not in run("send", address, "anybody?").stderr
+    for address, said in {
+        "tag:u": "tag u",
+        "label:x": "label x",
+        "cap:y": "capability y",
+        "foo:bar": "id foo:bar",
+    }.items():
+        assert f"nobody has the {said} yet" in run("send", address, "anybody?").stderr
     looked = run("inbox", "somebdoy")
     assert looked.exit_code == 1
     assert "nobody has the id somebdoy" in looked.stderr
