@@ -2,7 +2,8 @@
 
 Rules: the program says `ready` within 30 s, acknowledges what it is given, and answers pings at any time; three pings
 in a row without a sign of life are its end. A delivery is given up after 30 s in which the agent was in no turn: being
-busy is no failure, and an acknowledgement that comes after that counts all the same. One delivery at a time. Twenty unusable lines in a row are a failure of the program. Unknown frames are ignored.
+busy is no failure, and an acknowledgement that comes after that counts all the same. One delivery at a time. Twenty
+unusable lines in a row are a failure of the program. Unknown frames are ignored.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import signal
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 import orjson
@@ -48,6 +50,7 @@ class CommandAgent:
         self._questions = Questions()
         self._delivering = trio.Lock()
         self._turns: set[str] = set()
+        self._idle_since = -inf
         self._invalid = 0
         self._fault: str | None = None
         self._heard = trio.current_time()
@@ -203,6 +206,8 @@ class CommandAgent:
             self._turns.clear()
         else:
             self._turns.discard(turn)
+        if not self._turns:
+            self._idle_since = trio.current_time()
 
     # -- helpers
 
@@ -217,13 +222,14 @@ class CommandAgent:
             raise DeliveryFailed(f"refused: {answer.get('error') or 'no reason given'}")
 
     async def _while_in_turn(self, answered: trio.Event) -> None:
-        while True:
-            with trio.move_on_after(self._patience.ack):
+        """Waits for as long as the agent is busy, and then for its patience."""
+        asked = trio.current_time()
+        while not answered.is_set():
+            due = max(asked, self._idle_since) + self._patience.ack
+            if not self._turns and trio.current_time() >= due:
+                raise DeliveryFailed(f"not acknowledged within {self._patience.ack:g} s")
+            with trio.move_on_after(self._patience.ack) if self._turns else trio.move_on_at(due):
                 await answered.wait()
-            if answered.is_set():
-                return
-            if not self._turns:
-                raise DeliveryFailed(f"not acknowledged within {self._patience.ack:.0f} s")
 
     def _send(self, frame: Mapping[str, Any]) -> None:
         if not self._say(frame):

@@ -24,7 +24,7 @@ def say(**frame): print(json.dumps(frame), flush=True)
 def hear(): return json.loads(sys.stdin.readline() or '{"type": "eof"}')
 """
 READY = PRELUDE + "hear(); say(type='ready', capabilities={'compact': True})\n"
-HURRY = Patience(ready=5, ack=0.2, result=5, ping=5)
+HURRY = Patience(ready=5, ack=0.4, result=5, ping=5)
 
 Open = Callable[..., AbstractAsyncContextManager[CommandAgent]]
 
@@ -93,14 +93,15 @@ async def test_an_idle_agent_that_does_not_acknowledge_fails_the_delivery(opened
 
 
 async def test_a_busy_agent_may_acknowledge_after_its_turn(opened: Open) -> None:
-    # The agent's own pause is longer than an idle agent would be given.
+    # It is busy for longer than an idle agent would be given, and its patience begins with the end of the turn.
     script = f"""
 import time
 say(type='turn', state='start')
 m = hear()
 while m['type'] != 'messages': m = hear()
-time.sleep({3 * HURRY.ack})
+time.sleep({2.9 * HURRY.ack})
 say(type='turn', state='end')
+time.sleep({0.5 * HURRY.ack})
 say(type='ack', id=m['id'])
 hear()
 """
