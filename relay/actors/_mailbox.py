@@ -8,6 +8,7 @@ undelivered (a dead letter, with the reason).
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -45,10 +46,15 @@ class Mailbox:
 
     def put(self, message: object, reply: Reply[Any] | None) -> None:
         """Accept a message from outside, within the capacity."""
-        if self.queue is not None and len(self.queue) >= self.capacity and not self._place(message, reply):
+        queue = self.queue
+        if queue is None:
+            self.accept(message, reply)
+        elif len(queue) < self.capacity or self._place(message, reply):
+            queue.append((message, reply))
+        else:
             return
-        self.accept(message, reply)
-        self.rouse()
+        if not self.occupied:
+            self.rouse()
 
     def accept(self, message: object, reply: Reply[Any] | None) -> None:
         if self.queue is None:
@@ -128,7 +134,7 @@ class Mailbox:
         """Whether nobody waits for this answer any more; notes the fate."""
         if reply.done:
             self.system.fates.abandoned += 1
-        elif reply.deadline < trio.current_time():
+        elif reply.deadline != inf and reply.deadline < trio.current_time():
             self.system.fates.expired += 1
             reply.fail(DeadlineExpired(f"{self.address} came to it too late"))
         else:

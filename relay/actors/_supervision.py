@@ -18,6 +18,9 @@ from ._errors import ActorFailed, Unavailable
 __all__ = ["Budget", "Restart", "Supervision", "delay"]
 
 
+MOST_DOUBLINGS = 64
+
+
 class Restart(enum.Enum):
     """Which ends of a child are followed by a restart."""
 
@@ -68,7 +71,7 @@ class Budget:
 
 def delay(policy: Supervision, failure: int, random: Random) -> float:
     """Seconds to wait before the restart that follows the `failure`-th failure in the window."""
-    exact = min(policy.backoff_limit, policy.backoff * 2.0 ** (failure - 1))
+    exact = min(policy.backoff_limit, policy.backoff * 2.0 ** min(failure - 1, MOST_DOUBLINGS))
     return exact * (1 + policy.jitter * (2 * random.random() - 1))
 
 

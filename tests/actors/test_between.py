@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from random import Random
 from typing import Any
 
 import attrs
@@ -32,6 +33,7 @@ from relay.actors import (
     Tell,
     open_system,
 )
+from relay.actors._supervision import delay
 
 
 class Doing:
@@ -177,6 +179,11 @@ async def test_a_coalescing_key_that_raises_fails_the_sender_or_the_owner(autoju
 
 
 # -- starting
+
+
+def test_the_delay_of_a_restart_stays_within_its_limit_however_many_failures_are_forgiven() -> None:
+    policy = Supervision(backoff=0.1, backoff_limit=10, jitter=0)
+    assert [delay(policy, failure, Random(0)) for failure in (1, 2, 5, 9, 100_000)] == [0.1, 0.2, 1.6, 10, 10]
 
 
 @pytest.mark.parametrize("restart", list(Restart))

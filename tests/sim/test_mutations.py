@@ -36,12 +36,12 @@ Patch = Callable[[Any, str, Callable[..., Any]], None]
 
 
 def hand_out_the_newest_first(patch: Patch) -> None:
-    def accept(accept: Any, self: Any, message: object, reply: Any) -> None:
-        accept(self, message, reply)
-        if len(self.queue) == 3:
+    def put(put: Any, self: Any, message: object, reply: Any) -> None:
+        put(self, message, reply)
+        if self.queue and len(self.queue) == 3:
             self.queue.rotate(1)
 
-    patch(Mailbox, "accept", accept)
+    patch(Mailbox, "put", put)
 
 
 def lose_the_queue_in_a_crash(patch: Patch) -> None:
