@@ -31,6 +31,9 @@ class Simulation(Protocol):
     def wall(self) -> float:
         """Seconds since 1970."""
 
+    async def leaving(self) -> None:
+        """The block of a system is left without an error, and its actors still live."""
+
     def fault(self, name: str) -> bool:
         """Whether the named thing is to go wrong this time."""
 

@@ -266,6 +266,8 @@ class System:
 
     async def _shut(self, *, drain: bool) -> None:
         with trio.CancelScope(shield=True):
+            if drain and self.simulation is not None:
+                await self.simulation.leaving()
             if drain:
                 with trio.move_on_after(self._drain):
                     await self.idle()

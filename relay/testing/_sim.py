@@ -122,7 +122,8 @@ class Sim:
         self._sometimes.append((name or _name(happens), happens))
 
     def eventually(self, holds: Callable[[], bool], within: float, name: str = "") -> None:
-        """After the scenario, `holds()` must become true within so many seconds, without further faults."""
+        """`holds()` must become true within so many seconds without faults, once the block of a system is left (its
+        actors live on for that time), or else after the scenario."""
         self._eventually.append((name or _name(holds), holds, within))
 
     # -- choices
@@ -229,15 +230,24 @@ class Sim:
             SimulationStalled(f"everybody waits, and nothing has ended it for {limit:g} s\n{self._actors()}")
         )
 
-    async def finish(self) -> None:
-        """The scenario is over: no more faults; what must hold in the end gets its time."""
-        self._faults = Faults()
-        for name, holds, within in self._eventually:
+    async def leaving(self) -> None:
+        """A system is about to drain: what must hold in the end gets its time, without faults."""
+        if self.failed is not None:
+            return
+        awaited, self._eventually = self._eventually, []
+        faults, self._faults = self._faults, Faults() if awaited else self._faults
+        for name, holds, within in awaited:
             with trio.move_on_after(within):
                 while not holds():
                     await trio.sleep(within / 100)
             if not holds():
                 self.fail(PropertyViolated(f"eventually: {name}, within {within:g} s"))
+        self._faults = faults
+
+    async def finish(self) -> None:
+        """The scenario is over."""
+        await self.leaving()
+        self._faults = Faults()
         self.check()
 
     @property

@@ -164,6 +164,30 @@ def test_what_must_hold_in_the_end_gets_its_time(after: float, kept: bool) -> No
     assert (found.failed is None) is kept
 
 
+@pytest.mark.parametrize(("after", "kept"), [(5, True), (50, False)])
+def test_the_actors_go_on_until_what_must_hold_in_the_end_does(after: float, kept: bool) -> None:
+    class Late(Bank):
+        def started(self, context: Context[Account]) -> Step:
+            context.set_timer("late", after, Add(1))
+            return None
+
+        def handle(self, message: Read | Write | Add, context: Context[Account]) -> Step:
+            done.append(message)
+            return None
+
+    done: list[object] = []
+
+    async def scenario(sim: Sim) -> None:
+        done.clear()
+        sim.eventually(lambda: bool(done), within=20, name="it is done")
+        async with open_system() as system:
+            await system.spawn(Late)
+
+    found = explore(scenario, runs=2, faults=Faults(crash=1.0, most=1))
+    assert (found.failed is None) is kept
+    assert kept or isinstance(found.failed.error, PropertyViolated)  # type: ignore[union-attr]
+
+
 def test_waiting_for_what_cannot_happen_is_an_error_that_shows_the_actors() -> None:
     async def scenario(sim: Sim) -> None:
         async with open_system() as system:
