@@ -1,9 +1,9 @@
 """The system: the block that owns every actor started in it.
 
 `async with open_system() as system:` is a service nursery. Leaving the block normally lets the actors finish what
-is queued (within `drain` seconds), then stops them in reverse order of their start. Leaving it by an exception
-stops them at once. Nothing outlives the block. The actors run shielded from cancellation of the block, so they
-are always stopped in order, within their budgets.
+is queued (within `drain` seconds), then stops them in reverse order of their start. Leaving it by an exception, or
+because it is cancelled, stops them at once. Nothing outlives the block. The actors run shielded from cancellation of
+the block, so they are always stopped in order, within their budgets.
 
 A failure that no supervisor forgives cancels the block and is raised from it, in an `ExceptionGroup`.
 """
@@ -306,18 +306,20 @@ async def open_system(
     """
     system = System(wall, seed, inline=inline, drain=drain)
     raised: BaseException | None = None
+    hurried = True
     async with trio.open_nursery() as nursery:
         await nursery.start(system._serve)  # noqa: SLF001 - this is its constructor
         system._body = nursery.cancel_scope  # noqa: SLF001
         try:
             with dumped_on(dump_on, system.snapshot):
                 yield system
+                hurried = False
         except BaseException as error:
             if _cancelled(error):
                 raise
             raised = error
         finally:
-            await system._shut(drain=raised is None and not system._fatal)  # noqa: SLF001
+            await system._shut(drain=not hurried and not system._fatal)  # noqa: SLF001
     if system._fatal:  # noqa: SLF001
         raise ExceptionGroup("actors failed for good", system._fatal) from raised  # noqa: SLF001
     if raised is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -557,6 +558,28 @@ async def test_cancelling_the_block_still_stops_actors_in_order() -> None:
             scope.cancel()
             await trio.sleep_forever()
     assert log == ["started", "stopped"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "by an exception"])
+async def test_a_block_that_is_left_in_a_hurry_does_not_drain(autojump_clock: MockClock, how: str) -> None:
+    handled: list[object] = []
+
+    class Slow(Actor[Counting]):
+        async def handle(self, message: object, context: Context[Counting]) -> None:
+            await trio.sleep(1)
+            handled.append(message)
+
+    with trio.move_on_after(0.5), suppress(KeyError):
+        async with open_system() as system:
+            slow = await system.spawn(Slow)
+            for amount in range(4):
+                slow.tell(Add(amount))
+            await trio.sleep(0.2)
+            if how == "by an exception":
+                raise KeyError
+            await trio.sleep_forever()
+    assert handled == [Add(0)]
+    assert [letter.message for letter in system.dead_letters] == [Add(1), Add(2), Add(3)]
 
 
 async def test_every_accepted_message_has_one_fate(
