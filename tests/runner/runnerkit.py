@@ -242,8 +242,8 @@ class Relay:
         answer = await self.http.get("/api/agents/a1")
         return answer.json() if answer.status_code == 200 else {}
 
-    async def is_ready(self) -> bool:
-        return (await self.agent()).get("ready") is True
+    async def is_ready(self, wanted: bool = True) -> bool:
+        return (await self.agent()).get("ready") is wanted
 
     async def has_status(self, status: str) -> bool:
         return (await self.agent()).get("status") == status

@@ -311,7 +311,7 @@ async def test_a_permission_is_asked_for_shown_and_decided_once(host: Host, rela
     async with host.running():
         await relay.send("frames", **asking("ap-1"))
         await until(lambda: waits_for(relay, "ap-1"))
-        assert (await relay.agent())["status"] == "busy"
+        await until(lambda: relay.has_status("busy"))
         wrong = await relay.done("agent.permissionDecision", approvalId="ap-1", decision="yes")
         assert wrong["status"] == "failed"
         unknown = await relay.done("agent.permissionDecision", approvalId="ap-2", decision="deny")

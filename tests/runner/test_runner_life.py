@@ -172,7 +172,7 @@ async def test_a_second_runner_takes_over_and_the_first_ends(host: Host, relay: 
         two = await relay.send("two")
         await until(lambda: relay.is_read(two))
         assert second.code is None
-        assert (await relay.agent())["ready"] is True
+        await until(relay.is_ready)
 
 
 async def test_a_second_runner_on_the_same_state_does_not_start(host: Host, relay: Relay) -> None:
@@ -237,10 +237,10 @@ async def test_a_new_process_is_not_offline_because_the_last_one_said_so(host: H
     async with host.running():
         await relay.send("frames", payload={"frames": [{"type": "status", "status": "offline"}]})
         await until(lambda: relay.has_status("offline"))
-        assert (await relay.agent())["ready"] is False
+        await until(lambda: relay.is_ready(False))
         assert (await relay.done("agent.restart"))["status"] == "succeeded"
         await until(relay.is_ready)
-        assert await relay.has_status("idle")
+        await until(lambda: relay.has_status("idle"))
 
 
 @pytest.mark.spec("R-147")
