@@ -132,11 +132,13 @@ async def test_a_blank_prompt_is_none(host: Host, relay: Relay) -> None:
 
 async def test_a_prompt_is_given_once_however_often_the_agent_is_started(host: Host, relay: Relay) -> None:
     async with host.running(prompt="begin"):
+        first = await relay.send("one")  # it is handed over after the prompt was acknowledged
+        await until(lambda: relay.is_read(first))
         assert (await relay.done("agent.restart"))["status"] == "succeeded"
         await until(lambda: len(host.noted("started")) == 2)
     async with host.running(prompt="begin"):
-        number = await relay.send("one")
-        await until(lambda: host.taken() == [number])
+        second = await relay.send("two")
+        await until(lambda: host.taken() == [first, second])
     assert len(host.noted("prompt")) == 1
 
 
