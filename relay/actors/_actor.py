@@ -99,7 +99,7 @@ class Context(Generic[P]):
         As many fit as into the mailbox. What is put aside survives a restart: the next incarnation finds it first.
         """
         assert message is self._message, f"{message!r} is not what is being handled"
-        self._cell.stash(message, self._slot)
+        self._cell.stash(message if self._slot is None else self._slot)
         self._slot = None
 
     def unstash(self) -> None:

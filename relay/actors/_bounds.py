@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
-if TYPE_CHECKING:
-    from ._reply import Reply
+from ._reply import Entry, Reply
 
 __all__ = ["Bounds", "Coalescing", "Overflow"]
-
-Entry = tuple[object, "Reply[Any] | None"]
 
 
 class Overflow(enum.Enum):
@@ -63,9 +60,9 @@ class Coalescing:
     def clear(self) -> None:
         self._entries.clear()
 
-    def holds(self, message: object) -> bool:
-        """Whether `message`, if told, would take the place of another."""
-        return self._key_of((message, None)) in self._entries
+    def holds(self, message: Entry) -> bool:
+        """Whether `message` would take the place of another."""
+        return self._key_of(message) in self._entries
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -74,5 +71,5 @@ class Coalescing:
         return len(self._entries)
 
     def _key_of(self, entry: Entry) -> Hashable:
-        key = self._key(entry[0]) if entry[1] is None else None
+        key = None if isinstance(entry, Reply) else self._key(entry)
         return object() if key is None else (key,)

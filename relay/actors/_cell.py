@@ -37,6 +37,7 @@ from ._mailbox import Mailbox
 from ._patience import patiently
 from ._protocols import check_handler
 from ._ref import Ref
+from ._reply import Reply, message_of
 from ._supervision import Budget, Restart, Supervision, delay
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from ._family import Family
     from ._gate import Gate
     from ._handling import Handling
-    from ._reply import Reply
     from ._supervisor import Group
     from ._system import System
     from ._timers import Timer
@@ -235,7 +235,8 @@ class Cell(Mailbox):
         if self.queue or self.signalled:
             self.system.scheduler.schedule(self)
         else:
-            self.rest()
+            self.occupied = False
+            self.used = True
 
     @property
     def starting(self) -> bool:
@@ -353,9 +354,10 @@ class Cell(Mailbox):
     def _take_back(self) -> None:
         """A message that its handler had put aside before it was cut short has met its fate all the same."""
         assert self.context is not None
-        if self.stashed and self.stashed[-1][0] is self.context._message:  # noqa: SLF001
-            _, self.context._slot = self.stashed.pop()  # noqa: SLF001
-            self.handled += 1
+        if self.stashed and message_of(self.stashed[-1]) is self.context._message:  # noqa: SLF001
+            entry = self.stashed.pop()
+            self.context._slot = entry if isinstance(entry, Reply) else None  # noqa: SLF001
+            self.system.fates.handled += 1
 
     def crash(self, error: BaseException) -> None:
         """The incarnation failed: answer whoever waits for it, then end it."""

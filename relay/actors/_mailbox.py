@@ -9,85 +9,74 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
 from ._bounds import Bounds, Coalescing, Overflow
 from ._errors import ActorStopped, DeadlineExpired, MailboxFull
+from ._reply import Entry, Reply, message_of
 
 if TYPE_CHECKING:
-    from ._reply import Reply
     from ._system import System
 
 __all__ = ["Mailbox"]
 
 
 class Mailbox:
-    """A bounded queue of `(message, reply slot)`. An empty one costs nothing."""
+    """A bounded queue. An empty one costs nothing."""
 
-    __slots__ = ("bounds", "capacity", "handled", "occupied", "queue", "room", "stashed", "system", "used")
+    __slots__ = ("bounds", "capacity", "occupied", "queue", "room", "stashed", "system", "used")
 
     def __init__(self, system: System, bounds: Bounds) -> None:
         self.system = system
         self.bounds = bounds
         self.capacity = bounds.capacity
-        self.queue: deque[tuple[object, Reply[Any] | None]] | Coalescing | None = None
-        self.stashed: deque[tuple[object, Reply[Any] | None]] | None = None
+        self.queue: deque[Entry] | Coalescing | None = None
+        self.stashed: deque[Entry] | None = None
         self.room: trio.Event | None = None
         self.occupied = True
         self.used = True
-        self.handled = 0
 
     @property
     def address(self) -> str:
         """The path of names from the root."""
         raise NotImplementedError
 
-    def put(self, message: object, reply: Reply[Any] | None) -> None:
-        """Accept a message from outside, within the capacity."""
-        queue = self.queue
-        if queue is None:
-            self.accept(message, reply)
-        elif len(queue) < self.capacity or self._place(message, reply):
-            queue.append((message, reply))
-        else:
-            return
-        if not self.occupied:
-            self.rouse()
+    def accept(self, entry: Entry) -> None:
+        """Take it, even beyond the capacity."""
+        queue = self.begin_queue() if self.queue is None else self.queue
+        queue.append(entry)
 
-    def accept(self, message: object, reply: Reply[Any] | None) -> None:
-        if self.queue is None:
-            self.queue = self._new_queue()
-        self.queue.append((message, reply))
-
-    def _new_queue(self) -> deque[tuple[object, Reply[Any] | None]] | Coalescing:
+    def begin_queue(self) -> deque[Entry] | Coalescing:
+        """The queue of a mailbox that had none, for it was empty."""
         key = self.bounds.coalesce
-        return deque() if key is None else Coalescing(key, self.system.fates.supersede)
+        self.queue = deque() if key is None else Coalescing(key, self.system.fates.supersede)
+        return self.queue
 
-    def _place(self, message: object, reply: Reply[Any] | None) -> bool:
+    def place(self, entry: Entry) -> bool:
         """Whether there is a place for one more in a full mailbox, which may have been made."""
         queue = self.queue
         assert queue is not None
-        if isinstance(queue, Coalescing) and reply is None and queue.holds(message):
+        if isinstance(queue, Coalescing) and queue.holds(entry):
             return True
         if self.bounds.overflow is Overflow.DROP_OLDEST:
-            self._drop(*queue.popleft())
+            self._drop(queue.popleft())
             return True
-        if self.bounds.overflow is Overflow.DROP_NEWEST and reply is None:
-            self._drop(message, None)
+        if self.bounds.overflow is Overflow.DROP_NEWEST and not isinstance(entry, Reply):
+            self._drop(entry)
             return False
         raise MailboxFull(f"{self.address} holds {self.capacity} messages")
 
-    def _drop(self, message: object, reply: Reply[Any] | None) -> None:
-        self.system.bury(message, self.address, "dropped from a full mailbox")
-        if reply is not None:
-            reply.fail(MailboxFull(f"{self.address} holds {self.capacity} messages, and dropped its oldest"))
+    def _drop(self, entry: Entry) -> None:
+        self.system.bury(message_of(entry), self.address, "dropped from a full mailbox")
+        if isinstance(entry, Reply):
+            entry.fail(MailboxFull(f"{self.address} holds {self.capacity} messages, and dropped its oldest"))
 
     def notify(self, message: object) -> None:
         """Accept what the actor itself has ordered: a timer, a watch, an outcome. Orders bound it, not the capacity."""
         try:
-            self.accept(message, None)
+            self.accept(message)
         except Exception as error:  # noqa: BLE001 - a key of the user's, and nobody here to tell but the actor
             self.fail(error)
         else:
@@ -97,24 +86,23 @@ class Mailbox:
         """End the running incarnation as if its handler had raised `error`."""
         raise NotImplementedError
 
-    def stash(self, message: object, reply: Reply[Any] | None) -> None:
+    def stash(self, entry: Entry) -> None:
         """Put aside what is being handled; it has not met its fate."""
         if self.stashed is None:
             self.stashed = deque()
         if len(self.stashed) >= self.capacity:
             raise MailboxFull(f"{self.address} has put aside {self.capacity} messages")
-        self.stashed.append((message, reply))
-        self.handled -= 1
+        self.stashed.append(entry)
+        self.system.fates.handled -= 1
 
     def unstash(self) -> None:
         """Put what was put aside before everything else, in its order."""
         stashed, self.stashed = self.stashed, None
         if stashed:
-            if self.queue is None:
-                self.queue = self._new_queue()
-            stashed.extend(self.queue)
-            self.queue.clear()  # in place, for a turn may be holding it
-            self.queue.extend(stashed)
+            queue = self.begin_queue() if self.queue is None else self.queue
+            stashed.extend(queue)
+            queue.clear()  # in place, for a turn may be holding it
+            queue.extend(stashed)
 
     def rouse(self) -> None:
         """See to it that the actor gets a turn."""
@@ -130,7 +118,7 @@ class Mailbox:
         if room is not None:
             room.set()
 
-    def dropped(self, reply: Reply[Any]) -> bool:
+    def dropped(self, reply: Reply[object]) -> bool:
         """Whether nobody waits for this answer any more; notes the fate."""
         if reply.done:
             self.system.fates.abandoned += 1
@@ -141,28 +129,16 @@ class Mailbox:
             return False
         return True
 
-    def rest(self) -> None:
-        """All is handled: free the queue."""
-        self.queue = None
-        self.occupied = False
-        self.used = True
-        self._count()
-
-    def _count(self) -> None:
-        self.system.fates.handled += self.handled
-        self.handled = 0
-
     def discard(self, error: BaseException | None) -> None:
         """The actor is gone for good, because of `error`: what is still here is undelivered."""
-        self._count()
         self.unstash()
         queue, self.queue = self.queue, None
-        for message, reply in queue or ():
-            if reply is None:
-                self.system.bury(message, self.address, "the actor stopped")
-            else:
+        for entry in queue or ():
+            if isinstance(entry, Reply):
                 self.system.fates.undelivered += 1
                 stopped = ActorStopped(f"{self.address} stopped before it came to this")
                 stopped.__cause__ = error
-                reply.fail(stopped)
+                entry.fail(stopped)
+            else:
+                self.system.bury(entry, self.address, "the actor stopped")
         self.make_room()

@@ -49,7 +49,14 @@ class Ref(Generic[P_contra]):
             raise _elsewhere(cell)
         if cell.closed:
             cell = self._renewed()
-        cell.put(message, None)
+        queue = cell.queue
+        if queue is None:
+            queue = cell.begin_queue()
+        elif len(queue) >= cell.capacity and not cell.place(message):
+            return
+        queue.append(message)
+        if not cell.occupied:
+            cell.system.scheduler.schedule(cell)
 
     async def send(self, message: Tell[P_contra]) -> None:
         """As `tell`, but waits for room instead of raising `MailboxFull`."""
@@ -84,27 +91,24 @@ class Ref(Generic[P_contra]):
         if cell.closed:
             cell = self._renewed()
         handling = handled_by_this_task()
-        reply: Reply[Any] = Reply()
+        reply: Reply[Any] = Reply(message)
         if handling is not None:
-            reply.deadline = deadline(handling)
             handling.wait_for(cell, reply)
         try:
             scheduler = cell.system.scheduler
             if cell.occupied or not scheduler.inline:
                 reply.deadline = deadline(handling)
-                cell.put(message, reply)
+                self.tell(reply)  # type: ignore[arg-type]  # what stands in a mailbox for an ask
                 return await reply.wait()  # type: ignore[no-any-return]
             # An idle actor may as well answer in the asker's task: that saves two switches of task.
             await checkpoint_if_cancelled()
-            scheduler.answer(cell, message, reply)
+            scheduler.answer(cell, reply)
             if reply.done and not scheduler.breathe():
                 return reply.result()  # type: ignore[no-any-return]
             if reply.done:
                 await checkpoint()
             else:
-                reply.deadline = deadline(
-                    handling
-                )  # an answer that is there at once needs none, which is half its cost
+                reply.deadline = deadline(handling)  # none for an answer that is there at once: half its cost
             return await reply.wait()  # type: ignore[no-any-return]
         except DeadlineExpired:
             await checkpoint()  # the asker's own scope, if it was that, ends the wait as it ends any other

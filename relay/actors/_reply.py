@@ -10,21 +10,24 @@ from typing import Generic, TypeVar, cast, final
 
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
-__all__ = ["Reply"]
+__all__ = ["Entry", "Reply", "message_of"]
 
 R = TypeVar("R")
+
+Entry = object
+"""What stands in a mailbox: a told message as it is, an asked one as the `Reply` that waits for its answer."""
 
 
 @final
 class Reply(Generic[R]):
-    """Where the answer to one ask goes. `deadline` is in seconds of trio's clock."""
+    """Where the answer to one ask goes: what was asked, until when it is of use (seconds of trio's clock), the answer."""
 
-    __slots__ = ("_error", "_task", "_value", "abandoned", "deadline", "done", "promised")
+    __slots__ = ("_error", "_task", "_value", "deadline", "done", "message", "promised")
 
-    def __init__(self, deadline: float = inf) -> None:
-        self.deadline = deadline
+    def __init__(self, message: object = None) -> None:
+        self.message = message
+        self.deadline = inf
         self.done = False
-        self.abandoned = False
         self.promised = False  # whoever took it over answers later, and no handler is in the way
         self._value: R | None = None
         self._error: BaseException | None = None
@@ -70,6 +73,11 @@ class Reply(Generic[R]):
             reschedule(task)
 
     def _abort(self, _: RaiseCancelT) -> Abort:
-        self.done = self.abandoned = True
+        self.done = True
         self._task = None
         return Abort.SUCCEEDED
+
+
+def message_of(entry: Entry) -> object:
+    """The message of an entry."""
+    return entry.message if isinstance(entry, Reply) else entry

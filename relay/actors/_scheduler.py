@@ -34,10 +34,10 @@ from trio.lowlevel import (
 from ._errors import DeadlineExpired, NoReply, Refusal
 from ._handling import Handling, current
 from ._patience import patiently
+from ._reply import Reply
 
 if TYPE_CHECKING:
     from ._cell import Cell
-    from ._reply import Reply
 
 __all__ = ["Scheduler"]
 
@@ -66,7 +66,8 @@ class Scheduler:
         """Give `cell` a turn soon. It must not be in a queue or a task already."""
         cell.occupied = True
         self._ready.append(cell)
-        self._wake()
+        if self._parked is not None:
+            self._wake()
 
     @enable_ki_protection
     async def run(self) -> None:
@@ -78,12 +79,12 @@ class Scheduler:
                 await self._park()
             stop = perf_counter() + SLICE
             while True:
-                if ready and (fresh < BULK_TURN or not bulk):
-                    cell = ready.popleft()
-                    fresh += 1
-                elif bulk:
+                if bulk and (fresh >= BULK_TURN or not ready):
                     cell = bulk.popleft()
                     fresh = 0
+                elif ready:
+                    cell = ready.popleft()
+                    fresh += 1
                 else:
                     break
                 coroutine = self.turn(cell)
@@ -101,20 +102,24 @@ class Scheduler:
         if cell.signalled:
             cell.obey()
             return None
-        queue, context, handle = cell.queue, cell.context, cell.handler
+        queue, gate, context, handle = cell.queue, cell.gate, cell.context, cell.handler
         assert context is not None
         assert handle is not None
+        fates = cell.system.fates
+        if cell.room is not None:
+            cell.make_room()
         while queue and budget:
-            gate = cell.gate
             if gate is not None and gate.closed:
                 cell.held = True
                 gate.hold(cell)
                 return None
-            message, reply = queue.popleft()
-            if cell.room is not None:
-                cell.make_room()
-            if reply is not None and cell.dropped(reply):
-                continue
+            message = queue.popleft()
+            reply = None
+            if type(message) is Reply:
+                reply = message
+                if cell.dropped(reply):
+                    continue
+                message = reply.message
             budget -= 1
             context._message = message  # noqa: SLF001 - the context is the scheduler's to fill
             context._slot = reply  # noqa: SLF001
@@ -123,7 +128,7 @@ class Scheduler:
             except Refusal as refusal:
                 cell.refuse(message, refusal)
             except Exception as error:  # noqa: BLE001 - the supervisor is its owner
-                cell.handled += 1
+                fates.handled += 1
                 cell.handler_failed(error)
                 return None
             else:
@@ -131,7 +136,7 @@ class Scheduler:
                     return coroutine
                 if reply is not None and context._slot is reply and not reply.done:  # noqa: SLF001
                     reply.fail(NoReply(f"{cell.address} did not answer {message!r}"))
-            cell.handled += 1
+            fates.handled += 1
             if cell.signalled:
                 self._ready.append(cell)
                 self._wake()
@@ -140,13 +145,15 @@ class Scheduler:
             self._bulk.append(cell)
             self._wake()  # the turn may have been taken in another task than the scheduler's
         else:
-            cell.rest()
+            cell.queue = None
+            cell.occupied = False
+            cell.used = True
         return None
 
-    def answer(self, cell: Cell, message: object, reply: Reply[Any]) -> None:
-        """Let an idle `cell` handle `message` here and now."""
+    def answer(self, cell: Cell, asked: Reply[Any]) -> None:
+        """Let an idle `cell` handle what is `asked` here and now."""
         cell.occupied = True
-        cell.accept(message, reply)
+        cell.accept(asked)
         coroutine = self.turn(cell, 1)
         if coroutine is not None:
             self._start_burst(cell, coroutine)
@@ -231,7 +238,7 @@ class Scheduler:
                 reply.fail(NoReply(f"{cell.address} did not answer {message!r}"))
         finally:
             cell.handling = None
-            cell.handled += 1
+            cell.system.fates.handled += 1
         return True
 
     async def _park(self) -> None:

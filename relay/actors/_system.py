@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import copy_context
 from functools import partial
-from math import inf
 from threading import get_ident
 from typing import Any, TypeVar, TypeVarTuple, Unpack, final
 
@@ -184,7 +183,7 @@ class System:
         made = partial(factory, *arguments)
         cell = Cell(self, parent, name, made, supervision or Supervision(), bounds or Bounds())
         siblings[name] = cell
-        report: Reply[None] = Reply(inf)
+        report: Reply[None] = Reply()
         cell.start_report = report
         if join is not None:
             join(cell)  # before it can fail

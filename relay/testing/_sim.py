@@ -13,6 +13,7 @@ import trio
 from relay.actors import describe, virtual_wall
 from relay.actors._cell import State
 from relay.actors._hooks import simulation
+from relay.actors._reply import message_of
 
 from ._scheduler import SimulatedScheduler
 from ._trio import interrupt
@@ -188,7 +189,7 @@ class Sim:
 
     def step(self, cell: Cell) -> None:
         """An actor is about to take a turn."""
-        message = type(next(iter(cell.queue))[0]).__name__ if cell.queue else "-"
+        message = type(message_of(next(iter(cell.queue)))).__name__ if cell.queue else "-"
         self.log.append(f"{trio.current_time():.6f} {cell.address} {message}")
         self.steps += 1
 

@@ -225,12 +225,12 @@ async def test_a_handler_is_not_cancelled_because_its_asker_left(
 async def test_an_ask_past_its_deadline_is_not_handled(autojump_clock: MockClock, system: System) -> None:
     """The deadline travels in the envelope: it counts even where the asker cannot be cancelled."""
     ref = await system.spawn(Counter)
-    system_cell = ref._cell
-    reply: Reply[int] = Reply(deadline=trio.current_time() + 1)
+    reply: Reply[int] = Reply(Total())
+    reply.deadline = trio.current_time() + 1
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ref.ask, Slow(2))
         await trio.testing.wait_all_tasks_blocked()
-        system_cell.put(Total(), reply)
+        ref.tell(reply)  # type: ignore[arg-type]
     with pytest.raises(DeadlineExpired):
         await reply.wait()
     assert system.fates.expired == 1
@@ -524,8 +524,7 @@ async def test_leaving_the_block_drains_what_is_queued(autojump_clock: MockClock
     log: list[str] = []
     async with open_system() as system:
         ref = await system.spawn(Counter, log)
-        reply: Reply[int] = Reply()
-        ref._cell.put(Slow(2), reply)
+        ref.tell(Reply(Slow(2)))  # type: ignore[arg-type]
     assert log == ["started", "slow begins", "slow ends", "stopped"]
 
 

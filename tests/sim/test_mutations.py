@@ -16,7 +16,7 @@ import pytest
 from relay.actors._cell import Cell
 from relay.actors._duties import Duties
 from relay.actors._family import Family
-from relay.actors._mailbox import Mailbox
+from relay.actors._ref import Ref
 from relay.actors._supervisor import Group
 from relay.fleet import commands, merges, messages
 from relay.store import Decision, Write
@@ -36,12 +36,13 @@ Patch = Callable[[Any, str, Callable[..., Any]], None]
 
 
 def hand_out_the_newest_first(patch: Patch) -> None:
-    def put(put: Any, self: Any, message: object, reply: Any) -> None:
-        put(self, message, reply)
-        if self.queue and len(self.queue) == 3:
-            self.queue.rotate(1)
+    def tell(tell: Any, self: Any, message: Any) -> None:
+        tell(self, message)
+        queue = self._cell.queue
+        if queue and len(queue) == 3:
+            queue.rotate(1)
 
-    patch(Mailbox, "put", put)
+    patch(Ref, "tell", tell)
 
 
 def lose_the_queue_in_a_crash(patch: Patch) -> None:
