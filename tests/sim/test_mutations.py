@@ -62,7 +62,7 @@ def handle_again_what_failed(patch: Patch) -> None:
         if isinstance(error, ValueError) and self.context._message not in before:
             before.append(self.context._message)
             slot, self.context._slot = self.context._slot, None
-            self.accept(self.context._message, slot)
+            self.accept(self.context._message if slot is None else slot)
         crash(self, error)
 
     patch(Cell, "crash", crash)
