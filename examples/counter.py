@@ -66,8 +66,7 @@ def main() -> None:
             found, last = live(Path(directory) / "counter.db")
             # One more is no lie: it was on disk, and the kill came before its answer.
             assert found in {acknowledged, acknowledged + 1}, f"{found} instead of {acknowledged}"
-            there = "every count that was acknowledged" if acknowledged else "nothing"
-            print(f"Life {number} found {there}, counted on, and was killed with SIGKILL.")
+            print(f"Life {number} found {found}, was answered up to {last}, then was killed with SIGKILL.")
             acknowledged = last
 
 

@@ -1,9 +1,12 @@
 """Money is paid in by many at once, while the account crashes: under every schedule nothing is lost that was confirmed.
 
-pytest -v examples/test_account.py
+pytest -v examples/test_account.py, or python examples/test_account.py
 """
 
+import sys
+
 import attrs
+import pytest
 import trio
 
 from relay.actors import Actor, ActorFailed, Ask, Context, Ref, open_system
@@ -55,3 +58,7 @@ async def test_what_was_confirmed_is_there(sim: Sim) -> None:
         async with trio.open_nursery() as nursery:
             for amount in (10, 20, 30):
                 nursery.start_soon(pay_in, account, amount, confirmed)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main(["-v", __file__]))
