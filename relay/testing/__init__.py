@@ -6,7 +6,7 @@ With pytest it is there as a plugin; start at the fixtures `system` and `probe`,
 
 from ._explore import HiddenNondeterminism as HiddenNondeterminism
 from ._guard import SimulationLeak as SimulationLeak
-from ._probe import Probe as Probe, Received as Received, open_probe as open_probe
+from ._probe import MakeProbe as MakeProbe, Probe as Probe, Received as Received, open_probe as open_probe
 from ._sim import (
     Faults as Faults,
     InjectedFault as InjectedFault,

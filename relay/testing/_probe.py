@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Generic, Protocol, TypeVar, final
 
 import trio
 
 from relay.actors import Actor, Ask, Context, Ref, Reply, System
 
-__all__ = ["Probe", "Received", "open_probe"]
+__all__ = ["MakeProbe", "Probe", "Received", "open_probe"]
 
 P = TypeVar("P")
 M = TypeVar("M")
@@ -66,6 +66,12 @@ class Probe(Generic[P]):
         self._received.append(Received(message, slot))
         self._news.set()
         self._news = trio.Event()
+
+
+class MakeProbe(Protocol):
+    """What the fixture `probe` is: `await probe(Listening)` gives a `Probe[Listening]`."""
+
+    async def __call__(self, protocol: type[P], name: str | None = None) -> Probe[P]: ...
 
 
 class _Standing(Actor[Any]):

@@ -11,8 +11,8 @@ much was simulated.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -20,10 +20,12 @@ from trio.testing import MockClock
 
 from relay.actors import Failed, StopOverran, System, open_system, virtual_wall
 
-from ._probe import Probe, open_probe
+from ._probe import MakeProbe, Probe, open_probe
 from ._simulate import options, summary
 
 __all__ = ["probe", "system"]
+
+P = TypeVar("P")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -89,10 +91,10 @@ def _failure(failed: Failed) -> str:
     return f"{failed.address} failed: {failed.error!r}"
 
 
-async def _probe(system: System) -> Callable[..., Awaitable[Probe[Any]]]:
+async def _probe(system: System) -> MakeProbe:
     """`await probe(Protocol)` makes a probe for actors of that protocol."""
 
-    async def make(protocol: type[Any], name: str | None = None) -> Probe[Any]:
+    async def make(protocol: type[P], name: str | None = None) -> Probe[P]:
         return await open_probe(system, protocol, name)
 
     return make
