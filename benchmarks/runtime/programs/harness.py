@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 BURST = 1_000
 FLOODED = 100
@@ -105,6 +106,12 @@ class Repeat:
                 return
             growth = min(10.0, max(1.5, 1.2 * self._seconds / elapsed))
             count = int(count * growth) // BURST * BURST + BURST
+
+
+def bursts(actors: list[Any]) -> Iterator[list[Any]]:
+    """So many as may be in flight when memory is measured: what a process has once needed for more it does not give back."""
+    for start in range(0, len(actors), BURST):
+        yield actors[start : start + BURST]
 
 
 class Latencies:

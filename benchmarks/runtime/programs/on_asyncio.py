@@ -22,6 +22,7 @@ from harness import (
     Repeat,
     Tide,
     Total,
+    bursts,
     main,
 )
 
@@ -165,6 +166,18 @@ async def memory(seconds: float, number: int) -> float:
     return growth.per(len(actors))
 
 
+async def memory_used(seconds: float, number: int) -> float:
+    growth = Growth()
+    actors = await spawn(number)
+    for burst in bursts(actors):
+        done = asyncio.Event()
+        latch = Latch(len(burst), done.set)
+        for actor in burst:
+            actor.tell(Last(latch))
+        await done.wait()
+    return growth.per(len(actors))
+
+
 async def restart(seconds: float, number: int) -> float:
     (actor,) = await spawn(1)
     latencies = Latencies()
@@ -222,6 +235,7 @@ CASES = {
     "ring": ring,
     "spawn_stop": spawn_stop,
     "memory": memory,
+    "memory_used": memory_used,
     "restart": restart,
     "ping": ping,
     "ping_due": ping_due,

@@ -1,11 +1,15 @@
 #!/usr/bin/env escript
-%% The cases on Erlang, on one scheduler, as Python has one. Called as the Python programs are. A flooded process keeps
-%% its own mailbox full. An idle process costs what erlang:memory(total) grows by.
 %%! +S 1:1 +P 2000000
+%% The cases on Erlang, on one scheduler, as Python has one; escript reads the flags above on the second line only. Called
+%% as the Python programs are; `version` prints the release. A flooded process keeps its own mailbox full. An idle process
+%% costs what erlang:memory(total) grows by.
 -mode(compile).
 -define(BURST, 1000).
 
+main(["version"]) ->
+    io:format("~s~n", [erlang:system_info(otp_release)]);
 main([Case, Seconds, Number]) ->
+    1 = erlang:system_info(schedulers),
     case run(Case, to_float(Seconds), list_to_integer(Number)) of
         missing -> io:format("{\"missing\": \"it has no such thing\"}~n");
         Value -> io:format("{\"value\": ~p}~n", [float(Value)])
@@ -45,6 +49,13 @@ run("memory", _, Number) ->
     Before = erlang:memory(total),
     Actors = spawn_counters(Number),
     ask(lists:last(Actors)),
+    (erlang:memory(total) - Before) / Number;
+run("memory_used", _, Number) ->
+    erlang:garbage_collect(),
+    Before = erlang:memory(total),
+    Actors = spawn_counters(Number),
+    lists:foreach(fun(A) -> A ! {last, self()} end, Actors),
+    lists:foreach(fun(_) -> receive last -> ok end end, Actors),
     (erlang:memory(total) - Before) / Number;
 run("restart", Seconds, _) ->
     logger:set_primary_config(level, none),

@@ -21,6 +21,7 @@ from harness import (
     Repeat,
     Tide,
     Total,
+    bursts,
     main,
 )
 
@@ -133,8 +134,20 @@ def memory(seconds: float, number: int) -> float:
         raise Missing(f"more than {MOST} threads")
     growth = Growth()
     actors = spawn(number)
-    for actor in actors:
-        actor.ask(Total())
+    return growth.per(len(actors))
+
+
+def memory_used(seconds: float, number: int) -> float:
+    if number > MOST:
+        raise Missing(f"more than {MOST} threads")
+    growth = Growth()
+    actors = spawn(number)
+    for burst in bursts(actors):
+        done = threading.Event()
+        latch = Latch(len(burst), done.set)
+        for actor in burst:
+            actor.tell(Last(latch))
+        done.wait()
     return growth.per(len(actors))
 
 
@@ -172,6 +185,7 @@ CASES = {
     "ring": ring,
     "spawn_stop": spawn_stop,
     "memory": memory,
+    "memory_used": memory_used,
     "ping": ping,
     "ping_due": ping_due,
 }

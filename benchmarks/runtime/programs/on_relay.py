@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
+from typing import Generic, NamedTuple, TypeVar
 
 import harness
+import relay_variants as variants
 import trio
-from harness import BURST, FLOODED, PAUSE, Growth, Latch, Latencies, Pings, Repeat, Tide, main
+from harness import BURST, FLOODED, PAUSE, Growth, Latch, Latencies, Pings, Repeat, Tide, bursts, main
 
 from relay.actors import Actor, Ask, Bounds, Context, Ref, Supervision, System, Tell, open_system
+
+P = TypeVar("P")
 
 UNBOUNDED = Bounds(capacity=10**9)
 AT_ONCE = Supervision(restarts=10**9, within=0.01, backoff=0.0)
@@ -94,22 +99,48 @@ async def spawn(system: System, number: int) -> list[Ref[Counting]]:
 
 
 async def tell(system: System, seconds: float, number: int) -> float:
-    actors = await spawn(system, number)
+    return await told(await spawn(system, number), seconds, Messages(Count, Last, Total))
+
+
+async def tell_attrs(system: System, seconds: float, number: int) -> float:
+    actors = [await system.spawn(variants.Adder, bounds=UNBOUNDED) for _ in range(number)]
+    return await told(actors, seconds, Messages(partial(variants.Add, 1), variants.AddLast, variants.Sum))
+
+
+async def tell_async(system: System, seconds: float, number: int) -> float:
+    actors = [await system.spawn(variants.Asynchronous, bounds=UNBOUNDED) for _ in range(number)]
+    return await told(actors, seconds, Messages(variants.Count, variants.Last, variants.Total))
+
+
+async def tell_awaiting(system: System, seconds: float, number: int) -> float:
+    actors = [await system.spawn(variants.Awaiting, bounds=UNBOUNDED) for _ in range(number)]
+    return await told(actors, seconds, Messages(variants.Count, variants.Last, variants.Total))
+
+
+class Messages(NamedTuple, Generic[P]):
+    count: Callable[[], Tell[P]]
+    last: Callable[[Latch], Tell[P]]
+    total: Callable[[], Ask[P, int]]
+
+
+async def told(actors: list[Ref[P]], seconds: float, messages: Messages[P]) -> float:
+    count_one, last, total = messages
+    number = len(actors)
     burst = actors * (BURST // number)
     repeat = Repeat(seconds)
     for count in repeat:
         for _ in range(count // BURST - 1):
             for actor in burst:
-                actor.tell(Count())
+                actor.tell(count_one())
             await trio.lowlevel.checkpoint()
         for actor in burst[number:]:
-            actor.tell(Count())
+            actor.tell(count_one())
         done = trio.Event()
         latch = Latch(number, done.set)
         for actor in actors:
-            actor.tell(Last(latch))
+            actor.tell(last(latch))
         await done.wait()
-    assert sum([await actor.ask(Total()) for actor in actors]) == repeat.sum
+    assert sum([await actor.ask(total()) for actor in actors]) == repeat.sum
     return repeat.rate
 
 
@@ -164,6 +195,31 @@ async def memory(system: System, seconds: float, number: int) -> float:
     actors = [await system.spawn(Counter) for _ in range(number)]
     await system.idle()
     return growth.per(len(actors))
+
+
+async def memory_used(system: System, seconds: float, number: int) -> float:
+    growth = Growth()
+    actors = [await system.spawn(Counter) for _ in range(number)]
+    await tell_each(system, actors)
+    return growth.per(len(actors))
+
+
+async def tell_each(system: System, actors: list[Ref[Counting]]) -> None:
+    for burst in bursts(actors):
+        done = trio.Event()
+        latch = Latch(len(burst), done.set)
+        for actor in burst:
+            actor.tell(Last(latch))
+        await done.wait()
+    await system.idle()
+
+
+async def memory_traced(system: System, seconds: float, number: int) -> float:
+    tracemalloc.start()
+    before = traced()
+    actors = [await system.spawn(Counter) for _ in range(number)]
+    await tell_each(system, actors)
+    return (traced() - before) / len(actors)
 
 
 async def family(system: System, seconds: float, number: int) -> float:
@@ -248,11 +304,16 @@ def run(case: Callable[[System, float, int], Awaitable[float]]) -> Callable[[flo
 
 CASES = {
     "tell": tell,
+    "tell_attrs": tell_attrs,
+    "tell_async": tell_async,
+    "tell_awaiting": tell_awaiting,
     "ask": ask,
     "ask_at_once": ask_at_once,
     "ring": ring,
     "spawn_stop": spawn_stop,
     "memory": memory,
+    "memory_used": memory_used,
+    "memory_traced": memory_traced,
     "family": family,
     "passive": passive,
     "restart": restart,

@@ -105,7 +105,23 @@ def memory(seconds: float, number: int) -> float:
     return growth.per(len(actors))
 
 
-CASES = {"tell": tell, "ask": ask, "ring": ring, "spawn_stop": spawn_stop, "memory": memory}
+def memory_used(seconds: float, number: int) -> float:
+    growth = Growth()
+    actors = spawn(number)
+    latch = Latch(number)
+    for actor in actors:
+        system.tell(actor, Last(latch))
+    return growth.per(len(actors))
+
+
+CASES = {
+    "tell": tell,
+    "ask": ask,
+    "ring": ring,
+    "spawn_stop": spawn_stop,
+    "memory": memory,
+    "memory_used": memory_used,
+}
 ALONE = "in process, actors run only while one caller waits"
 main(
     CASES,

@@ -23,6 +23,7 @@ from harness import (
     Repeat,
     Tide,
     Total,
+    bursts,
     main,
 )
 
@@ -181,6 +182,18 @@ async def memory(nursery: trio.Nursery, seconds: float, number: int) -> float:
     return growth.per(len(actors))
 
 
+async def memory_used(nursery: trio.Nursery, seconds: float, number: int) -> float:
+    growth = Growth()
+    actors = await spawn(nursery, number)
+    for burst in bursts(actors):
+        done = trio.Event()
+        latch = Latch(len(burst), done.set)
+        for actor in burst:
+            actor.tell(Last(latch))
+        await done.wait()
+    return growth.per(len(actors))
+
+
 async def restart(nursery: trio.Nursery, seconds: float, number: int) -> float:
     (actor,) = await spawn(nursery, 1)
     latencies = Latencies()
@@ -239,6 +252,7 @@ CASES = {
     "ring": ring,
     "spawn_stop": spawn_stop,
     "memory": memory,
+    "memory_used": memory_used,
     "restart": restart,
     "ping": ping,
     "ping_due": ping_due,

@@ -27,6 +27,7 @@ from harness import (
     Pings,
     Repeat,
     Total,
+    bursts,
     main,
 )
 from triotp import gen_server, mailbox, supervisor
@@ -164,11 +165,27 @@ async def spawn_stop(nursery: trio.Nursery, seconds: float, number: int) -> floa
 
 
 async def memory(nursery: trio.Nursery, seconds: float, number: int) -> float:
-    if number > MOST:
-        raise Missing(f"more than {MOST} take minutes: a start takes the longer the more there are")
+    few_enough(number)
     growth = Growth()
     actors = await spawn(nursery, number)
     return growth.per(len(actors))
+
+
+async def memory_used(nursery: trio.Nursery, seconds: float, number: int) -> float:
+    few_enough(number)
+    growth = Growth()
+    for burst in bursts(await spawn(nursery, number)):
+        done = trio.Event()
+        latch = Latch(len(burst), done.set)
+        for actor in burst:
+            await gen_server.cast(actor, Last(latch))
+        await done.wait()
+    return growth.per(number)
+
+
+def few_enough(number: int) -> None:
+    if number > MOST:
+        raise Missing(f"more than {MOST} take minutes: a start takes the longer the more there are")
 
 
 async def restart(nursery: trio.Nursery, seconds: float, number: int) -> float:
@@ -239,6 +256,7 @@ CASES = {
     "ring": ring,
     "spawn_stop": spawn_stop,
     "memory": memory,
+    "memory_used": memory_used,
     "restart": restart,
     "ping": ping,
     "ping_due": ping_due,

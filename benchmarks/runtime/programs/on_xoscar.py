@@ -8,7 +8,7 @@ from itertools import count as numbers
 from typing import Any
 
 import xoscar
-from harness import BURST, FLOODED, FULL, PAUSE, Flood, Growth, Latch, Mailbox, Pings, Repeat, main
+from harness import BURST, FLOODED, FULL, PAUSE, Flood, Growth, Latch, Mailbox, Pings, Repeat, bursts, main
 
 NUMBERS = numbers()
 HOME: dict[str, Any] = {}
@@ -119,6 +119,18 @@ async def memory(address: str, seconds: float, number: int) -> float:
     return growth.per(len(actors))
 
 
+async def memory_used(address: str, seconds: float, number: int) -> float:
+    growth = Growth()
+    actors = await spawn(address, number)
+    for burst in bursts(actors):
+        done = asyncio.Event()
+        latch = Latch(len(burst), done.set)
+        for actor in burst:
+            await actor.last.tell(latch)
+        await done.wait()
+    return growth.per(len(actors))
+
+
 async def flooded(address: str, seconds: float, number: int) -> Pings:
     async def flood(actor: Any) -> None:
         mailbox = Mailbox()
@@ -166,6 +178,7 @@ CASES = {
     "ring": ring,
     "spawn_stop": spawn_stop,
     "memory": memory,
+    "memory_used": memory_used,
     "ping": ping,
     "ping_due": ping_due,
 }
