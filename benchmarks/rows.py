@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Row", "Skipped", "row"]
+__all__ = ["Floor", "Row", "Skipped", "row"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,14 @@ class Skipped:
     case: str
     system: str
     skipped: str
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a run says about a promise. `failed` makes the exit code 1."""
+
+    text: str
+    failed: bool
 
 
 def row(bench: str, case: str, system: str, samples: Sequence[float], unit: str) -> Row:

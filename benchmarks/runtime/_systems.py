@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 __all__ = ["LOCAL", "SYSTEMS", "System", "Unavailable"]
@@ -32,6 +33,7 @@ class System:
     name: str
     program: str
     pins: tuple[str, ...] = ()
+    library: str | None = None  # of that environment, whose version says what was measured
 
     def command(self) -> list[str]:
         """What starts its program. Installs what that needs; raises `Unavailable`."""
@@ -42,6 +44,16 @@ class System:
                 raise Unavailable("there is no escript on PATH")
             return [escript, str(program)]
         return [str(self._python()), str(program)]
+
+    def version(self) -> str:
+        """Its name and what is measured of it, for the head of the report."""
+        if self.pins:
+            return self.pins[0].replace("==", " ")
+        if self.program.endswith(".escript"):
+            return f"{self.name} {_erlang_release()}"
+        if self.library:
+            return f"{self.name}: {self.library} {metadata.version(self.library)}"
+        return f"{self.name} of Python"
 
     def _python(self) -> Path:
         if not self.pins:
@@ -59,8 +71,8 @@ class System:
 
 
 LOCAL = (
-    System("relay", "on_relay.py"),
-    System("trio channel", "on_trio.py"),
+    System("relay", "on_relay.py", library="relay"),
+    System("trio channel", "on_trio.py", library="trio"),
     System("asyncio queue", "on_asyncio.py"),
 )
 SYSTEMS = (
@@ -105,6 +117,16 @@ SYSTEMS = (
     ),
     System("erlang", "on_erlang.escript"),
 )
+
+
+def _erlang_release() -> str:
+    escript = shutil.which("escript")
+    if escript is None:
+        return "is not here"
+    said = subprocess.run(
+        [escript, str(PROGRAMS / "on_erlang.escript"), "version"], check=False, capture_output=True, text=True
+    )
+    return said.stdout.strip() or "of an unknown release"
 
 
 def _installation(folder: Path, python: Path, pins: Sequence[str]) -> Iterator[list[str]]:

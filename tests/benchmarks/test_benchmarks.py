@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +19,13 @@ BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 def load(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
+    spec = importlib.util.spec_from_file_location("bench_main", BENCHMARKS / "__main__.py")
+    main = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(main)
+
     def load(name: str, **smaller: object) -> ModuleType:
+        if name == "__main__":
+            return main
         benchmark = importlib.import_module(name)
         for setting, value in smaller.items():
             monkeypatch.setattr(benchmark, setting, value)
@@ -54,8 +62,12 @@ def test_the_quick_form_of_the_runtime_needs_nothing_but_relay(load, runtime: Mo
     assert_measured(rows)
 
 
-def test_relay_has_a_value_for_every_other_case_of_the_runtime(runtime: ModuleType) -> None:
-    cases = [dataclasses.replace(case, number=min(case.number, 2_000)) for case in runtime.CASES[4:]]
+def test_relay_has_a_value_for_every_other_case_of_the_runtime(load, runtime: ModuleType) -> None:
+    cases = [
+        dataclasses.replace(case, number=min(case.number, 2_000))
+        for case in runtime.CASES
+        if case not in load("actors").CASES
+    ]
     relay, trio, *_ = runtime.LOCAL
     rows = list(runtime.compared("runtime", [relay, trio], cases))
     ours = [row for row in rows if row.system == "relay"]
@@ -85,17 +97,129 @@ def test_what_cannot_be_measured_is_skipped_with_the_reason(
     assert "on_nothing.py" in skipped[2].skipped
 
 
-def test_a_missed_floor_is_told(load, runtime: ModuleType) -> None:
+def test_each_floor_is_kept_or_missed_or_not_checked(load, runtime: ModuleType) -> None:
     row = load("rows").row
-    kept = row("runtime", "tell, 1 actor", "relay / pykka", [7.0], "times")
-    slow = row("runtime", "ask, 1 000 at once", "relay / pykka", [1.0, 11.0, 99.0], "times")
-    late = row("runtime", "ping, p99", "relay", [7.0], "ms")
-    assert len(list(runtime.missed([kept]))) == 0
-    told = list(runtime.missed([kept, slow, late]))
-    assert [line.partition(":")[0] for line in told] == [
-        "ask, 1 000 at once, relay / pykka",
-        "ping, p99, relay",
+    skipped = load("rows").Skipped
+    measured = [
+        skipped("runtime", "all cases", "xoscar", "it could not be installed"),
+        row("runtime", "tell, 1 actor", "relay", [7e5], "messages/s"),
+        row("runtime", "tell, 1 actor", "relay / pykka", [7.0], "times"),
+        row("runtime", "tell, 1 actor", "relay / trio channel", [1.0, 7.0, 99.0], "times"),
+        row("runtime", "idle actor, of 10 000", "relay", [1_501.0], "bytes"),
+        row("runtime", "ping, p99", "relay", [4.0], "ms"),
     ]
+    names = {"tell, 1 actor", "idle actor, of 10 000", "ping, p99"}
+    told = list(runtime.floors(measured, [case for case in runtime.CASES if case.name in names]))
+    assert [(floor.text, floor.failed) for floor in told] == [
+        ("floor kept: tell, 1 actor, relay / pykka: 7.00, at least 6.0", False),
+        ("floor missed: tell, 1 actor, relay / trio channel: 7.00, at least 8.0", True),
+        ("floor missed: idle actor, of 10 000, relay: 1,501.00, at most 1,500.0", True),
+        ("floor kept: ping, p99, relay: 4.00, at most 5.0", False),
+    ]
+
+
+def test_each_floor_is_of_a_case_that_there_is(load, runtime: ModuleType) -> None:
+    floors = load("runtime._floors").FLOORS
+    rates = {case.name for case in runtime.CASES if case.is_rate}
+    assert {floor.case for floor in floors} <= {case.name for case in runtime.CASES}
+    assert {floor.case for floor in floors if floor.least is not None} <= rates
+
+
+def bench(monkeypatch: pytest.MonkeyPatch, main: ModuleType, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["bench", *arguments])
+    return main.main()
+
+
+TWO_FLOORS = (
+    "floor not checked: tell, 1 actor, relay / pykka: ",
+    "floor not checked: tell, 1 actor, relay / trio channel: ",
+)
+
+
+def test_a_run_without_relay_has_checked_no_floor_and_fails(
+    load, runtime: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = runtime.System("relay", "on_nothing.py", library="relay")
+    load("runtime", SYSTEMS=[broken, *runtime.LOCAL[1:2]])
+    assert bench(monkeypatch, load("__main__"), "runtime", "--case", "tell, 1 actor", "--case", "ring") == 1
+    told = capsys.readouterr().out
+    for floor in TWO_FLOORS:
+        assert f"\n{floor}relay: it failed: " in told
+    assert "ring of 1 000" in told
+
+
+def test_any_case_that_relay_has_no_value_for_fails_the_run(
+    load, runtime: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load("runtime", SYSTEMS=[runtime.System("relay", "on_nothing.py", library="relay")])
+    assert bench(monkeypatch, load("__main__"), "runtime", "--case", "ring of 1 000") == 1
+
+
+def test_without_pykka_its_floors_are_named_as_not_checked(
+    load, runtime: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UV", "/nowhere/uv")
+    systems = [system for system in runtime.SYSTEMS if system.name in {"relay", "pykka"}]
+    load("runtime", SYSTEMS=systems)
+    assert bench(monkeypatch, load("__main__"), "runtime", "--case", "tell, 1 actor", "--rounds", "1") == 0
+    told = capsys.readouterr().out
+    assert f"\n{TWO_FLOORS[0]}pykka: it could not be installed: " in told
+    assert f"\n{TWO_FLOORS[1]}it was not measured" in told
+
+
+def test_a_report_begins_with_where_it_was_measured_and_ends_with_all_medians_in_a_grid(
+    load, runtime: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("runtime", SYSTEMS=runtime.LOCAL[:2], ROUNDS=99)
+    asked = ["--case", "ring", "--case", "tell, async handler", "--rounds", "1"]
+    assert bench(monkeypatch, load("__main__"), "runtime", *asked) == 0
+    head, _, grid, *_ = capsys.readouterr().out.split("\n\n")
+    python, cpus, load_average, versions = head.splitlines()
+    assert python.startswith("Python 3.")
+    assert " CPUs: " in cpus
+    assert load_average.startswith("load average ")
+    assert "trio channel: trio 0." in versions
+    names, first, second, reason = grid.splitlines()
+    assert names.split() == ["medians", "relay", "trio", "channel"]
+    assert first.startswith("tell, async handler ")
+    assert first.endswith(" -  messages/s")
+    assert second.startswith("ring of 1 000 ")
+    assert " - " not in second
+    assert reason == "- all but relay: tell, async handler: a case of relay only"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["runtime", "--case", "tall"],
+        ["runtime", "--rounds", "0"],
+        ["store", "--case", "tell"],
+        ["store", "--rounds", "1"],
+    ],
+)
+def test_a_case_that_there_is_not_is_wrong_usage(
+    load, monkeypatch: pytest.MonkeyPatch, wrong: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        bench(monkeypatch, load("__main__"), *wrong)
+    assert ended.value.code == 2
+
+
+def test_a_whole_name_means_that_case_and_a_beginning_all_that_begin_so(load, runtime: ModuleType) -> None:
+    selected = load("__main__").selected
+    parser = argparse.ArgumentParser()
+    assert [case.name for case in selected(runtime.CASES, ["ping, p99"], parser)] == ["ping, p99"]
+    assert [case.name for case in selected(runtime.CASES, ["ping", "res"], parser)] == [
+        "restart",
+        "ping, p99",
+        "ping, p99 from due",
+    ]
+    assert selected(runtime.CASES, [], parser) == list(runtime.CASES)
+
+
+def test_the_flags_of_erlang_stand_where_escript_reads_them() -> None:
+    program = BENCHMARKS / "runtime" / "programs" / "on_erlang.escript"
+    assert program.read_text().splitlines()[1].startswith("%%! ")
 
 
 def assert_measured(rows: Iterable) -> None:
