@@ -4,15 +4,13 @@ With pytest it is there as a plugin; start at the fixtures `system` and `probe`,
 `relay.testing.crashes`, which needs apsw, loses the power under SQLite.
 """
 
-from ._explore import HiddenNondeterminism as HiddenNondeterminism
+from ._failures import ActorsFailed as ActorsFailed
+from ._faults import Faults as Faults, InjectedFault as InjectedFault
 from ._guard import SimulationLeak as SimulationLeak
+from ._network import Unreliable as Unreliable
 from ._probe import MakeProbe as MakeProbe, Probe as Probe, Received as Received, open_probe as open_probe
-from ._sim import (
-    Faults as Faults,
-    InjectedFault as InjectedFault,
-    PropertyViolated as PropertyViolated,
-    Sim as Sim,
-    SimulationStalled as SimulationStalled,
-    Unreliable as Unreliable,
-)
+from ._properties import PropertyViolated as PropertyViolated
+from ._report import ReplayDiffers as ReplayDiffers
+from ._sim import Sim as Sim, SimulationStalled as SimulationStalled
 from ._simulate import simulate as simulate
+from ._twice import HiddenNondeterminism as HiddenNondeterminism

@@ -48,12 +48,13 @@ class Chance:
 class Priorities(Chance):
     """Probabilistic concurrency testing: whoever has the highest priority goes on, until one of `changes` moments.
 
-    Finds what needs few but long delays, which equal chances hardly ever make (Burckhardt et al., ASPLOS 2010).
+    Finds what needs few but long delays, which equal chances hardly ever make (Burckhardt et al., ASPLOS 2010). The
+    moments are among the first `picks`, which should be as many as a run has.
     """
 
-    def __init__(self, seed: int, changes: int = 3, steps: int = 500) -> None:
+    def __init__(self, seed: int, changes: int = 3, picks: int = 500) -> None:
         super().__init__(seed)
-        self._changes = {self._random.randrange(steps) for _ in range(changes)}
+        self._changes = {self._random.randrange(max(1, picks)) for _ in range(changes)}
         self._priorities: dict[Hashable, float] = {}
         self._step = 0
 
@@ -62,24 +63,31 @@ class Priorities(Chance):
             if key not in self._priorities:
                 self._priorities[key] = 1 + self._random.random()
         first = max(range(len(keys)), key=lambda index: self._priorities[keys[index]])
-        self._step += 1
         if self._step in self._changes:
             self._priorities[keys[first]] = -self._step
+        self._step += 1
         return first
 
 
 class Record:
-    """Repeats recorded choices, then chooses 0."""
+    """Repeats recorded choices, then chooses 0. `strayed`: a choice was not among those that there were."""
 
     def __init__(self, record: Sequence[int]) -> None:
         self._record = record
         self._next = 0
+        self.strayed = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run that is over could be the recorded one."""
+        return not self.strayed and not any(self._record[self._next :])
 
     def choose(self, number: int) -> int:
         if self._next >= len(self._record):
             return 0
         choice = self._record[self._next]
         self._next += 1
+        self.strayed |= choice >= number
         return min(choice, number - 1)
 
     def pick(self, keys: Sequence[Hashable]) -> int:
@@ -126,11 +134,12 @@ class Exhaustive:
 
 
 class Choices:
-    """The choices of one run, recorded."""
+    """The choices of one run, recorded. `picks` counts those of whose turn it is."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self.record: list[int] = []
+        self.picks = 0
 
     def choose(self, number: int) -> int:
         """One of `range(number)`; nothing is recorded where there is no choice."""
@@ -146,6 +155,7 @@ class Choices:
             return 0
         choice = self._source.pick(keys)
         self.record.append(choice)
+        self.picks += 1
         return choice
 
     def chance(self, probability: float) -> bool:

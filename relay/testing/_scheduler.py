@@ -40,7 +40,7 @@ class SimulatedScheduler(Scheduler):
         return -inf if self._sim.choose(2) else inf
 
     def breathe(self) -> bool:
-        return bool(self._sim.choose(2))
+        return super().breathe() or bool(self._sim.choose(2))
 
     @enable_ki_protection
     async def run(self) -> None:
@@ -63,7 +63,7 @@ class SimulatedScheduler(Scheduler):
         coroutine = super().turn(cell, budget)
         if coroutine is None and self._sim.crashes(cell):
             cell.fail(self._sim.fault_error(cell))
-        self._sim.check()
+        self._sim.properties.check()
         return coroutine
 
     def _next(self) -> Cell:

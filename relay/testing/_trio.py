@@ -2,7 +2,8 @@
 
 trio has no public way to do that (python-trio/trio issues 239 and 2675). It does have a switch that Hypothesis uses:
 every batch of runnable tasks is put into the order of their creation and shuffled by a module-level source. This is the
-only module that knows of it, and of what a task is to be sent next; `test_trio_order.py` fails when trio changes them.
+only module that knows of it, of what a task is to be sent next, and of where trio keeps idle threads;
+`test_trio_order.py` fails when trio changes them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from outcome import Error, Outcome
 from trio._core import _run
+from trio._core._thread_cache import ThreadCache as ThreadCache
 
 if TYPE_CHECKING:
     from trio.lowlevel import Task
 
     from ._choices import Choices
 
-__all__ = ["interrupt", "ordered_by"]
+__all__ = ["ThreadCache", "interrupt", "ordered_by"]
 
 
 def _ignore(batch: Sequence[Task]) -> None: ...

@@ -11,17 +11,20 @@ much was simulated.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import inspect
+from collections.abc import AsyncIterator, Generator
 from typing import Any, TypeVar
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from relay.actors import Failed, StopOverran, System, open_system, virtual_wall
+from relay.actors import System, open_system, virtual_wall
 
+from ._choices import decode
+from ._failures import told
 from ._probe import MakeProbe, Probe, open_probe
-from ._simulate import options, summary
+from ._session import NOTED, session
 
 __all__ = ["probe", "system"]
 
@@ -30,9 +33,11 @@ P = TypeVar("P")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("relay", "simulation of actor systems")
-    group.addoption("--relay-runs", type=int, help="how many runs each simulated test gets")
+    group.addoption("--relay-runs", type=_at_least_one, help="how many runs each simulated test gets")
     group.addoption("--relay-seed", type=int, help="where the schedules of simulated tests start")
-    group.addoption("--relay-replay", help="the one schedule to run, as a failure has printed it")
+    group.addoption(
+        "--relay-replay", type=decode, help="the one schedule to run, as a failure has printed it"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,26 +45,78 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "keeps_dead_letters: messages may be undelivered at the end of this test"
     )
-    options.runs = config.getoption("--relay-runs")
-    options.seed = config.getoption("--relay-seed")
-    options.replay = config.getoption("--relay-replay")
+    session.runs = config.getoption("--relay-runs")
+    session.seed = config.getoption("--relay-seed")
+    session.replay = config.getoption("--relay-replay")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """pytest-trio looks for a clock among the arguments of the test alone; this puts ours under it."""
     for item in items:
-        info = getattr(item, "_fixtureinfo", None)
-        used = info.name2fixturedefs.get("system", ()) if info is not None else ()
-        if used and used[-1].func is _system:  # the one that overrides the others
+        if _fixtures(item).get("system") is _system and not _simulated(item):
             item.add_marker(pytest.mark.trio(run=_run_in_virtual_time))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A simulated test is no trio test: each of its runs is, and what lives in a run must be opened there."""
+    if not _simulated(item):
+        return
+    for name, function in _fixtures(item).items():
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            pytest.fail(
+                f"the fixture {name!r} is async, and a simulated test has many runs: open the system inside, "
+                "with `async with open_system() as system:`",
+                pytrace=False,
+            )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    before, session.item = session.item, item
+    try:
+        return (yield)
+    finally:
+        session.item = before
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if summary and terminalreporter.config.get_verbosity() > 0:
+    if terminalreporter.config.get_verbosity() <= 0:
+        return
+    reports = [
+        one for all_ in terminalreporter.stats.values() for one in all_ if isinstance(one, pytest.TestReport)
+    ]
+    noted = {
+        one.nodeid: [amounts for name, amounts in one.user_properties if name == NOTED]
+        for one in reports
+        if one.when == "call"
+    }
+    if any(noted.values()):
         terminalreporter.section("simulations")
-        for name, found in summary:
-            rate = found.steps / found.seconds if found.seconds else 0
-            terminalreporter.line(f"{name}: {found.runs} runs, {found.steps} steps, {rate:,.0f} steps/s")
+    for test, amounts in noted.items():
+        if amounts:
+            runs, steps, seconds = map(sum, zip(*amounts, strict=True))
+            rate = steps / seconds if seconds else 0
+            terminalreporter.line(f"{test}: {runs} runs, {steps} steps, {rate:,.0f} steps/s")
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _simulated(item: pytest.Item) -> bool:
+    function = getattr(item, "function", None)
+    given = getattr(function, "hypothesis", None)
+    return hasattr(getattr(given, "inner_test", function), "is_simulated")
+
+
+def _fixtures(item: pytest.Item) -> dict[str, Any]:
+    """The function of each fixture that the test uses, also by another: the one that overrides the others."""
+    info = getattr(item, "_fixtureinfo", None)
+    return {name: used[-1].func for name, used in info.name2fixturedefs.items() if used} if info else {}
 
 
 def _run_in_virtual_time(*arguments: Any, clock: trio.abc.Clock | None = None, **more: Any) -> Any:
@@ -74,7 +131,7 @@ async def _system(request: pytest.FixtureRequest) -> AsyncIterator[System]:
     problems = []
     cause = None
     if system.failures and request.node.get_closest_marker("keeps_failures") is None:
-        problems += [_failure(failed) for failed in system.failures]
+        problems += [told(failed) for failed in system.failures]
         cause = system.failures[0].error
     if request.node.get_closest_marker("keeps_dead_letters") is None:
         problems += [
@@ -83,12 +140,6 @@ async def _system(request: pytest.FixtureRequest) -> AsyncIterator[System]:
         ]
     if problems:
         raise AssertionError("\n".join(problems)) from cause
-
-
-def _failure(failed: Failed) -> str:
-    if isinstance(failed.error, StopOverran):
-        return str(failed.error)
-    return f"{failed.address} failed: {failed.error!r}"
 
 
 async def _probe(system: System) -> MakeProbe:

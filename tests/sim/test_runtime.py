@@ -129,7 +129,7 @@ class Worker(Actor[Counting]):
         slot.set(number)  # type: ignore[attr-defined]
 
 
-@simulate(runs=150, faults=Faults(crash=0.02, delay=0.02))
+@simulate(runs=150, faults=Faults(crash=0.02, delay=0.02), keeps_failures=True)
 async def test_every_message_meets_one_fate_and_every_asker_is_answered(sim: Sim) -> None:
     world = World()
     told = asked = full = answered = 0

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.testing._choices import encode
+
 PREAMBLE = """
 import attrs, trio, trio.testing, pytest
 from relay.actors import Actor, Ask, Tell, open_system
@@ -183,8 +185,15 @@ def test_a_failing_run_prints_the_command_that_repeats_it(tmp_path: Path) -> Non
     code, again = run(tmp_path, RACE, found[1], found[2], found[3])
     assert code == 1
     assert "assert 1 == 2" in again
-    code, tame = run(tmp_path, RACE, "--relay-replay=" + "eJwDAAAAAAE")
-    assert code == 0, tame
+
+
+def test_a_replay_that_does_not_fail_says_so(tmp_path: Path) -> None:
+    code, said = run(tmp_path, RACE, f"--relay-replay={encode([])}")
+    assert code == 1
+    assert "the replayed run does not fail; the recorded choices fit" in said
+    code, said = run(tmp_path, RACE, f"--relay-replay={encode([7] * 100)}")
+    assert code == 1
+    assert "the code makes other choices now than those that were recorded" in said
 
 
 def test_the_summary_tells_how_much_was_simulated(tmp_path: Path) -> None:

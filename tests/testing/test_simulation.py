@@ -250,7 +250,7 @@ def test_a_run_without_an_end_is_ended_and_says_who_spins(scenario: Any) -> None
     run = run_once(scenario, Record([]), faults=NO_FAULTS, most=5_000)
     assert isinstance(run.error, SimulationStalled)
     said = str(run.error)
-    assert said.startswith("no end after 5000 steps of tasks")
+    assert said.startswith("no end after 5000 steps")
     assert ("Timers.run" if scenario is spin_while_leaving else "main") in said
 
 
