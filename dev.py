@@ -39,7 +39,9 @@ def main(arguments: list[str]) -> int:
         return 2
     match arguments:
         case ["demo" | "serve" as verb, *rest]:
-            return run("relay", verb, *rest, groups=["--no-default-groups"], cwd=Path.cwd())
+            return run(
+                "relay", verb, *rest, groups=["--no-default-groups", "--extra", "server"], cwd=Path.cwd()
+            )
         case ["test", *rest]:
             return run("pytest", "-q", *rest)
         case ["check"]:

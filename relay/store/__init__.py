@@ -1,5 +1,14 @@
 """Durable state: decisions become true in group-committed transactions, events follow them, actors stand on both."""
 
+try:
+    # Asked for here, so that the error says how to get them.
+    import apsw as _apsw  # noqa: F401
+    import orjson as _orjson  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"relay.store needs {error.name}: pip install 'relay[store]'", name=error.name
+    ) from error
+
 from ._log import EventLog as EventLog
 from ._types import (
     Conflict as Conflict,

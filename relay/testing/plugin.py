@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Generator
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import pytest
@@ -55,6 +56,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _fixtures(item).get("system") is _system and not _simulated(item):
             item.add_marker(pytest.mark.trio(run=_run_in_virtual_time))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Who has pytest for other things need not have pytest-trio; who uses one of our fixtures must."""
+    if find_spec("pytest_trio") is not None:
+        return
+    for item in session.items:
+        for name, function in _fixtures(item).items():
+            if function is _system or function is _probe:
+                raise pytest.UsageError(
+                    f"{item.nodeid}: the fixture `{name}` needs pytest-trio: pip install 'relay[testing]'"
+                )
 
 
 @pytest.hookimpl(tryfirst=True)
