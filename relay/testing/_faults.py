@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from relay.actors import ActorStopped, DeadlineExpired, MailboxFull, StopOverran, Unavailable
+from relay.actors import ActorFailed, ActorStopped, DeadlineExpired, MailboxFull, StopOverran, Unavailable
 
 if TYPE_CHECKING:
     from ._choices import Choices
@@ -99,8 +99,13 @@ class Misfortune:
 
     def caused(self, error: BaseException) -> bool:
         """Whether `error` is a fault of this run or a consequence of one, and no defect of what is tested."""
-        known = (InjectedFault, Unavailable, *(CONSEQUENCES if self._happened else ()))
-        return any(isinstance(one, known) for one in _behind(error))
+        return any(self._is_fault(one) for one in _behind(error))
+
+    def _is_fault(self, error: BaseException) -> bool:
+        if isinstance(error, InjectedFault | Unavailable):
+            return True
+        unexplained = isinstance(error, ActorFailed) and error.__cause__ is None
+        return self._happened > 0 and (unexplained or isinstance(error, CONSEQUENCES))
 
     def _happens(self, probability: float) -> bool:
         if probability <= 0 or self.calm:

@@ -6,7 +6,8 @@ is not announced (`SILENT`) is replaced for the time of a run. Rules:
 
 1. Only the thread that simulates is concerned: those of fixtures and plugins are not.
 2. Whoever swallows the error, the run is told of it.
-3. Reading source code is free, for tracebacks and imports do it; so are databases in memory.
+3. Files are free for those who read source code (`READERS`), for tracebacks and imports do it; so are databases in
+   memory.
 
 A name that was taken earlier, as by `from time import sleep`, keeps its old meaning.
 """
@@ -53,10 +54,13 @@ SILENT: tuple[tuple[Any, str, str], ...] = (
     (time, "sleep", "time to pass, which here only trio.sleep does"),
 )
 READERS = {
-    "_frozen_importlib", "_frozen_importlib_external", "_pytest", "coverage", "importlib", "inspect", "linecache",
-    "pluggy", "tokenize",
+    "_frozen_importlib", "_frozen_importlib_external", "_pytest", "bdb", "coverage", "debugpy", "hypothesis", "importlib",
+    "inspect", "linecache", "pluggy", "pydevd", "tokenize",
 }  # fmt: skip
-"""Packages that read source code."""
+"""Who may have files, in the middle of simulated code: imports, tracebacks, and what traces code."""
+
+SIMULATED = ("trio.", "relay.actors.", "relay.testing.")
+"""Who calls simulated code."""
 
 _here = threading.local()
 """`told`: whom this thread, which simulates, tells of a leak."""
@@ -92,7 +96,7 @@ def _refused(owner: Any, name: str, what: str) -> Iterator[None]:
 
     @functools.wraps(usual)
     def refuse(*given: Any, **named: Any) -> Any:
-        if getattr(_here, "told", None) is not None and not _reads_source():
+        if getattr(_here, "told", None) is not None and not _innocent(what):
             raise _leak(what, given)
         return usual(*given, **named)
 
@@ -123,7 +127,7 @@ def _opened(connection: Any) -> None:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if event not in ANNOUNCED or getattr(_here, "told", None) is None or _reads_source():
+    if event not in ANNOUNCED or getattr(_here, "told", None) is None or _innocent(ANNOUNCED[event]):
         return
     if event == "sqlite3.connect" and _in_memory(arguments[0]):
         return
@@ -148,12 +152,14 @@ def _leak(what: str, arguments: tuple[Any, ...]) -> SimulationLeak:
     return leak
 
 
-def _reads_source() -> bool:
-    frame: Any = sys._getframe(2)  # noqa: SLF001 - the documented way to look at callers
-    for _ in range(4):
-        if frame is None:
+def _innocent(what: str) -> bool:
+    """Whether it is a file for a reader that simulated code has called."""
+    frame: Any = sys._getframe(2) if what == "a file" else None  # noqa: SLF001 - the documented way to look at callers
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__"))
+        if f"{module}.".startswith(SIMULATED):
             return False
-        if str(frame.f_globals.get("__name__")).partition(".")[0] in READERS:
+        if module.partition(".")[0] in READERS:
             return True
         frame = frame.f_back
     return False

@@ -32,10 +32,10 @@ def report(found: Exploration) -> None:
     if found.seed is not None:
         tame, before = _size(found.failed), _size(found.first)
         made = "" if tame == before else f", from {before}"
-        error.add_note(
-            f"run {found.runs} of this test failed; {tame} choices are not tame{made}. Last steps:"
-        )
-        for line in found.failed.log[-SHOWN:]:
+        last = found.failed.log[-SHOWN:]
+        steps = " Last steps:" if last else ""
+        error.add_note(f"run {found.runs} of this test failed; {tame} choices are not tame{made}.{steps}")
+        for line in last:
             error.add_note(f"  {line}")
         error.add_note(_replay(found, found.failed))
     raise error
