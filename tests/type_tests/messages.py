@@ -69,7 +69,49 @@ async def use(lease: Ref[Lease], both: Ref[Lease | Observable], leases: Family[s
     print(wrong, narrowed, widened)
 
 
+class Reading:
+    """Whoever may only read."""
+
+
+class Writing:
+    """Whoever may write as well."""
+
+
+@attrs.frozen
+class Read(Ask[Reading, str]):
+    pass
+
+
+@attrs.frozen
+class Write(Tell[Writing]):
+    text: str
+
+
+class Page(Actor[Reading | Writing]):
+    def handle(self, message: Read | Write, context: Context[Reading | Writing]) -> None:
+        match message:
+            case Read():
+                context.reply(message, "text")
+            case Write():
+                reader: Ref[Reading] = context.self_ref
+                print(reader)
+
+
+async def read(reader: Ref[Reading]) -> str:
+    """Who is handed less can do less, and cannot get it back."""
+    reader.tell(Write("more"))  # refused
+    writer: Ref[Reading | Writing] = reader  # refused
+    print(writer)
+    return await reader.ask(Read())
+
+
+async def narrow(page: Ref[Reading | Writing]) -> None:
+    page.tell(Write("more"))
+    print(await read(page))
+
+
 async def start(system: System) -> None:
     assert_type(await system.spawn(MergeLease, "/srv/repository"), Ref[Lease])
+    assert_type(await system.spawn(Page), Ref[Reading | Writing])
     await system.spawn(MergeLease)  # refused
     await system.spawn(MergeLease, 7)  # refused
