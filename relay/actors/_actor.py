@@ -113,21 +113,26 @@ class Context(Generic[P]):
         """Have `then(exit)` put into the own mailbox once the actor behind `ref` has stopped for good.
 
         If it has already, that happens at once. A restart is no stop, nor does a family member stop when it falls
-        asleep. Watching again replaces `then`; a watch ends with the incarnation, which fails if `then` raises.
+        asleep; stopping its family stops it for good. Watching again replaces `then`; a watch ends with the incarnation,
+        as does its message that is still in the mailbox, and fails it if `then` raises.
         """
         self._take_on().watch(ref._cell, then)  # noqa: SLF001 - the runtime's own
 
     def unwatch(self, ref: Ref[Any]) -> None:
-        """End a watch; one that is not there is fine."""
+        """End a watch, also when its message is already in the mailbox; one that is not there is fine."""
         if self._lives and self._cell.duties is not None:
-            self._cell.duties.unwatch(ref.address)
+            self._cell.duties.unwatch(ref._cell.identity)  # noqa: SLF001 - the runtime's own
 
-    def set_timer(self, key: str, delay: float, message: Tell[P]) -> None:
-        """Put `message` into the own mailbox after `delay` seconds. Arming a key again replaces it."""
-        self._take_on().set_timer(key, delay, message)
+    def set_timer(self, key: str, delay: float, message: Tell[P], *, every: float | None = None) -> None:
+        """Put `message` into the own mailbox after `delay` seconds, and then again `every` so many.
+
+        There is one timer of a key, and at most one message of it in the mailbox: a periodic one leaves a time out as
+        long as its last message waits there. Arming it again replaces both, and both end with the incarnation.
+        """
+        self._take_on().set_timer(key, delay, message, every)
 
     def cancel_timer(self, key: str) -> None:
-        """Disarm a timer; unknown keys are fine."""
+        """Disarm a timer, and withdraw its message if that is still in the mailbox. Unknown keys are fine."""
         if self._lives and self._cell.duties is not None:
             self._cell.duties.cancel_timer(key)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import attrs
 
-from ._reply import Entry, Reply
+from ._orders import wanted
+from ._reply import Entry, Reply, message_of
 
 __all__ = ["Bounds", "Coalescing", "Overflow"]
 
@@ -21,6 +22,23 @@ class Overflow(enum.Enum):
     DROP_NEWEST = "drop newest"
 
 
+def _a_number(_: object, attribute: attrs.Attribute[int], value: Any) -> None:
+    if not isinstance(value, int):
+        raise TypeError(f"{attribute.name} must be a whole number, and is {value!r}")
+    if value < 1:
+        raise ValueError(f"{attribute.name} must be at least 1, and is {value}")
+
+
+def _an_overflow(_: object, attribute: attrs.Attribute[Overflow], value: Any) -> None:
+    if not isinstance(value, Overflow):
+        raise TypeError(f"{attribute.name} must be an Overflow, such as Overflow.REJECT, and is {value!r}")
+
+
+def _a_key(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{attribute.name} must be a function from a message to its key, and is {value!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Bounds:
     """The bounds of one mailbox.
@@ -29,9 +47,9 @@ class Bounds:
     handled: for states, such as "the file changed", rather than for events. A key of None stands alone, and asks do.
     """
 
-    capacity: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
-    overflow: Overflow = Overflow.REJECT
-    coalesce: Callable[[Any], Hashable] | None = None
+    capacity: int = attrs.field(default=1000, validator=_a_number)
+    overflow: Overflow = attrs.field(default=Overflow.REJECT, validator=_an_overflow)
+    coalesce: Callable[[Any], Hashable] | None = attrs.field(default=None, validator=_a_key)
 
 
 class Coalescing:
@@ -46,7 +64,7 @@ class Coalescing:
 
     def append(self, entry: Entry) -> None:
         key = self._key_of(entry)
-        if key in self._entries:
+        if key in self._entries and wanted(self._entries[key]):
             self._superseded()
         self._entries[key] = entry
 
@@ -71,5 +89,6 @@ class Coalescing:
         return len(self._entries)
 
     def _key_of(self, entry: Entry) -> Hashable:
-        key = None if isinstance(entry, Reply) else self._key(entry)
+        asked = isinstance(entry, Reply) and entry.order is None
+        key = None if asked else self._key(message_of(entry))
         return object() if key is None else (key,)

@@ -17,7 +17,7 @@ A cell is a mailbox with a place in the tree, a policy of supervision, and one i
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, final
@@ -30,7 +30,6 @@ from ._errors import (
     ActorError,
     ActorFailed,
     ActorStopped,
-    RestartsExhausted,
     StopOverran,
 )
 from ._mailbox import Mailbox
@@ -38,7 +37,7 @@ from ._patience import patiently
 from ._protocols import check_handler
 from ._ref import Ref
 from ._reply import Reply, message_of
-from ._supervision import Budget, Restart, Supervision, delay
+from ._supervision import Budget, Restart, Supervision, exhausted
 
 if TYPE_CHECKING:
     from ._bounds import Bounds
@@ -147,6 +146,11 @@ class Cell(Mailbox):
             return f"{self.family.name}/{self.name}"
         return f"{self.parent.address}/{self.name}" if self.parent is not None else self.name
 
+    @property
+    def identity(self) -> Hashable:
+        """What tells it from all others: the text of an address may be that of two, for keys may hold a slash."""
+        return self if self.family is None else (self.family, self.key)
+
     def __repr__(self) -> str:
         depth = len(self.queue) if self.queue else 0
         return f"<{self.address} {self.state.value} incarnation={self.incarnation} mailbox={depth}/{self.capacity}>"
@@ -197,7 +201,6 @@ class Cell(Mailbox):
             check_handler(type(actor))
             self.context = Context(self, Ref(self), self.system)
             self.handler = actor.handle
-            self.gate = actor.gate
             hook = actor.started(self.context)
         except Exception as error:  # noqa: BLE001 - the supervisor is its owner
             self._start_failed(error)
@@ -225,7 +228,9 @@ class Cell(Mailbox):
             self.system.scheduler.finish()
 
     def _running(self) -> None:
+        assert self.actor is not None
         self.state = State.RUNNING
+        self.gate = self.actor.gate
         if self.start_report is not None:
             self.start_report.set(None)
             self.start_report = None
@@ -469,24 +474,25 @@ class Cell(Mailbox):
             return
         if self._budget is None:
             self._budget = Budget()
-        failure = self._budget.spend(error, self.policy, trio.current_time())
-        if failure is None:
-            self._escalate(error)
-            return
-        self.start_in(delay(self.policy, failure, self.system.random))
+        seconds = self._budget.spend(error, self.policy, trio.current_time(), self.system.random)
+        if seconds is None:
+            self.give_up(error)
+        else:
+            self.start_in(seconds)
 
-    def _escalate(self, error: BaseException | None) -> None:
-        exhausted = RestartsExhausted(
-            f"{self.address} failed more than {self.policy.restarts} times within {self.policy.within} s"
-        )
-        exhausted.__cause__ = error
-        self._finish(exhausted)
+    def give_up(self, error: BaseException | None) -> None:
+        """Stop for good, because of a failure beyond the budget, and pass it on to whoever is to know."""
+        failure = exhausted(self.address, self.policy, error)
+        self._finish(failure)
         if self.family is not None:
             self.family.quarantine(self.key)
+            self.system.quarantined(self)
+        elif self.group is not None:
+            self.system.quarantined(self)
         elif self.parent is not None:
-            self.parent.fail(exhausted)
+            self.parent.fail(failure)
         else:
-            self.system.fail(exhausted)
+            self.system.fail(failure)
 
     def _finish(self, error: BaseException | None) -> None:
         """Stop for good: whatever is still queued is undelivered."""
@@ -497,7 +503,7 @@ class Cell(Mailbox):
         self.system.scheduler.started(self)
         self.system.forget(self)
         if self.group is not None:
-            self.group.finished(self, error)
+            self.group.finished(self)
         if self.start_report is not None:
             self.start_report.fail(self.start_error or ActorStopped(f"{self.address} was stopped"))
         if self._gone is not None:

@@ -6,13 +6,15 @@ incarnation. While an actor has duties it is not idle.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from ._background import Background
+from ._orders import Orders
 from ._patience import patiently
 from ._watches import Exit
 
@@ -30,12 +32,14 @@ MANY = 64  # owed answers, from which on the completed ones are looked for and f
 class Duties:
     """The duties of a cell's running incarnation."""
 
-    __slots__ = ("_background", "_cell", "_many", "_owed", "_timers", "_watched")
+    __slots__ = ("_background", "_cell", "_exits", "_many", "_owed", "_ticks", "_timers", "_watched")
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._timers: dict[str, Timer] = {}
-        self._watched: dict[str, Callable[[Exit], object]] = {}
+        self._ticks = Orders()
+        self._watched: dict[Hashable, Callable[[Exit], object]] = {}
+        self._exits = Orders()
         self._owed: list[Reply[Any]] = []
         self._many = MANY
         self._background: Background | None = None
@@ -58,40 +62,59 @@ class Duties:
             self._many = MANY + 2 * len(self._owed)
         self._owed.append(reply)
 
-    def set_timer(self, key: str, seconds: float, message: object) -> None:
+    def set_timer(self, key: str, delay: float, message: object, every: float | None) -> None:
+        if math.isnan(delay):
+            raise ValueError(f"the delay of timer {key!r} must be a number of seconds, and is nan")
+        if every is not None and not every > 0:
+            raise ValueError(f"timer {key!r} must ring every so many seconds, more than 0, and not {every!r}")
         self.cancel_timer(key)
-        system = self._cell.system
-        self._timers[key] = system.timers.at(trio.current_time() + seconds, lambda: self._ring(key, message))
+        self._arm(key, trio.current_time() + delay, message, every)
 
     def cancel_timer(self, key: str) -> None:
+        self._ticks.withdraw(key)
         if key in self._timers:
             self._timers.pop(key).cancel()
 
-    def _ring(self, key: str, message: object) -> None:
+    def _arm(self, key: str, due: float, message: object, every: float | None) -> None:
+        self._timers[key] = self._cell.system.timers.at(due, partial(self._ring, key, due, message, every))
+
+    def _ring(self, key: str, due: float, message: object, every: float | None) -> None:
         del self._timers[key]
-        self._cell.notify(message)
+        if every is not None:
+            now = trio.current_time()
+            self._arm(key, due + every if due + every > now else now + every, message, every)
+            if key in self._ticks:
+                return  # the last one has not been handled yet
+        self._cell.notify(self._ticks.place(key, message))
 
     def watch(self, target: Cell, then: Callable[[Exit], object]) -> None:
         """Be told, once, when `target` has stopped for good."""
-        if target.closed and target.family is None:
-            self._cell.notify(then(Exit(target.address, target.failure)))
+        if target.system is not self._cell.system:
+            raise ValueError(f"{target.address} lives in another system, and can only be watched there")
+        if target.closed and (target.family is None or target.family.stopping):
+            self._notice(target.identity, then(Exit(target.address, target.failure)))
             return
-        self._watched[target.address] = then
-        self._cell.system.watches.add(target.address, self)
+        self._watched[target.identity] = then
+        self._cell.system.watches.add(target, self)
 
-    def unwatch(self, address: str) -> None:
-        if self._watched.pop(address, None) is not None:
-            self._cell.system.watches.remove(address, self)
+    def unwatch(self, target: Hashable) -> None:
+        """End the watch of who has this identity."""
+        self._exits.withdraw(target)
+        if self._watched.pop(target, None) is not None:
+            self._cell.system.watches.remove(target, self)
 
-    def departed(self, exit_: Exit) -> None:
+    def departed(self, target: Hashable, exit_: Exit) -> None:
         """Who was watched has stopped."""
-        then = self._watched.pop(exit_.address)
+        then = self._watched.pop(target)
         try:
             message = then(exit_)
         except Exception as error:  # noqa: BLE001 - the watcher's own, and not of whoever stops
             self._cell.fail(error)
         else:
-            self._cell.notify(message)
+            self._notice(target, message)
+
+    def _notice(self, target: Hashable, message: object) -> None:
+        self._cell.notify(self._exits.place(target, message))
 
     def start(self, function: Callable[[], Awaitable[object]]) -> None:
         cell = self._cell
@@ -120,12 +143,14 @@ class Duties:
         self.start(run)
 
     def disarm(self) -> None:
-        """No timer rings and no watch is told any more."""
+        """No timer rings and no watch is told any more, and what they have put into the mailbox is withdrawn."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        for address in list(self._watched):
-            self.unwatch(address)
+        for target in list(self._watched):
+            self.unwatch(target)
+        self._ticks.withdraw_all()
+        self._exits.withdraw_all()
 
     async def close(self) -> None:
         """End what runs in the background."""

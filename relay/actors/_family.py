@@ -4,6 +4,8 @@ At most one activation of a key lives at a time. A member that has been idle for
 its cell is dropped, and the next message starts a new one, so a hundred thousand known keys cost nothing in
 memory. A member with an armed timer, a child, a background task or an unanswered ask is not idle.
 
+Looking a member up starts nothing: until there is a message for it, its ref holds an `Asleep` in the place of a cell.
+
 A member that exhausts its restarts is put in quarantine: for `within` seconds it is refused as stopped, then
 tried again. Its neighbours go on.
 """
@@ -12,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 import trio
 
 from ._cell import Cell
 from ._errors import ActorStopped
+from ._protocols import check_factory
 from ._ref import Ref
 
 if TYPE_CHECKING:
@@ -33,8 +36,46 @@ P = TypeVar("P")
 
 
 @final
+class Asleep:
+    """What a ref holds of a member that may be asleep. To a ref it is a cell that has stopped, and will be renewed."""
+
+    __slots__ = ("family", "key")
+
+    closed = True
+    failure = None
+
+    def __init__(self, family: Family[Any, Any], key: Hashable) -> None:
+        self.family = family
+        self.key = key
+
+    @property
+    def system(self) -> System:
+        return self.family.system
+
+    @property
+    def address(self) -> str:
+        return f"{self.family.name}/{self.key}"
+
+    @property
+    def identity(self) -> Hashable:
+        return self.family, self.key
+
+    def now_active(self) -> Asleep | Cell:
+        return self.family.active(self.key) or self
+
+    def stop(self) -> None:
+        """There is nothing to stop."""
+
+    async def gone(self) -> None:
+        """There is nothing to wait for."""
+
+    def __repr__(self) -> str:
+        return f"<{self.address} asleep>"
+
+
+@final
 class Family(Generic[K, P]):
-    """`family[key]` is the ref of that member."""
+    """`family[key]` is the ref of that member. The first message starts it."""
 
     def __init__(
         self,
@@ -45,8 +86,11 @@ class Family(Generic[K, P]):
         policy: Supervision,
         bounds: Bounds,
     ) -> None:
+        if not idle > 0:
+            raise ValueError(f"idle must be a number of seconds above 0, and is {idle!r}")
+        check_factory(factory)
         self.name = name
-        self._system = system
+        self.system = system
         self._factory = factory
         self._idle = idle
         self.policy = policy
@@ -55,9 +99,13 @@ class Family(Generic[K, P]):
         self._names: dict[str, K] = {}
         self._quarantined: dict[K, float] = {}
         self._sweeping = False
-        self._stopping = False
+        self.stopping = False
 
     def __getitem__(self, key: K) -> Ref[P]:
+        return Ref(self._cells.get(key) or cast(Cell, Asleep(self, key)))
+
+    def wake(self, key: K) -> Ref[P]:
+        """Start that member without a message. Does not wait; raises `ActorStopped` when it is in quarantine."""
         return Ref(self.cell(key))
 
     def __len__(self) -> int:
@@ -91,35 +139,36 @@ class Family(Generic[K, P]):
 
     async def stop(self) -> None:
         """Stop all members, refuse new ones, and give the name back."""
-        self._stopping = True
+        self.stopping = True
+        self.system.watches.family_stopped(self)
         for cell in self.cells():
             cell.stop()
         for cell in self.cells():
             await cell.gone()
-        self._system.forget_family(self.name)
+        self.system.forget_family(self.name)
 
     def _activate(self, key: K) -> Cell:
-        if self._stopping:
+        if self.stopping:
             raise ActorStopped(f"{self.name} has stopped")
         until = self._quarantined.get(key)
         if until is not None and trio.current_time() < until:
             raise ActorStopped(f"{self.name}/{key} failed too often and is in quarantine")
         factory: Callable[[], Actor[Any]] = partial(self._factory, key)
-        cell = Cell(self._system, None, str(key), factory, self.policy, self._bounds)
+        cell = Cell(self.system, None, str(key), factory, self.policy, self._bounds)
         if cell.name in self._names:
             raise ValueError(f"{key!r} and {self._names[cell.name]!r} look alike: {self.name}/{cell.name}")
         cell.family, cell.key = self, key
         self._cells[key] = cell
         self._names[cell.name] = key
         cell.signalled = True  # it starts at its first turn, not inside whoever called it up
-        self._system.scheduler.schedule(cell)
+        self.system.scheduler.schedule(cell)
         self._sweep_later()
         return cell
 
     def _sweep_later(self) -> None:
         if not self._sweeping:
             self._sweeping = True
-            self._system.timers.at(trio.current_time() + self._idle, self._sweep)
+            self.system.timers.at(trio.current_time() + self._idle, self._sweep)
 
     def _sweep(self) -> None:
         """Passivate what has not been used since the last sweep."""

@@ -15,6 +15,7 @@ import trio
 
 from ._bounds import Bounds, Coalescing, Overflow
 from ._errors import ActorStopped, DeadlineExpired, MailboxFull
+from ._orders import wanted
 from ._reply import Entry, Reply, message_of
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Mailbox:
         raise MailboxFull(f"{self.address} holds {self.capacity} messages")
 
     def _drop(self, entry: Entry) -> None:
+        if not wanted(entry):
+            return
         self.system.bury(message_of(entry), self.address, "dropped from a full mailbox")
         if isinstance(entry, Reply):
             entry.fail(MailboxFull(f"{self.address} holds {self.capacity} messages, and dropped its oldest"))
@@ -119,7 +122,9 @@ class Mailbox:
             room.set()
 
     def dropped(self, reply: Reply[object]) -> bool:
-        """Whether nobody waits for this answer any more; notes the fate."""
+        """Whether nobody waits for this any more; notes the fate."""
+        if reply.order is not None:
+            return not reply.order.take()
         if reply.done:
             self.system.fates.abandoned += 1
         elif reply.deadline != inf and reply.deadline < trio.current_time():
@@ -134,11 +139,11 @@ class Mailbox:
         self.unstash()
         queue, self.queue = self.queue, None
         for entry in queue or ():
-            if isinstance(entry, Reply):
+            if isinstance(entry, Reply) and entry.order is None:
                 self.system.fates.undelivered += 1
                 stopped = ActorStopped(f"{self.address} stopped before it came to this")
                 stopped.__cause__ = error
                 entry.fail(stopped)
-            else:
-                self.system.bury(entry, self.address, "the actor stopped")
+            elif wanted(entry):
+                self.system.bury(message_of(entry), self.address, "the actor stopped")
         self.make_room()

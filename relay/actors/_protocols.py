@@ -1,8 +1,9 @@
 """Which messages belong to which protocol, and whether a handler knows them all.
 
 Types say who may send what; they cannot say that a `handle` covers its protocol. That is checked once per class, when
-its first actor starts: every message class of the protocol must be among those in the annotation of `handle`'s first
-parameter. A `handle` that is annotated with `Any` or `object` answers for itself.
+its first actor starts, or a family of it is made: every message class of the protocol must be among those in the
+annotation of `handle`'s first parameter. A `handle` that is annotated with `Any` or `object` answers for itself, and
+so does one whose annotation cannot be evaluated at run time, such as a name that is imported for type checkers only.
 """
 
 from __future__ import annotations
@@ -10,18 +11,26 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+from functools import partial
+from typing import Any, Union, get_args, get_origin
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
-if TYPE_CHECKING:
-    from ._actor import Actor
+from ._actor import Actor
 
-__all__ = ["check_handler", "register"]
+__all__ = ["IncompleteHandler", "check_factory", "check_handler", "register"]
+
+
+class IncompleteHandler(TypeError):
+    """A class has to be mended: no restart helps."""
+
 
 _messages: WeakKeyDictionary[type, WeakValueDictionary[str, type]] = WeakKeyDictionary()
 """Protocol -> its message classes, by full name: decorators make a class anew, and the last one counts."""
 
 _checked: WeakSet[type] = WeakSet()
+
+_spoken_by_some: WeakSet[type] = WeakSet()
+"""The protocols of the classes that were checked."""
 
 
 def register(message: type) -> None:
@@ -33,10 +42,21 @@ def register(message: type) -> None:
                 known[f"{message.__module__}.{message.__qualname__}"] = message
 
 
+def check_factory(factory: object) -> None:
+    """As `check_handler`, as far as it can be told what the factory will make."""
+    while isinstance(factory, partial):
+        factory = factory.func
+    if isinstance(factory, type) and issubclass(factory, Actor):
+        check_handler(factory)
+
+
 def check_handler(kind: type[Actor[Any]]) -> None:
-    """Raises `TypeError` when `kind.handle` misses a message of its protocol."""
+    """Raises `IncompleteHandler`, a `TypeError`, when `kind.handle` misses a message of its protocol."""
     if kind in _checked:
         return
+    _spoken_by_some.update(_spoken(kind))
+    for protocol in _spoken(kind):
+        _check_unrelated(protocol)
     taken = _taken(kind)
     if taken is not None:
         missed = [
@@ -46,11 +66,23 @@ def check_handler(kind: type[Actor[Any]]) -> None:
             if not issubclass(message, taken)
         ]
         if missed:
-            raise TypeError(
+            raise IncompleteHandler(
                 f"{kind.__qualname__}.handle does not take {', '.join(missed)}; "
                 "name every message of the protocol in the annotation of its first parameter"
             )
     _checked.add(kind)
+
+
+def _check_unrelated(protocol: type) -> None:
+    """Protocols are combined by unions. One that derives from another would be taken for it: whoever has a ref that was
+    narrowed to the base could send what belongs to the derived one, and no type checker would mind."""
+    for other in {*_messages, *_spoken_by_some} - {object, protocol}:
+        derived, base = (protocol, other) if other in protocol.__mro__ else (other, protocol)
+        if base in derived.__mro__:
+            raise TypeError(
+                f"the protocol {derived.__qualname__} derives from the protocol {base.__qualname__}; "
+                f"combine them by a union instead, as in Actor[{base.__qualname__} | {derived.__qualname__}]"
+            )
 
 
 def _spoken(kind: type) -> Iterator[type]:
@@ -63,6 +95,8 @@ def _spoken(kind: type) -> Iterator[type]:
 def _taken(kind: type) -> tuple[type, ...] | None:
     """The classes in the annotation of the handler's message; None when it cannot be known."""
     handle: Any = kind.handle  # type: ignore[attr-defined]
+    if handle is Actor.handle:
+        return ()
     annotations = dict(getattr(handle, "__annotations__", {}))
     annotations.pop("return", None)
     if not annotations:

@@ -126,14 +126,10 @@ class Ref(Generic[P_contra]):
         return cell
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Ref)
-            and other._cell.system is self._cell.system
-            and other.address == self.address
-        )
+        return isinstance(other, Ref) and other._cell.identity == self._cell.identity
 
     def __hash__(self) -> int:
-        return hash(self.address)
+        return hash(self._cell.identity)
 
     def __repr__(self) -> str:
         return f"<Ref {self._cell!r}>"

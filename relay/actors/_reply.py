@@ -5,27 +5,34 @@ is a no-op that returns False, so a late answer can hurt neither side. There is 
 an asker that has to wait parks itself.
 """
 
+from __future__ import annotations
+
 from math import inf
-from typing import Generic, TypeVar, cast, final
+from typing import TYPE_CHECKING, Generic, TypeVar, cast, final
 
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+if TYPE_CHECKING:
+    from ._orders import Order
 
 __all__ = ["Entry", "Reply", "message_of"]
 
 R = TypeVar("R")
 
 Entry = object
-"""What stands in a mailbox: a told message as it is, an asked one as the `Reply` that waits for its answer."""
+"""What stands in a mailbox: a told message as it is, an asked one as the `Reply` that waits for its answer, and what the
+actor ordered itself as a `Reply` with an `order`, which nobody waits for."""
 
 
 @final
 class Reply(Generic[R]):
     """Where the answer to one ask goes: what was asked, until when it is of use (seconds of trio's clock), the answer."""
 
-    __slots__ = ("_error", "_task", "_value", "deadline", "done", "message", "promised")
+    __slots__ = ("_error", "_task", "_value", "deadline", "done", "message", "order", "promised")
 
-    def __init__(self, message: object = None) -> None:
+    def __init__(self, message: object = None, order: Order | None = None) -> None:
         self.message = message
+        self.order = order
         self.deadline = inf
         self.done = False
         self.promised = False  # whoever took it over answers later, and no handler is in the way

@@ -120,6 +120,8 @@ class Scheduler:
                 if cell.dropped(reply):
                     continue
                 message = reply.message
+                if reply.order is not None:
+                    reply = None
             budget -= 1
             context._message = message  # noqa: SLF001 - the context is the scheduler's to fill
             context._slot = reply  # noqa: SLF001

@@ -13,7 +13,7 @@ from typing import final
 import attrs
 import trio
 
-__all__ = ["DeadLetter", "Failed", "Listener", "Started", "Stopped", "Stream", "SystemEvent"]
+__all__ = ["DeadLetter", "Failed", "Listener", "Quarantined", "Started", "Stopped", "Stream", "SystemEvent"]
 
 
 @attrs.frozen
@@ -41,6 +41,15 @@ class Stopped:
 
 
 @attrs.frozen
+class Quarantined:
+    """An actor has used up its own budget of restarts, and nobody else pays for it: it has stopped, and its neighbours
+    live. A family member is tried again after `within` seconds, a supervisor's child when its supervisor starts again."""
+
+    address: str
+    error: BaseException
+
+
+@attrs.frozen
 class DeadLetter:
     """A message that was accepted, or addressed, and never handled."""
 
@@ -49,7 +58,7 @@ class DeadLetter:
     reason: str
 
 
-SystemEvent = Started | Failed | Stopped | DeadLetter
+SystemEvent = Started | Failed | Stopped | Quarantined | DeadLetter
 
 
 @final

@@ -7,7 +7,11 @@ A `Supervisor` starts its children in order and stops them in reverse. What happ
     rest_for_one   that child and those started after it are
 
 A child that may not be restarted (`TEMPORARY`) ends with the others and stays away. The failures of all children count
-toward one budget; when it is exhausted the supervisor itself fails, and whoever supervises it decides.
+toward one budget; when it is exhausted the supervisor itself fails, and whoever supervises it decides. A child that was
+given its own `Supervision` has a budget of its own: when that is exhausted it alone is stopped, and published as
+`Quarantined`, and the others live. So it is with pools of children that have nothing to do with each other.
+
+What fails while the supervisor is still starting its children is started again when it has started them all.
 
 Mailboxes outlive a group restart as they do any other: what was sent meanwhile is handled afterwards.
 """
@@ -23,14 +27,16 @@ import trio
 
 from ._actor import Actor, Context
 from ._bounds import Bounds
-from ._errors import ActorStopped, RestartsExhausted
-from ._supervision import Budget, Restart, Supervision, delay
+from ._errors import ActorStopped
+from ._supervision import Budget, Restart, Supervision, exhausted
 
 if TYPE_CHECKING:
     from ._cell import Cell
     from ._ref import Ref
 
 __all__ = ["AutoShutdown", "Child", "Group", "Strategy", "Supervisor"]
+
+DEFAULT = Supervision()
 
 P = TypeVar("P")
 Ts = TypeVarTuple("Ts")
@@ -45,7 +51,10 @@ class Strategy(enum.Enum):
 
 
 class AutoShutdown(enum.Enum):
-    """When a supervisor ends because significant children have ended normally."""
+    """When a supervisor ends because significant children have ended: by themselves, and for good.
+
+    A stop from outside ends no supervisor; an end that is followed by a restart does not count.
+    """
 
     NEVER = "never"
     ANY_SIGNIFICANT = "any_significant"
@@ -54,21 +63,34 @@ class AutoShutdown(enum.Enum):
 
 @final
 class Child(Generic[P]):
-    """What a supervisor starts, and the ref of what it has started."""
+    """What a supervisor starts, and the ref of what it has started.
+
+    With `supervision` it has a budget of its own, and `restart` and `stop_budget` stand there.
+    """
 
     def __init__(
         self,
         factory: Callable[[Unpack[Ts]], Actor[P]],
         *arguments: *Ts,
         name: str | None = None,
-        restart: Restart = Restart.TRANSIENT,
+        restart: Restart | None = None,
         significant: bool = False,
-        stop_budget: float = 5.0,
+        stop_budget: float | None = None,
         bounds: Bounds | None = None,
+        supervision: Supervision | None = None,
     ) -> None:
+        _check_made(factory)
+        _check("bounds", bounds, Bounds, optional=True)
+        _check("supervision", supervision, Supervision, optional=True)
+        if supervision is not None and not (restart is None and stop_budget is None):
+            raise ValueError("give restart and stop_budget to the Supervision of this child, not beside it")
         self.factory = partial(factory, *arguments)
         self.name = name or str(getattr(factory, "__name__", "child"))
-        self.policy = Supervision(restart=restart, stop_budget=stop_budget)
+        self.policy = supervision or Supervision(
+            restart=Restart.TRANSIENT if restart is None else restart,
+            stop_budget=DEFAULT.stop_budget if stop_budget is None else stop_budget,
+        )
+        self.quarantines = supervision is not None
         self.significant = significant
         self.bounds = bounds
         self._ref: Ref[P] | None = None
@@ -87,7 +109,11 @@ class Supervising:
 
 @final
 class Supervisor(Actor[Supervising]):
-    """Starts its children and keeps them going."""
+    """Starts its children and keeps them going.
+
+    Of `budget` count how many failures are forgiven within what time, and the delays of restarts; `restart` and
+    `stop_budget` are each child's own, and refused here.
+    """
 
     def __init__(
         self,
@@ -96,19 +122,29 @@ class Supervisor(Actor[Supervising]):
         budget: Supervision | None = None,
         auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
     ) -> None:
+        for child in children:
+            _check("every child", child, Child)
+        _check("strategy", strategy, Strategy)
+        _check("budget", budget, Supervision, optional=True)
+        _check("auto_shutdown", auto_shutdown, AutoShutdown)
+        if budget is not None and (
+            budget.restart is not DEFAULT.restart or budget.stop_budget != DEFAULT.stop_budget
+        ):
+            raise ValueError("restart and stop_budget are each child's own: give them to Child(...)")
         self._children = children
         self._strategy = strategy
-        self._policy = budget or Supervision()
+        self._policy = budget or DEFAULT
         self._auto_shutdown = auto_shutdown
 
     async def started(self, context: Context[Supervising]) -> None:
         cell = context.self_ref._cell  # noqa: SLF001 - the runtime's own
         group = Group(cell, self._strategy, self._policy, self._auto_shutdown)
         for child in self._children:
-            join = partial(group.add, significant=child.significant)
+            join = partial(group.add, significant=child.significant, quarantines=child.quarantines)
             child._ref = await context.system.spawn_under(  # noqa: SLF001
                 cell, child.factory, (), child.name, child.policy, child.bounds, join
             )
+        group.complete()
 
 
 class Group:
@@ -122,18 +158,27 @@ class Group:
         self._policy = policy
         self._auto_shutdown = auto_shutdown
         self._budget = Budget()
+        self._own_budgets: dict[Cell, Budget] = {}
         self._cells: list[Cell] = []
         self._significant: set[Cell] = set()
         self._failed: list[Cell] = []
+        self._whole = False
         self._restarting = False
         self._seconds = 0.0
         self._news = trio.Event()
 
-    def add(self, cell: Cell, *, significant: bool) -> None:
+    def add(self, cell: Cell, *, significant: bool, quarantines: bool) -> None:
         self._cells.append(cell)
         cell.group = self
         if significant:
             self._significant.add(cell)
+        if quarantines:
+            self._own_budgets[cell] = Budget()
+
+    def complete(self) -> None:
+        """All children have been started once."""
+        self._whole = True
+        self._restart_soon()
 
     def changed(self) -> None:
         """A child has started, or come to rest."""
@@ -142,46 +187,58 @@ class Group:
 
     def failed(self, cell: Cell, error: BaseException | None) -> None:
         """A child is to be started again: it failed with `error`, or ended though it is permanent."""
-        failure = self._budget.spend(error, self._policy, trio.current_time())
-        if failure is None:
-            exhausted = RestartsExhausted(
-                f"the children of {self._parent.address} failed more than {self._policy.restarts} times "
-                f"within {self._policy.within} s, {cell.address} last"
-            )
-            exhausted.__cause__ = error
+        own = self._own_budgets.get(cell)
+        policy = self._policy if own is None else cell.policy
+        now, random = trio.current_time(), self._parent.system.random
+        seconds = (own or self._budget).spend(error, policy, now, random)
+        if seconds is None:
+            self._give_up(cell, error)
+        elif self._strategy is Strategy.ONE_FOR_ONE:
+            cell.start_in(seconds)
+        else:
+            self._seconds = seconds
             cell.rest_for_group()
-            self._parent.fail(exhausted)
-            return
-        self._seconds = delay(self._policy, failure, self._parent.system.random)
-        if self._strategy is Strategy.ONE_FOR_ONE:
-            cell.start_in(self._seconds)
-            return
-        cell.rest_for_group()
-        self._failed.append(cell)
-        if not self._restarting and self._parent.living:
-            self._restarting = True
-            self._parent.take_on().start(self._restart)
+            self._failed.append(cell)
+            self._restart_soon()
 
-    def finished(self, cell: Cell, error: BaseException | None) -> None:
+    def _give_up(self, cell: Cell, error: BaseException | None) -> None:
+        """There were too many failures: of this one, or of all."""
+        if cell in self._own_budgets:
+            cell.give_up(error)
+            return
+        children = f"the children of {self._parent.address}, {cell.address} last,"
+        cell.rest_for_group()
+        self._parent.fail(exhausted(children, self._policy, error))
+
+    def finished(self, cell: Cell) -> None:
         """A child has stopped for good."""
         self._cells.remove(cell)
         if cell in self._failed:
             self._failed.remove(cell)
         self.changed()
-        if cell in self._significant and error is None and not cell.stopping:
+        if cell in self._significant:
             self._significant.discard(cell)
-            any_counts = self._auto_shutdown is AutoShutdown.ANY_SIGNIFICANT
-            all_gone = self._auto_shutdown is AutoShutdown.ALL_SIGNIFICANT and not self._significant
-            if any_counts or all_gone:
+            if not cell.stopping and self._purpose_gone():
                 self._parent.leave()
+
+    def _purpose_gone(self) -> bool:
+        """Whether the end of a significant child ends the supervisor."""
+        if self._auto_shutdown is AutoShutdown.ALL_SIGNIFICANT:
+            return not self._significant
+        return self._auto_shutdown is AutoShutdown.ANY_SIGNIFICANT
+
+    def _restart_soon(self) -> None:
+        if self._failed and self._whole and not self._restarting and self._parent.living:
+            self._restarting = True
+            self._parent.take_on().start(self._restart)
 
     async def _restart(self) -> None:
         """End and start again whoever the strategy names, until all of them run."""
         try:
             while self._failed:
                 affected = self._affected()
-                self._failed.clear()
                 await self._end(affected)
+                self._failed = [cell for cell in self._failed if cell not in affected]
                 await trio.sleep(self._seconds)
                 await self._start(affected)
         finally:
@@ -205,10 +262,23 @@ class Group:
 
     async def _start(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
+            if self._failed:
+                return  # whom this one may depend on is down, or has been since it was ended
             if cell.closed:
                 continue
             cell.start()
             while cell.starting:
                 await self._news.wait()
-            if self._failed:
-                return
+
+
+def _check_made(factory: object) -> None:
+    if isinstance(factory, Actor):
+        kind = type(factory).__name__
+        raise TypeError(f"{kind}() is an actor: give the class and its arguments: Child({kind}, ...)")
+    if not callable(factory):
+        raise TypeError(f"what makes a child must be callable, such as its class, and is {factory!r}")
+
+
+def _check(what: str, value: object, kind: type, *, optional: bool = False) -> None:
+    if not (isinstance(value, kind) or (optional and value is None)):
+        raise TypeError(f"{what} must be a {kind.__name__}, and is {value!r}")

@@ -32,10 +32,10 @@ from ._ref import Ref
 from ._reply import Reply
 from ._scheduler import Scheduler
 from ._snapshot import ActorInfo, dumped_on, look
-from ._stream import DeadLetter, Failed, Listener, Started, Stopped, Stream, SystemEvent
+from ._stream import DeadLetter, Failed, Listener, Quarantined, Started, Stopped, Stream, SystemEvent
 from ._supervision import Supervision
 from ._timers import Timers
-from ._watches import Exit, Watches
+from ._watches import Watches
 
 __all__ = ["Fates", "System", "open_system"]
 
@@ -48,7 +48,10 @@ Ts = TypeVarTuple("Ts")
 
 @attrs.define
 class Fates:
-    """How many accepted messages met which fate. One at which its actor failed counts as handled."""
+    """How many accepted messages met which fate. One at which its actor failed counts as handled.
+
+    A message of a timer or a watch counts when it is handled; one that was withdrawn before was none.
+    """
 
     handled: int = 0
     expired: int = 0
@@ -210,9 +213,13 @@ class System:
             del cell.parent.children[cell.name]
         else:
             del self._roots[cell.name]
-        if not cell.passive:
+        if cell.stopping or not cell.passive:
             self._stream.publish(Stopped(cell.address, cell.failure))
-            self.watches.tell(Exit(cell.address, cell.failure))
+            self.watches.tell(cell)
+
+    def quarantined(self, cell: Cell) -> None:
+        assert cell.failure is not None
+        self._stream.publish(Quarantined(cell.address, cell.failure))
 
     def forget_family(self, name: str) -> None:
         self._roots.pop(name, None)

@@ -1,7 +1,8 @@
 """Timers: one heap and one task for a whole system.
 
 A timer does one thing: it puts a message into a mailbox. Re-arming a key replaces it; a timer of an incarnation
-that has ended is void. Cancelled entries stay in the heap until they surface, and are thrown out early when they
+that has ended is void. What is armed by what rings waits for the next round, so that timers without any delay leave
+room for everybody else. Cancelled entries stay in the heap until they surface, and are thrown out early when they
 outnumber the live ones.
 """
 
@@ -67,11 +68,18 @@ class Timers:
             await trio.lowlevel.checkpoint()
 
     def _fire(self, now: float) -> None:
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            timer = heapq.heappop(heap)[2]
+        for timer in self._due(now):
+            action, timer.action = timer.action, None
+            if action is not None:  # or it was cancelled by one that rang before it
+                action()
+
+    def _due(self, now: float) -> list[Timer]:
+        """Take those off the heap whose time has come."""
+        due = []
+        while self._heap and self._heap[0][0] <= now:
+            timer = heapq.heappop(self._heap)[2]
             if timer.action is None:
                 self._void = max(0, self._void - 1)
-                continue
-            action, timer.action = timer.action, None
-            action()
+            else:
+                due.append(timer)
+        return due

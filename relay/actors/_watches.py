@@ -1,17 +1,20 @@
 """Who wants to know when whom has stopped for good.
 
-Watches go by address, so a family member may be watched whether it is awake or not; falling asleep is no stop, and
-neither is a restart.
+Watches go by identity, which for a family member is its family and key: it may be watched whether it is awake or not.
+Falling asleep is no stop, and neither is a restart.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 if TYPE_CHECKING:
+    from ._cell import Cell
     from ._duties import Duties
+    from ._family import Family
 
 __all__ = ["Exit", "Watches"]
 
@@ -25,21 +28,31 @@ class Exit:
 
 
 class Watches:
-    """All watches of a system."""
+    """All watches of a system: who is watched, by whom."""
 
     def __init__(self) -> None:
-        self._watchers: dict[str, dict[Duties, None]] = {}
+        self._watched: dict[Hashable, tuple[Cell, dict[Duties, None]]] = {}
 
-    def add(self, address: str, watcher: Duties) -> None:
-        self._watchers.setdefault(address, {})[watcher] = None
+    def add(self, target: Cell, watcher: Duties) -> None:
+        self._watched.setdefault(target.identity, (target, {}))[1][watcher] = None
 
-    def remove(self, address: str, watcher: Duties) -> None:
-        watchers = self._watchers[address]
+    def remove(self, target: Hashable, watcher: Duties) -> None:
+        _, watchers = self._watched[target]
         del watchers[watcher]
         if not watchers:
-            del self._watchers[address]
+            del self._watched[target]
 
-    def tell(self, exit_: Exit) -> None:
-        """Tell everybody who watches, once."""
-        for watcher in self._watchers.pop(exit_.address, ()):
-            watcher.departed(exit_)
+    def tell(self, target: Cell) -> None:
+        """Tell everybody who watches, once, that `target` has stopped for good."""
+        identity = target.identity
+        if identity in self._watched:
+            _, watchers = self._watched.pop(identity)
+            exit_ = Exit(target.address, target.failure)
+            for watcher in watchers:
+                watcher.departed(identity, exit_)
+
+    def family_stopped(self, family: Family[Any, Any]) -> None:
+        """No member of `family` that is asleep will ever wake again."""
+        for target, _ in list(self._watched.values()):
+            if target.family is family and family.active(target.key) is None:
+                self.tell(target)

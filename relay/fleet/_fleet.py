@@ -102,8 +102,8 @@ def _keys(store: Store, sql: str) -> list[str]:
 
 
 async def _wake(family: Family[str, Any], keys: Iterable[str]) -> None:
-    """A member starts when it is looked up; from then on its timers keep it awake."""
+    """Start them; from then on their timers keep them awake."""
     for number, key in enumerate(keys):
-        family[key]
+        family.wake(key)
         if number % 100 == 0:
             await trio.lowlevel.checkpoint()

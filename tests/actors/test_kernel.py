@@ -514,7 +514,7 @@ async def test_a_member_that_fails_too_often_is_quarantined_alone(
         family["bad"].tell(Crash())
     await trio.sleep(1)
     with pytest.raises(ActorStopped, match="quarantine"):
-        family["bad"]
+        await family["bad"].ask(Total())
     assert await family["good"].ask(Total()) == 0
     await trio.sleep(31)
     assert await family["bad"].ask(Total()) == 0

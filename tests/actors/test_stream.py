@@ -125,4 +125,4 @@ async def test_after_the_end_nothing_starts_and_nothing_is_taken(autojump_clock:
         with pytest.raises(ActorStopped):
             await ref.ask(Refused())
     with pytest.raises(ActorStopped):
-        family["b"]
+        family["b"].tell(Add())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,6 +19,7 @@ from relay.actors import (
     AutoShutdown,
     Child,
     Context,
+    Quarantined,
     Restart,
     RestartsExhausted,
     Step,
@@ -25,6 +27,7 @@ from relay.actors import (
     Supervision,
     Supervisor,
     System,
+    SystemEvent,
     Tell,
     open_system,
 )
@@ -214,7 +217,7 @@ async def test_failures_of_all_children_count_toward_one_budget(autojump_clock: 
     [exhausted] = raised.value.exceptions
     assert isinstance(exhausted, RestartsExhausted)
     assert isinstance(exhausted.__cause__, RestartsExhausted)
-    assert "the children of group failed more than 3 times within 30 s, group/a last" in str(
+    assert "the children of group, group/a last, failed more than 3 times within 30 s" in str(
         exhausted.__cause__
     )
 
@@ -289,6 +292,129 @@ async def test_a_child_that_does_not_end_is_cut_short_and_named(autojump_clock: 
             await trio.sleep(10)
         assert [line for line in log.take() if line.startswith("+")] == ["+s", "+o", "+s", "+o"]
         assert "group/slow did not stop within 3" in str(system.failures[-1])
+
+
+class Slow(Worker):
+    """Takes a second to start, and notes who runs when it does."""
+
+    async def started(self, context: Context[Working]) -> None:  # type: ignore[override]
+        await trio.sleep(1)
+        await super().started(context)
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+async def test_what_fails_while_the_others_are_first_started_is_restarted_with_them(
+    autojump_clock: MockClock, system: System, log: Log, strategy: Strategy
+) -> None:
+    children = [*team(log)[:2], Child(Slow, "c", log, name="c")]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(system.spawn, Supervisor, children, strategy)
+        await trio.sleep(0.5)
+        children[0].ref.tell(Crash())
+        await trio.sleep(0.4)
+        assert log.lines == ["+a", "+b", "-a"], "nobody is ended or started but by the supervisor's start"
+    await trio.sleep(5)
+    assert log.take() == ["+a", "+b", "-a", "+c", "-c", "-b", "+a", "+b", "+c"]
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+async def test_nobody_is_started_while_one_it_depends_on_is_down(
+    autojump_clock: MockClock, system: System, log: Log, strategy: Strategy
+) -> None:
+    children = team(log)
+    await system.spawn(Supervisor, children, strategy, Supervision(backoff=1, jitter=0))
+    children[1].ref.tell(Crash())
+    await trio.sleep(0.5)
+    assert log.take()[3:] == ["-b", "-c"] + ["-a"] * (strategy is Strategy.ONE_FOR_ALL)
+    if strategy is Strategy.REST_FOR_ONE:
+        children[0].ref.tell(Crash())
+        await trio.sleep(0.4)
+        assert log.take() == ["-a"]
+    await trio.sleep(5)
+    assert log.take() == ["+a", "+b", "+c"]
+
+
+@pytest.mark.parametrize("last", [Crash(), Finish()])
+@pytest.mark.parametrize("auto_shutdown", [AutoShutdown.ANY_SIGNIFICANT, AutoShutdown.ALL_SIGNIFICANT])
+async def test_a_temporary_significant_child_counts_however_it_ends(
+    autojump_clock: MockClock, system: System, log: Log, auto_shutdown: AutoShutdown, last: Tell[Working]
+) -> None:
+    children = [
+        Child(Worker, name, log, name=name, significant=name == "b", restart=Restart.TEMPORARY)
+        for name in "ab"
+    ]
+    await system.spawn(partial(Supervisor, auto_shutdown=auto_shutdown), children)
+    children[0].ref.tell(Crash())
+    await trio.sleep(1)
+    assert len(system.snapshot()) == 1
+    children[1].ref.tell(last)
+    await trio.sleep(1)
+    assert system.snapshot() == []
+
+
+@pytest.mark.parametrize("auto_shutdown", [AutoShutdown.ANY_SIGNIFICANT, AutoShutdown.ALL_SIGNIFICANT])
+async def test_a_significant_child_that_is_stopped_from_outside_ends_no_group(
+    autojump_clock: MockClock, system: System, log: Log, auto_shutdown: AutoShutdown
+) -> None:
+    children = [Child(Worker, name, log, name=name, significant=name != "c") for name in "abc"]
+    await system.spawn(partial(Supervisor, auto_shutdown=auto_shutdown), children)
+    await system.stop(children[0].ref)
+    await trio.sleep(1)
+    assert len(system.snapshot()) == 1
+    children[1].ref.tell(Finish())
+    await trio.sleep(1)
+    assert system.snapshot() == [], "there is no other significant one left"
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+async def test_a_child_with_a_budget_of_its_own_is_quarantined_alone(
+    autojump_clock: MockClock, system: System, log: Log, strategy: Strategy
+) -> None:
+    pool = [
+        Child(Worker, name, log, name=name, supervision=Supervision(restarts=2, within=60)) for name in "abc"
+    ]
+    happened: list[SystemEvent] = []
+    group = await system.spawn(Supervisor, pool, strategy, Supervision(restarts=0), name="pool")
+    with system.on_event(happened.append):
+        for child in (pool[0], pool[1], pool[1], pool[2]):
+            child.ref.tell(Crash())
+            await trio.sleep(5)
+        assert not [event for event in happened if isinstance(event, Quarantined)]
+        before = {name: log.born[name] for name in "ac"}
+        pool[1].ref.tell(Crash())
+        await trio.sleep(5)
+    assert {name: log.born[name] for name in "ac"} == before, "its siblings are left alone"
+    (event,) = [event for event in happened if isinstance(event, Quarantined)]
+    assert event.address == "pool/b"
+    assert "pool/b failed more than 2 times within 60 s" in str(event.error)
+    assert isinstance(event.error.__cause__, ValueError)
+    with pytest.raises(ActorStopped):
+        await pool[1].ref.ask(Born())
+    for child in (pool[0], pool[2]):
+        child.ref.tell(Crash())
+        await trio.sleep(5)
+        assert await child.ref.ask(Born()) > before[child.name]
+    await system.stop(group)
+
+
+async def test_a_significant_child_in_quarantine_has_ended_for_good(
+    autojump_clock: MockClock, system: System, log: Log
+) -> None:
+    frail = Child(Worker, "a", log, name="a", significant=True, supervision=Supervision(restarts=0))
+    ending = partial(Supervisor, auto_shutdown=AutoShutdown.ALL_SIGNIFICANT)
+    await system.spawn(ending, [frail, *team(log)[1:]])
+    frail.ref.tell(Crash())
+    await trio.sleep(1)
+    assert system.snapshot() == []
+
+
+def test_what_a_budget_would_ignore_is_refused(log: Log) -> None:
+    for given in (Supervision(restart=Restart.TEMPORARY), Supervision(stop_budget=1)):
+        with pytest.raises(ValueError, match=r"give them to Child"):
+            Supervisor([], budget=given)
+    for given in ({"restart": Restart.TEMPORARY}, {"stop_budget": 1.0}):
+        with pytest.raises(ValueError, match="to the Supervision of this child"):
+            Child(Worker, "a", log, supervision=Supervision(), **given)
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -81,16 +81,16 @@ def forget_what_was_stashed(patch: Patch) -> None:
 
 
 def activate_a_key_that_is_falling_asleep(patch: Patch) -> None:
-    def cell(cell: Any, self: Any, key: object) -> Any:
+    def look_up(look_up: Any, self: Any, key: object) -> Any:
         if key in self._cells and self._cells[key].passive:
             self._names.pop(self._cells.pop(key).name)
-        return cell(self, key)
+        return look_up(self, key)
 
     def forget(forget: Any, self: Any, cell: Any) -> None:
         if self._cells.get(cell.key) is cell:
             forget(self, cell)
 
-    patch(Family, "cell", cell)
+    patch(Family, "__getitem__", look_up)
     patch(Family, "forget", forget)
 
 
