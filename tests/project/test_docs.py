@@ -1,13 +1,20 @@
 """What the documents name is there."""
 
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from relay.actors import Context, Ref, System
+import relay.actors
+import relay.testing
+import relay.testing.crashes
+from relay.actors import Context, Family, Gate, Listener, Ref, Reply, System
+from relay.testing import Probe, Received, Sim, Unreliable
+from relay.testing.crashes import Crash, Disk
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -62,17 +69,119 @@ def test_the_tour_of_the_runtime_runs() -> None:
     assert (done.returncode, done.stdout) == (0, "1 of bolt are left\n"), done.stderr
 
 
+INTERRUPTED = """
+async def interrupted() -> None:
+    async with trio.open_nursery() as nursery:
+        before = signal.getsignal(signal.SIGINT)
+        nursery.start_soon(until_told)
+        while signal.getsignal(signal.SIGINT) is before:
+            await trio.lowlevel.checkpoint()
+        signal.raise_signal(signal.SIGINT)
+
+
+trio.run(interrupted)
+print("left")
+"""
+
+
+def test_the_tour_of_the_runtime_leaves_its_block_at_a_signal() -> None:
+    program = "\n".join([*blocks("runtime.md"), INTERRUPTED])
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "1 of bolt are left\nleft\n"), done.stderr
+
+
 def test_the_tour_of_the_runtime_names_what_there_is() -> None:
     text = (ROOT / "docs" / "runtime.md").read_text()
-    names = set(re.findall(r"`(?:context|system|ref)\.(\w+)", text))
+    names = re.findall(r"`(?:await )?(context|system|ref)\.(\w+)", text)
     assert len(names) > 10
-    for name in names:
-        assert any(hasattr(owner, name) for owner in (Context, System, Ref)) or name in {
-            "dead_letters",
-            "failures",
-            "random",
-            "new_id",
-        }
+    for owner, name in names:
+        kind = OWNERS[owner]
+        assert hasattr(kind, name) or name in attributes(kind), f"{owner}.{name}"
+
+
+OWNERS: dict[str, type] = {
+    "context": Context,
+    "crash": Crash,
+    "disk": Disk,
+    "family": Family,
+    "gate": Gate,
+    "listener": Listener,
+    "probe": Probe,
+    "received": Received,
+    "ref": Ref,
+    "reply": Reply,
+    "sim": Sim,
+    "system": System,
+    "unreliable": Unreliable,
+}
+INTERNAL = {
+    Family: {"active", "cell", "cells", "forget", "quarantine"},
+    Gate: {"hold"},
+    Listener: {"put"},
+    Probe: {"put"},
+    Sim: {
+        *(
+            "crashes",
+            "delays",
+            "fail",
+            "fault",
+            "fault_error",
+            "finish",
+            "leaving",
+            "opened",
+            "pick",
+            "scheduler",
+        ),
+        *("seed", "step", "tasks", "wall", "watch_over"),
+    },
+    System: {
+        *(
+            "bury",
+            "fail",
+            "forget",
+            "forget_family",
+            "note",
+            "quarantined",
+            "spawn_under",
+            "start_task",
+            "started",
+        ),
+    },
+}
+"""What is public among the parts of the runtime and of the test kit only."""
+
+
+@pytest.mark.parametrize(
+    "module", [relay.actors, relay.testing, relay.testing.crashes], ids=lambda module: module.__name__
+)
+def test_the_api_page_has_every_public_name(module: ModuleType) -> None:
+    names = getattr(module, "__all__", None) or [
+        name for name, value in vars(module).items() if name[0] != "_" and not inspect.ismodule(value)
+    ]
+    assert [name for name in names if not re.search(rf"`{name}\b", api())] == []
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_the_api_page_has_every_method(owner: str) -> None:
+    kind = OWNERS[owner]
+    methods = {name for name, value in vars(kind).items() if name[0] != "_" and not inspect.isclass(value)}
+    methods = {
+        name for name in methods if isinstance(vars(kind)[name], property) or callable(getattr(kind, name))
+    }
+    said = set(re.findall(rf"`{owner}\.(\w+)", api()))
+    assert methods - INTERNAL.get(kind, set()) - said == set()
+
+
+def api() -> str:
+    return (ROOT / "docs" / "api.md").read_text()
+
+
+def attributes(kind: type) -> set[str]:
+    """What its constructor sets, and what it declares."""
+    source = inspect.getsource(kind)
+    return {*re.findall(r"self\.([a-z]\w*)", source), *re.findall(r"^    (\w+): ", source, re.MULTILINE)}
 
 
 def blocks(document: str) -> list[str]:
