@@ -164,8 +164,7 @@ class Cell(Mailbox):
 
     def now_active(self) -> Cell:
         """Who goes by this address now: a member of a family may have slept since."""
-        active = self.family.active(self.key) if self.closed and self.family is not None else None
-        return active or self
+        return self.family.member(self.key) if self.closed and self.family is not None else self
 
     def take_on(self) -> Duties:
         """The duties of this incarnation."""

@@ -60,11 +60,12 @@ class Asleep:
     def identity(self) -> Hashable:
         return self.family, self.key
 
-    def now_active(self) -> Asleep | Cell:
-        return self.family.active(self.key) or self
+    def now_active(self) -> Cell:
+        return self.family.member(self.key)
 
     def stop(self) -> None:
-        """There is nothing to stop."""
+        """There is nothing to end, but whoever watches is told: being asleep is nobody else's business."""
+        self.system.watches.tell(cast("Cell", self))
 
     async def gone(self) -> None:
         """There is nothing to wait for."""
@@ -102,7 +103,7 @@ class Family(Generic[K, P]):
         self.stopping = False
 
     def __getitem__(self, key: K) -> Ref[P]:
-        return Ref(self._cells.get(key) or cast(Cell, Asleep(self, key)))
+        return Ref(self.member(key))
 
     def wake(self, key: K) -> Ref[P]:
         """Start that member without a message. Does not wait; raises `ActorStopped` when it is in quarantine."""
@@ -120,6 +121,10 @@ class Family(Generic[K, P]):
         """The live cell of `key`, activated if need be."""
         cell = self._cells.get(key)
         return cell if cell is not None else self._activate(key)
+
+    def member(self, key: K) -> Cell:
+        """Its live cell, or what stands for one while it is asleep."""
+        return self._cells.get(key) or cast("Cell", Asleep(self, key))
 
     def active(self, key: K) -> Cell | None:
         """The live cell of `key`, if it is awake."""

@@ -363,6 +363,25 @@ async def test_a_member_that_is_stopped_while_it_falls_asleep_has_stopped(
     assert exits == [Exit("f/k")]
 
 
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_member_that_is_stopped_while_it_is_asleep_has_stopped(
+    system: System, exits: list[Exit], before: bool
+) -> None:
+    family = system.family(Doer, name="f", idle=5)
+    ref = family["k"]
+    if before:
+        await ref.ask(Get())
+        await trio.sleep(20)
+    watcher = await system.spawn(Doer)
+    watcher.tell(watch(exits, ref))
+    await system.idle()
+    await system.stop(ref)
+    await system.stop(ref)
+    await system.idle()
+    assert exits == [Exit("f/k")]
+    assert len(family) == 0
+
+
 async def test_who_lives_in_another_system_cannot_be_watched(system: System) -> None:
     async with open_system() as other:
         foreign = await other.spawn(Doer, name="foreign")
