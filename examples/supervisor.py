@@ -75,4 +75,4 @@ if __name__ == "__main__":
         trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     except* RestartsExhausted as group:
         for error in group.exceptions:
-            print(f"That was once too often: {error}, because {error.__cause__}")
+            print(f"That was once too often, and the block ends with {type(error).__name__}.")

@@ -84,7 +84,7 @@ PRINTS = {
         "cache breaks",
         "  index ends",
         "  disk ends",
-        "That was once too often: Supervisor failed more than 0 times within 30.0 s, because the children of Supervisor failed more than 2 times within 60 s, Supervisor/cache last",
+        "That was once too often, and the block ends with RestartsExhausted.",
     ],
 }
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ OWNERS: dict[str, type] = {
     "unreliable": Unreliable,
 }
 INTERNAL = {
-    Family: {"active", "cell", "cells", "forget", "quarantine"},
+    Family: {"active", "cell", "cells", "forget", "member", "quarantine"},
     Gate: {"hold"},
     Listener: {"put"},
     Probe: {"put"},
@@ -172,10 +173,35 @@ def test_the_api_page_has_every_method(owner: str) -> None:
     }
     said = set(re.findall(rf"`{owner}\.(\w+)", api()))
     assert methods - INTERNAL.get(kind, set()) - said == set()
+    assert said - set(dir(kind)) - attributes(kind) == set()
+
+
+def test_the_api_page_names_every_parameter() -> None:
+    checked = 0
+    for called, parameters in re.findall(r"`(\w+(?:\.\w+)?)\((.*?)\)`", api()):
+        owner, _, method = called.rpartition(".")
+        if called in {"then", "failed", "listener", "len", "range"} or method == "new_id":
+            continue  # what a user gives, and what is set on the object
+        function: Any = getattr(OWNERS[owner], method) if owner else imported(called)
+        real = [
+            name
+            for name, parameter in inspect.signature(function).parameters.items()
+            if name != "self" and parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
+        ]
+        assert parameters == ", ".join(real), called
+        checked += 1
+    assert checked > 60
 
 
 def api() -> str:
     return (ROOT / "docs" / "api.md").read_text()
+
+
+def imported(name: str) -> Any:
+    for module in (relay.actors, relay.testing, relay.testing.crashes, relay.actors.Actor):
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise AssertionError(name)
 
 
 def attributes(kind: type) -> set[str]:
