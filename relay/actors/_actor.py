@@ -43,7 +43,7 @@ class Actor(Generic[P]):
     """
 
     gate: Gate | None = None
-    """While this gate is closed the actor is given no message."""
+    """While this gate is closed the actor is given no message. To be set in `__init__` or `started`."""
 
     def started(self, context: Context[P]) -> Step:
         """Runs before the first message of every incarnation; failing fails the start."""

@@ -1,6 +1,6 @@
 """A gate holds actors back while something they feed is full.
 
-An actor whose `gate` is closed keeps its mailbox and is not given its next message. What is held back fills its
+An actor whose `gate` (set before `started` is done) is closed keeps its mailbox and is not given its next message. What is held back fills its
 bounded mailbox, so the pressure reaches the senders as `MailboxFull`.
 """
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, Unpack, final
 
 import trio
@@ -262,13 +263,17 @@ class Group:
 
     async def _start(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
+            await self._decided(before=cell)
             if self._failed:
-                return  # whom this one may depend on is down, or has been since it was ended
-            if cell.closed:
-                continue
-            cell.start()
-            while cell.starting:
-                await self._news.wait()
+                return  # whom this one may depend on is down
+            if not cell.closed:
+                cell.start()
+        await self._decided()
+
+    async def _decided(self, before: Cell | None = None) -> None:
+        """Wait until nobody before that one is starting or ending."""
+        while any(cell.starting for cell in takewhile(lambda cell: cell is not before, self._cells)):
+            await self._news.wait()
 
 
 def _check_made(factory: object) -> None:

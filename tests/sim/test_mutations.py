@@ -16,6 +16,7 @@ import pytest
 from relay.actors._cell import Cell
 from relay.actors._duties import Duties
 from relay.actors._family import Family
+from relay.actors._orders import Order
 from relay.actors._ref import Ref
 from relay.actors._supervisor import Group
 from relay.fleet import commands, merges, messages
@@ -110,6 +111,18 @@ def skip_the_last_hook(patch: Patch) -> None:
 def restart_only_who_failed(patch: Patch) -> None:
     """And leave the rest of the group ended."""
     patch(Group, "_start", lambda start, self, cells: start(self, cells[:1]))
+
+
+def start_again_beside_one_that_ends(patch: Patch) -> None:
+    async def decided(decided: Any, self: Any, before: Any = None) -> None:
+        if before is None:
+            await decided(self)
+
+    patch(Group, "_decided", decided)
+
+
+def hand_out_what_was_withdrawn(patch: Patch) -> None:
+    patch(Order, "take", lambda take, self: take(self) or True)
 
 
 def grant_a_lease_that_is_held(patch: Patch) -> None:
@@ -230,6 +243,8 @@ def claim_what_is_claimed(patch: Patch) -> None:
          runtime.test_a_key_has_one_activation_at_a_time_and_nothing_sent_to_it_is_lost),
         (skip_the_last_hook, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
         (restart_only_who_failed, runtime.test_a_group_always_comes_back_whole),
+        (start_again_beside_one_that_ends, runtime.test_nobody_is_started_again_while_one_it_depends_on_is_down),
+        (hand_out_what_was_withdrawn, runtime.test_what_a_timer_has_ordered_is_handled_only_while_it_is_wanted),
         (grant_a_lease_that_is_held, leases.test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_left_behind),
         (give_a_token_again, leases.test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_left_behind),
         (land_without_a_fence, leases.test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_left_behind),

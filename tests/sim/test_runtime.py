@@ -260,3 +260,93 @@ async def test_a_child_that_is_stopped_for_good_leaves_the_others_whole(sim: Sim
         for name in "bc":
             assert [number for sender, number in world.handled if sender == name] == list(range(5))
         assert not [failed for failed in system.failures if failed.address == "group"]
+
+
+class Dependent(Actor[Counting]):
+    """Cannot do without those before it."""
+
+    def __init__(self, up: dict[str, bool], down: list[str], key: str) -> None:
+        self.up = up
+        self.down = down
+        self.key = key
+
+    def started(self, context: Context[Counting]) -> Step:
+        if self.key in self.up:  # not the first time, when what fails meanwhile is restarted afterwards
+            self.down += [other for other, up in self.up.items() if other < self.key and not up]
+        return self._start()
+
+    async def _start(self) -> None:
+        await trio.sleep(0.3)
+        self.up[self.key] = True
+
+    def stopped(self, context: Context[Counting]) -> Step:
+        self.up[self.key] = False
+        return trio.sleep(0.5)
+
+    def handle(self, message: Note | Work | Tick, context: Context[Counting]) -> None:
+        pass
+
+
+@simulate(runs=150, faults=Faults(crash=0.1, only=("*/?",)))
+async def test_nobody_is_started_again_while_one_it_depends_on_is_down(sim: Sim) -> None:
+    down: list[str] = []
+    up: dict[str, bool] = {}
+    strategy = [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE][sim.choose(2)]
+    children = [Child(Dependent, up, down, name, name=name) for name in "abc"]
+    async with open_system() as system:
+        await system.spawn(Supervisor, children, strategy, PATIENT, name="group")
+        for number in range(8):
+            children[sim.choose(3)].ref.tell(Note("test", number))
+            await trio.sleep([0, 0.2, 0.7, 3][sim.choose(4)])
+        await trio.sleep(60)
+        assert down == []
+        assert up == {"a": True, "b": True, "c": True}
+
+
+class Ordering(Actor[Counting]):
+    """Arms, rearms and cancels a timer and a periodic one; every tick must be one that is still wanted."""
+
+    def __init__(self, stale: list[str], ticks: list[int], born: list[int]) -> None:
+        self.stale = stale
+        self.ticks = ticks
+        self.me = len(born)
+        born.append(self.me)
+        self.wanted: dict[str, int] = {}
+
+    async def handle(self, message: Note | Work | Tick, context: Context[Counting]) -> None:  # type: ignore[override]
+        match message:
+            case Note("test", number):
+                key = f"{self.me}/{number % 2}"
+                await trio.sleep(0.5)
+                match number // 2 % 3:
+                    case 0 | 1:
+                        self.wanted[key] = number
+                        every = 0.3 if number % 2 else None
+                        context.set_timer(key[-1], 0.2, Note(key, number), every=every)
+                    case _:
+                        self.wanted.pop(key, None)
+                        context.cancel_timer(key[-1])
+                await trio.sleep(0.5)
+            case Note(key, number):
+                self.ticks.append(number)
+                if self.wanted.get(key) != number:
+                    self.stale.append(f"{key}: {number}")
+                if not number % 2:
+                    del self.wanted[key]
+
+
+@simulate(runs=150, faults=Faults(crash=0.05, delay=0.05))
+async def test_what_a_timer_has_ordered_is_handled_only_while_it_is_wanted(sim: Sim) -> None:
+    stale: list[str] = []
+    ticks: list[int] = []
+    born: list[int] = []
+    sim.sometimes(lambda: len(ticks) > 3, "several ticks were handled")
+    async with open_system() as system:
+        ref = await system.spawn(Ordering, stale, ticks, born, supervision=PATIENT, name="ordering")
+        for _ in range(12):
+            ref.tell(Note("test", sim.choose(6)))
+            await trio.sleep([0, 0.4, 1, 2][sim.choose(4)])
+        await trio.sleep(60)
+        assert stale == []
+        await system.stop(ref)
+    assert not system.dead_letters
