@@ -1,8 +1,9 @@
-"""The runtime's promises, under every schedule and with crashes: order, fates, restarts, families, groups."""
+"""The runtime's promises, under every schedule and with crashes: order, fates, answers, restarts, families, groups."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable
 from functools import partial
 
 import attrs
@@ -11,12 +12,14 @@ import trio
 from relay.actors import (
     Actor,
     ActorError,
+    ActorStopped,
     Ask,
     Bounds,
     Child,
     Context,
     MailboxFull,
     Refusal,
+    Reply,
     Step,
     Strategy,
     Supervision,
@@ -37,6 +40,8 @@ class Counting:
 class Note(Tell[Counting]):
     sender: str
     number: int
+    kind: int = 0
+    """1 takes time; from 2 on until the next tick whatever comes is put aside."""
 
 
 @attrs.frozen
@@ -44,7 +49,7 @@ class Work(Ask[Counting, int]):
     sender: str
     number: int
     kind: int
-    """0 answers at once, 1 later, 2 defers, 3 refuses, 4 forgets to answer, 5 crashes, 6 stashes once."""
+    """0 answers at once, 1 later, 2 defers, 3 refuses, 4 forgets to answer, 5 crashes, 6 stashes once, 7 forgets it later."""
 
 
 @attrs.frozen
@@ -57,16 +62,34 @@ class World:
 
     def __init__(self) -> None:
         self.handled: list[tuple[str, int]] = []
+        self.left: set[tuple[str, int]] = set()
+        self.too_late: list[tuple[str, int]] = []
         self.alive: Counter[str] = Counter()
         self.most_alive = 0
+        self.most_in_hand = 0
         self.ticks = 0
+        self.tails: Counter[str] = Counter()
+        self.left_behind: list[str] = []
+        self.out_of_order: list[str] = []
 
     def begin(self, key: str) -> None:
         self.alive[key] += 1
         self.most_alive = max(self.most_alive, self.alive[key])
+        self.nothing_left(key)
+        self.out_of_order += [key for other, alive in self.alive.items() if alive and other > key]
 
     def end(self, key: str) -> None:
         self.alive[key] -= 1
+
+    def handle(self, sender: str, number: int) -> None:
+        self.handled.append((sender, number))
+        if (sender, number) in self.left:
+            self.too_late.append((sender, number))
+
+    def nothing_left(self, key: str) -> None:
+        """Of an incarnation whose `stopped` hook runs, or whose successor begins."""
+        if self.tails[key]:
+            self.left_behind.append(key)
 
 
 class Worker(Actor[Counting]):
@@ -74,7 +97,9 @@ class Worker(Actor[Counting]):
         self.world = world
         self.key = key
         self.stashed: set[tuple[str, int]] = set()
+        self.stashing = False
         self.begun = False
+        self.in_hand = 0
 
     async def started(self, context: Context[Counting]) -> None:  # type: ignore[override]
         await trio.lowlevel.checkpoint()
@@ -84,24 +109,51 @@ class Worker(Actor[Counting]):
     async def stopped(self, context: Context[Counting]) -> None:  # type: ignore[override]
         await trio.lowlevel.checkpoint()
         if self.begun:
+            self.world.nothing_left(self.key)
             self.world.end(self.key)
 
     def handle(self, message: Note | Work | Tick, context: Context[Counting]) -> Step:
+        self.in_hand += 1
+        self.world.most_in_hand = max(self.world.most_in_hand, self.in_hand)
+        step = None
+        try:
+            step = self._begin(message, context)
+        finally:
+            self.in_hand -= step is None
+        return None if step is None else self._finish(step)
+
+    async def _finish(self, step: Awaitable[None]) -> None:
+        try:
+            await step
+        finally:
+            self.in_hand -= 1
+
+    def _begin(self, message: Note | Work | Tick, context: Context[Counting]) -> Step:
         match message:
-            case Note(sender, number):
-                self.world.handled.append((sender, number))
+            case Note(sender, number, kind):
+                if kind == 2 and (sender, number) not in self.stashed:
+                    self.stashing = True
+                if self.stashing:
+                    self._put_aside(message, context)
+                    return None
+                self.world.handle(sender, number)
+                return self._take_time() if kind == 1 else None
             case Work(sender, number, kind):
                 if kind == 6 and (sender, number) not in self.stashed:
-                    self.stashed.add((sender, number))
-                    context.stash(message)
-                    context.set_timer("unstash", 1, Tick())
+                    self._put_aside(message, context)
                     return None
-                self.world.handled.append((sender, number))
+                self.world.handle(sender, number)
                 return self._work(message, kind, context)
             case Tick():
+                self.stashing = False
                 self.world.ticks += 1
                 context.unstash()
         return None
+
+    def _put_aside(self, message: Note | Work, context: Context[Counting]) -> None:
+        self.stashed.add((message.sender, message.number))
+        context.stash(message)
+        context.set_timer("unstash", 1, Tick())
 
     def _work(self, message: Work, kind: int, context: Context[Counting]) -> Step:
         match kind:
@@ -116,26 +168,33 @@ class Worker(Actor[Counting]):
                 pass
             case 5:
                 raise ValueError("as told")
+            case 7:
+                return self._take_time()
             case _:
                 context.reply(message, message.number)
         return None
+
+    async def _take_time(self) -> None:
+        await trio.sleep(0.5)
 
     async def _later(self, message: Work, context: Context[Counting]) -> None:
         await trio.sleep(0.5)
         context.reply(message, message.number)
 
-    async def _answer(self, slot: object, number: int) -> None:
+    async def _answer(self, slot: Reply[int], number: int) -> None:
         await trio.sleep(1)
-        slot.set(number)  # type: ignore[attr-defined]
+        slot.set(number)
 
 
 @simulate(runs=150, faults=Faults(crash=0.02, delay=0.02), keeps_failures=True)
 async def test_every_message_meets_one_fate_and_every_asker_is_answered(sim: Sim) -> None:
     world = World()
     told = asked = full = answered = 0
+    sim.always(lambda: world.most_in_hand <= 1, "one message at a time")
     async with open_system() as system:
         bounds = Bounds(capacity=6)
-        worker = await system.spawn(Worker, world, name="worker", supervision=PATIENT, bounds=bounds)
+        brief = attrs.evolve(PATIENT, stop_budget=0.25)
+        worker = await system.spawn(Worker, world, name="worker", supervision=brief, bounds=bounds)
 
         async def client(name: str) -> None:
             nonlocal told, asked, full, answered
@@ -146,23 +205,34 @@ async def test_every_message_meets_one_fate_and_every_asker_is_answered(sim: Sim
                         told += 1
                     except MailboxFull:
                         full += 1
+                    except ActorStopped:
+                        pass
                     continue
                 patience = sim.choose(4)
+                stopped = worker._cell.closed
                 try:
                     with trio.move_on_after(patience or 500) as limit:
-                        asked += 1
-                        answer = await worker.ask(Work(name, number, sim.choose(7)))
+                        asked += not stopped
+                        answer = await worker.ask(Work(name, number, sim.choose(8)))
                         assert answer == number
                         answered += 1
                 except MailboxFull:
                     asked -= 1
                 except (ActorError, Refusal):
                     pass
+                if limit.cancelled_caught:
+                    world.left.add((name, number))
                 assert patience or not limit.cancelled_caught, "an asker was left without an answer"
+
+        async def stop() -> None:
+            if sim.choose(3) == 2:
+                await trio.sleep(sim.choose(6) / 2)
+                await system.stop(worker)
 
         async with trio.open_nursery() as nursery:
             for name in ("a", "b", "c"):
                 nursery.start_soon(client, name)
+            nursery.start_soon(stop)
         await trio.sleep(60)
         await system.idle()
         assert world.most_alive <= 1
@@ -170,6 +240,8 @@ async def test_every_message_meets_one_fate_and_every_asker_is_answered(sim: Sim
     accepted = told + asked + world.ticks + lost_ticks
     assert sum(attrs.astuple(system.fates)) == accepted
     assert len(set(world.handled)) == len(world.handled), "nothing is handled twice"
+    assert not world.too_late, "what nobody waits for costs no work"
+    assert not world.alive.total(), "nothing outlives the block"
     for name in ("a", "b", "c"):
         numbers = [number for sender, number in world.handled if sender == name]
         assert len(numbers) == len(set(numbers))
@@ -178,12 +250,14 @@ async def test_every_message_meets_one_fate_and_every_asker_is_answered(sim: Sim
 @simulate(runs=150, faults=Faults(crash=0.03, delay=0.03))
 async def test_what_one_sender_tells_arrives_in_order(sim: Sim) -> None:
     world = World()
+    sim.always(lambda: world.most_in_hand <= 1, "one message at a time")
     async with open_system() as system:
         worker = await system.spawn(Worker, world, name="worker", supervision=PATIENT)
 
         async def client(name: str) -> None:
             for number in range(10):
-                await worker.send(Note(name, number))
+                await worker.send(Note(name, number, sim.choose(3)))
+                await trio.sleep(sim.choose(3) / 2)
 
         async with trio.open_nursery() as nursery:
             for name in ("a", "b", "c"):
@@ -237,6 +311,7 @@ async def test_a_group_always_comes_back_whole(sim: Sim) -> None:
         await trio.sleep(60)
         assert world.alive == {"a": 1, "b": 1, "c": 1}
         assert world.most_alive == 1
+        assert not world.out_of_order, "a child is started when those after it have ended"
         for name in "abc":
             assert [number for sender, number in world.handled if sender == name] == list(range(10))
 
