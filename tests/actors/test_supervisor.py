@@ -409,12 +409,13 @@ async def test_a_significant_child_in_quarantine_has_ended_for_good(
 
 
 def test_what_a_budget_would_ignore_is_refused(log: Log) -> None:
-    for given in (Supervision(restart=Restart.TEMPORARY), Supervision(stop_budget=1)):
+    for budget in (Supervision(restart=Restart.TEMPORARY), Supervision(stop_budget=1)):
         with pytest.raises(ValueError, match=r"give them to Child"):
-            Supervisor([], budget=given)
-    for given in ({"restart": Restart.TEMPORARY}, {"stop_budget": 1.0}):
-        with pytest.raises(ValueError, match="to the Supervision of this child"):
-            Child(Worker, "a", log, supervision=Supervision(), **given)
+            Supervisor([], budget=budget)
+    with pytest.raises(ValueError, match="to the Supervision of this child"):
+        Child(Worker, "a", log, supervision=Supervision(), restart=Restart.TEMPORARY)
+    with pytest.raises(ValueError, match="to the Supervision of this child"):
+        Child(Worker, "a", log, supervision=Supervision(), stop_budget=1)
 
 
 @pytest.mark.parametrize("seed", range(60))
