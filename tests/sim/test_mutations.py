@@ -5,6 +5,7 @@ A mutation changes one method for the time of a test. It must be found within th
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,15 @@ from typing import Any
 import attrs
 import pytest
 
+from relay.actors import ActorStopped, System, _handling
 from relay.actors._cell import Cell
 from relay.actors._duties import Duties
 from relay.actors._family import Family
+from relay.actors._mailbox import Mailbox
 from relay.actors._orders import Order
 from relay.actors._ref import Ref
+from relay.actors._reply import Reply
+from relay.actors._scheduler import Scheduler
 from relay.actors._supervisor import Group
 from relay.fleet import commands, merges, messages
 from relay.store import Decision, Write
@@ -28,6 +33,7 @@ from relay.wire import CommandStatus
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
 
+import test_lifetimes as lifetimes  # noqa: E402
 import test_runtime as runtime  # noqa: E402
 import test_simulated_commands as settlement  # noqa: E402
 import test_simulated_merges as leases  # noqa: E402
@@ -44,6 +50,24 @@ def hand_out_the_newest_first(patch: Patch) -> None:
             queue.rotate(1)
 
     patch(Ref, "tell", tell)
+
+
+def put_what_was_put_aside_behind_the_rest(patch: Patch) -> None:
+    def unstash(unstash: Any, self: Any) -> None:
+        before = list(self.queue or ())
+        unstash(self)
+        if before:
+            self.queue.rotate(-(len(self.queue) - len(before)))
+
+    patch(Mailbox, "unstash", unstash)
+
+
+def hand_out_another_while_one_is_in_hand(patch: Patch) -> None:
+    def start_burst(start_burst: Any, self: Any, cell: Any, first: Any) -> None:
+        start_burst(self, cell, first)
+        cell.occupied = False
+
+    patch(Scheduler, "_start_burst", start_burst)
 
 
 def lose_the_queue_in_a_crash(patch: Patch) -> None:
@@ -71,6 +95,74 @@ def handle_again_what_failed(patch: Patch) -> None:
 
 def leave_askers_without_an_answer(patch: Patch) -> None:
     patch(Duties, "fail", lambda fail, self, error: self.disarm())
+
+
+def leave_askers_of_one_that_stops(patch: Patch) -> None:
+    def discard(discard: Any, self: Any, error: BaseException | None) -> None:
+        self.unstash()
+        for entry in self.queue or ():
+            self.system.fates.undelivered += isinstance(entry, Reply)
+        self.queue = [entry for entry in self.queue or () if not isinstance(entry, Reply)]
+        discard(self, error)
+
+    patch(Mailbox, "discard", discard)
+
+
+def leave_askers_of_who_was_cut_short(patch: Patch) -> None:
+    def break_off(break_off: Any, self: Any, answer: BaseException) -> None:
+        if not isinstance(answer, ActorStopped):
+            break_off(self, answer)
+
+    patch(Cell, "_break_off", break_off)
+
+
+def let_async_handlers_forget_to_answer(patch: Patch) -> None:
+    async def finished(finished: Any, self: Any, cell: Any, coroutine: Any) -> Any:
+        slot, cell.context._slot = cell.context._slot, None
+
+        async def handle() -> None:
+            cell.context._slot = slot
+            await coroutine
+
+        return await finished(self, cell, handle())
+
+    patch(Scheduler, "_finished", finished)
+
+
+def handle_what_nobody_waits_for(patch: Patch) -> None:
+    patch(Mailbox, "dropped", lambda dropped, self, reply: not reply.done and dropped(self, reply))
+
+
+def wait_in_circles(patch: Patch) -> None:
+    patch(_handling, "_path", lambda path, *given: None)
+
+
+def go_on_while_children_end(patch: Patch) -> None:
+    async def gone(gone: Any, self: Any) -> None:
+        if self.parent is None or self.group is not None:
+            await gone(self)
+
+    patch(Cell, "gone", gone)
+
+
+def go_on_while_tasks_end(patch: Patch) -> None:
+    async def close(close: Any, self: Any) -> None:
+        if self._background is not None:
+            self._background._scope.cancel()
+
+    patch(Duties, "close", close)
+
+
+def fall_asleep_over_what_is_left_to_do(patch: Patch) -> None:
+    patch(Cell, "quiet", lambda quiet, self: not self.occupied)
+
+
+def tell_of_a_sleep_as_of_a_stop(patch: Patch) -> None:
+    def forget(forget: Any, self: Any, cell: Any) -> None:
+        forget(self, cell)
+        self.watches.tell(cell)
+
+    patch(System, "forget", forget)
 
 
 def forget_what_was_stashed(patch: Patch) -> None:
@@ -123,6 +215,10 @@ def start_again_beside_one_that_ends(patch: Patch) -> None:
 
 def hand_out_what_was_withdrawn(patch: Patch) -> None:
     patch(Order, "take", lambda take, self: take(self) or True)
+
+
+def start_a_group_in_reverse(patch: Patch) -> None:
+    patch(Group, "_start", lambda start, self, cells: start(self, cells[::-1]))
 
 
 def grant_a_lease_that_is_held(patch: Patch) -> None:
@@ -233,9 +329,23 @@ def claim_what_is_claimed(patch: Patch) -> None:
     ("mutate", "simulation"),
     [
         (hand_out_the_newest_first, runtime.test_what_one_sender_tells_arrives_in_order),
+        (put_what_was_put_aside_behind_the_rest, runtime.test_what_one_sender_tells_arrives_in_order),
+        (hand_out_another_while_one_is_in_hand, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
+        (hand_out_another_while_one_is_in_hand, runtime.test_what_one_sender_tells_arrives_in_order),
         (lose_the_queue_in_a_crash, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
         (handle_again_what_failed, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
         (leave_askers_without_an_answer, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
+        (leave_askers_of_one_that_stops, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
+        (leave_askers_of_who_was_cut_short, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
+        (let_async_handlers_forget_to_answer, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
+        (handle_what_nobody_waits_for, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
+        (wait_in_circles, lifetimes.test_actors_that_ask_each_other_never_wait_for_ever),
+        (go_on_while_children_end, lifetimes.test_an_incarnation_has_ended_as_a_whole_before_the_next_one_begins),
+        (go_on_while_tasks_end, lifetimes.test_an_incarnation_has_ended_as_a_whole_before_the_next_one_begins),
+        (fall_asleep_over_what_is_left_to_do,
+         lifetimes.test_a_member_stays_awake_while_it_has_something_to_do_and_to_sleep_is_not_to_stop),
+        (tell_of_a_sleep_as_of_a_stop,
+         lifetimes.test_a_member_stays_awake_while_it_has_something_to_do_and_to_sleep_is_not_to_stop),
         (forget_what_was_stashed, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
         (activate_a_key_that_is_falling_asleep,
          runtime.test_a_key_has_one_activation_at_a_time_and_nothing_sent_to_it_is_lost),
@@ -243,6 +353,7 @@ def claim_what_is_claimed(patch: Patch) -> None:
          runtime.test_a_key_has_one_activation_at_a_time_and_nothing_sent_to_it_is_lost),
         (skip_the_last_hook, runtime.test_every_message_meets_one_fate_and_every_asker_is_answered),
         (restart_only_who_failed, runtime.test_a_group_always_comes_back_whole),
+        (start_a_group_in_reverse, runtime.test_a_group_always_comes_back_whole),
         (start_again_beside_one_that_ends, runtime.test_nobody_is_started_again_while_one_it_depends_on_is_down),
         (hand_out_what_was_withdrawn, runtime.test_what_a_timer_has_ordered_is_handled_only_while_it_is_wanted),
         (grant_a_lease_that_is_held, leases.test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_left_behind),
@@ -259,15 +370,23 @@ def claim_what_is_claimed(patch: Patch) -> None:
         (claim_what_is_claimed, settlement.test_a_command_ends_once_and_every_change_is_told_once),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # what a broken runtime leaves behind
 def test_a_guard_that_is_missing_is_noticed(
     mutate: Callable[[Patch], None], simulation: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def patch(owner: Any, name: str, changed: Callable[..., Any]) -> None:
         before = getattr(owner, name)
-        monkeypatch.setattr(owner, name, lambda *given, **more: changed(before, *given, **more))
+        if isinstance(before, property):
+            monkeypatch.setattr(owner, name, property(lambda self: changed(before.fget, self)))
+        else:
+            monkeypatch.setattr(owner, name, lambda *given, **more: changed(before, *given, **more))
 
     mutate(patch)
     monkeypatch.setattr(_explore, "SHRINKS", 0)  # the first failure will do
     with pytest.raises(Exception) as found:
         simulation()
     assert any("replay: pytest" in note for note in found.value.__notes__)
+    del found
+    gc.collect()  # here, and not in another test

@@ -193,7 +193,7 @@ async def test_every_message_meets_one_fate_and_every_asker_is_answered(sim: Sim
     sim.always(lambda: world.most_in_hand <= 1, "one message at a time")
     async with open_system() as system:
         bounds = Bounds(capacity=6)
-        brief = attrs.evolve(PATIENT, stop_budget=0.25)
+        brief = attrs.evolve(PATIENT, stop_budget=0.1)
         worker = await system.spawn(Worker, world, name="worker", supervision=brief, bounds=bounds)
 
         async def client(name: str) -> None:
@@ -226,7 +226,7 @@ async def test_every_message_meets_one_fate_and_every_asker_is_answered(sim: Sim
 
         async def stop() -> None:
             if sim.choose(3) == 2:
-                await trio.sleep(sim.choose(6) / 2)
+                await trio.sleep(sim.choose(8) / 4)
                 await system.stop(worker)
 
         async with trio.open_nursery() as nursery:
