@@ -6,8 +6,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, Unpack, final
 
+from trio.lowlevel import enable_ki_protection
+
 from ._errors import ActorStopped
-from ._reply import Reply
+from ._reply import PUT_ASIDE, Entry, Reply
+from ._text import shown
 
 if TYPE_CHECKING:
     from ._bounds import Bounds
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from ._system import System
     from ._watches import Exit
 
-__all__ = ["Actor", "Context", "Step"]
+__all__ = ["Actor", "Context", "Step", "check_function"]
 
 P = TypeVar("P")
 Q = TypeVar("Q")
@@ -61,47 +64,68 @@ class Context(Generic[P]):
     """One incarnation's view of the world. Once that has ended, whatever would begin something raises `ActorStopped`,
     and the rest does nothing."""
 
-    __slots__ = ("_cell", "_message", "_slot", "self_ref", "system")
+    __slots__ = ("_aside", "_cell", "_message", "_slot", "self_ref", "system")
 
     def __init__(self, cell: Cell, self_ref: Ref[P], system: System) -> None:
         self._cell = cell
         self._message: object = None
-        self._slot: Reply[Any] | None = None
+        self._slot: Reply[Any] | None = None  # of the message in hand, if it was asked
+        self._aside: Entry = None
         self.self_ref = self_ref
         self.system = system
 
-    def reply(self, message: Ask[P, R], value: R) -> None:
-        """Answer the ask that is being handled. Telling it twice, or to a gone caller, is harmless."""
-        assert message is self._message, f"{message!r} is not what is being handled"
-        if self._slot is not None:
-            self._slot.set(value)
+    @property
+    @enable_ki_protection
+    def wanted(self) -> bool:
+        """Whether somebody still waits for the answer to the ask that is being handled."""
+        return self._slot is not None and not self._slot.done
 
+    @enable_ki_protection
+    def reply(self, message: Ask[P, R], value: R) -> bool:
+        """Answer the ask that is being handled. False, and harmless, when it was answered or nobody waits any more."""
+        if message is not self._message:
+            raise _not_in_hand(message)
+        return self._slot is not None and self._slot.set(value)
+
+    @enable_ki_protection
     def defer(self, message: Ask[P, R]) -> Reply[R]:
         """Take over the duty to answer. If this incarnation fails first, the asker gets `ActorFailed`; if it is stopped,
-        `ActorStopped`."""
+        `ActorStopped`; and if the handler raises a `Refusal` after all, that."""
         slot: Reply[R] = self.detach(message)
         self._cell.take_on().owe(slot)
         return slot
 
+    @enable_ki_protection
     def detach(self, message: Ask[P, R]) -> Reply[R]:
         """As `defer`, for whoever completes the slot for certain, even after this incarnation has ended."""
-        assert message is self._message, f"{message!r} is not what is being handled"
-        slot, self._slot = self._slot, None
+        if message is not self._message:
+            raise _not_in_hand(message)
+        slot = self._slot
+        if slot is PUT_ASIDE:
+            raise ValueError(f"{shown(message)} has been put aside; answer it when it is handled again")
         if slot is None:
             slot = Reply()
             slot.done = True
         slot.promised = True
         return slot
 
+    @enable_ki_protection
     def stash(self, message: Ask[P, Any] | Tell[P]) -> None:
         """Put the message that is being handled aside, until `unstash`. Raises `MailboxFull` when too many are there.
 
         As many fit as into the mailbox. What is put aside survives a restart: the next incarnation finds it first.
         """
-        assert message is self._message, f"{message!r} is not what is being handled"
-        self._cell.stash(message if self._slot is None else self._slot)
-        self._slot = None
+        if message is not self._message:
+            raise _not_in_hand(message)
+        slot = self._slot
+        if slot is not None and (slot.promised or slot is PUT_ASIDE):
+            done = "put aside" if slot is PUT_ASIDE else "deferred"
+            raise ValueError(f"{shown(message)} has been {done} already")
+        self._aside = message if slot is None else slot
+        self._cell.stash(self._aside)
+        self._slot = PUT_ASIDE
 
+    @enable_ki_protection
     def unstash(self) -> None:
         """Put what was put aside back before everything else in the mailbox, in its order."""
         if self._lives:
@@ -109,6 +133,7 @@ class Context(Generic[P]):
             if self._cell.queue:
                 self._cell.rouse()
 
+    @enable_ki_protection
     def watch(self, ref: Ref[Any], then: Callable[[Exit], Tell[P]]) -> None:
         """Have `then(exit)` put into the own mailbox once the actor behind `ref` has stopped for good.
 
@@ -118,11 +143,13 @@ class Context(Generic[P]):
         """
         self._take_on().watch(ref._cell, then)  # noqa: SLF001 - the runtime's own
 
+    @enable_ki_protection
     def unwatch(self, ref: Ref[Any]) -> None:
         """End a watch, also when its message is already in the mailbox; one that is not there is fine."""
         if self._lives and self._cell.duties is not None:
             self._cell.duties.unwatch(ref._cell.identity)  # noqa: SLF001 - the runtime's own
 
+    @enable_ki_protection
     def set_timer(self, key: str, delay: float, message: Tell[P], *, every: float | None = None) -> None:
         """Put `message` into the own mailbox after `delay` seconds, and then again `every` so many.
 
@@ -131,15 +158,19 @@ class Context(Generic[P]):
         """
         self._take_on().set_timer(key, delay, message, every)
 
+    @enable_ki_protection
     def cancel_timer(self, key: str) -> None:
         """Disarm a timer, and withdraw its message if that is still in the mailbox. Unknown keys are fine."""
         if self._lives and self._cell.duties is not None:
             self._cell.duties.cancel_timer(key)
 
+    @enable_ki_protection
     def start_soon(self, function: Callable[[Unpack[Ts]], Awaitable[object]], *arguments: *Ts) -> None:
         """Run `function` beside the handlers until the incarnation ends. If it fails, the incarnation does."""
+        check_function("start_soon", function)
         self._take_on().start(partial(function, *arguments))
 
+    @enable_ki_protection
     def pipe(
         self,
         function: Callable[[Unpack[Ts]], Awaitable[R]],
@@ -151,6 +182,7 @@ class Context(Generic[P]):
 
         If it raises, `failed(error)` is put there; without `failed` the incarnation fails.
         """
+        check_function("pipe", function)
         self._take_on().pipe(partial(function, *arguments), then, failed)
 
     async def spawn(
@@ -165,11 +197,13 @@ class Context(Generic[P]):
         self._check_lives()
         return await self.system.spawn_under(self._cell, factory, arguments, name, supervision, bounds)
 
+    @enable_ki_protection
     def stop(self) -> None:
         """End after this message. Does not wait. A permanent child is started again."""
         if self._lives:
             self._cell.leave()
 
+    @enable_ki_protection
     def fail(self, error: BaseException) -> None:
         """End this incarnation as if its handler had raised `error`. For callbacks from outside a handler."""
         if self._lives:
@@ -187,3 +221,21 @@ class Context(Generic[P]):
     def _take_on(self) -> Duties:
         self._check_lives()
         return self._cell.take_on()
+
+
+def check_function(verb: str, function: object) -> None:
+    """Raises `TypeError`, with what to write instead, unless `function` can be called."""
+    if not callable(function):
+        name = getattr(function, "__name__", None) or type(function).__name__
+        raise TypeError(
+            f"{shown(function)} cannot be called; give the function and its arguments: {verb}({name}, ...)"
+        )
+    if isinstance(function, Actor):
+        name = type(function).__name__
+        raise TypeError(
+            f"{shown(function)} is an actor already; give its class and the arguments: {verb}({name}, ...)"
+        )
+
+
+def _not_in_hand(message: object) -> ValueError:
+    return ValueError(f"{shown(message)} is not what is being handled")

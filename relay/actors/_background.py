@@ -26,9 +26,9 @@ class Background:
         self._closed = trio.Event()
 
     @property
-    def busy(self) -> bool:
-        """Whether any task still runs."""
-        return bool(self._waiting if self._nursery is None else self._nursery.child_tasks)
+    def count(self) -> int:
+        """How many tasks still run."""
+        return len(self._waiting if self._nursery is None else self._nursery.child_tasks)
 
     def start(self, function: Callable[[], Awaitable[object]]) -> None:
         if self._nursery is None:

@@ -17,7 +17,8 @@ A cell is a mailbox with a place in the tree, a policy of supervision, and one i
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, final
@@ -30,21 +31,24 @@ from ._errors import (
     ActorError,
     ActorFailed,
     ActorStopped,
+    NoReply,
+    Refusal,
     StopOverran,
 )
+from ._handling import Handling, Hook, current
+from ._limit import Limit
 from ._mailbox import Mailbox
 from ._patience import patiently
 from ._protocols import check_handler
 from ._ref import Ref
-from ._reply import Reply, message_of
+from ._reply import PUT_ASIDE, Reply
 from ._supervision import Budget, Restart, Supervision, exhausted
+from ._text import said, shown
 
 if TYPE_CHECKING:
     from ._bounds import Bounds
-    from ._errors import Refusal
     from ._family import Family
     from ._gate import Gate
-    from ._handling import Handling
     from ._supervisor import Group
     from ._system import System
     from ._timers import Timer
@@ -69,7 +73,6 @@ class Cell(Mailbox):
         "_factory",
         "_gone",
         "_restart_timer",
-        "_scope",
         "actor",
         "children",
         "closed",
@@ -85,6 +88,7 @@ class Cell(Mailbox):
         "incarnation",
         "key",
         "last_failure",
+        "limit",
         "name",
         "parent",
         "passive",
@@ -95,6 +99,7 @@ class Cell(Mailbox):
         "start_error",
         "start_report",
         "state",
+        "stop_error",
         "stopping",
     )
 
@@ -131,13 +136,14 @@ class Cell(Mailbox):
         self.pausing = False
         self.failure: BaseException | None = None
         self.last_failure: BaseException | None = None
+        self.limit: Limit | None = None
         self.patience = inf  # until when code that ignores its cancellation is waited for, in trio's seconds
         self.start_report: Reply[None] | None = None
         self.start_error: BaseException | None = None
+        self.stop_error: BaseException | None = None
         self._factory = factory
         self._restart_timer: Timer | None = None
         self._budget: Budget | None = None
-        self._scope: trio.CancelScope | None = None
         self._gone: trio.Event | None = None
 
     @property
@@ -150,6 +156,10 @@ class Cell(Mailbox):
     def identity(self) -> Hashable:
         """What tells it from all others: the text of an address may be that of two, for keys may hold a slash."""
         return self if self.family is None else (self.family, self.key)
+
+    def lineage(self) -> list[Cell]:
+        """The cell and those above it."""
+        return [self, *(self.parent.lineage() if self.parent is not None else ())]
 
     def __repr__(self) -> str:
         depth = len(self.queue) if self.queue else 0
@@ -172,17 +182,15 @@ class Cell(Mailbox):
             self.duties = Duties(self)
         return self.duties
 
+    def take_time(self) -> Limit:
+        """The limit of this incarnation, for what takes time."""
+        if self.limit is None:
+            self.limit = Limit(self)
+        return self.limit
+
     def rouse(self) -> None:
         if not self.occupied:
             self.system.scheduler.schedule(self)
-
-    def refuse(self, message: object, refusal: Refusal) -> None:
-        assert self.context is not None
-        slot = self.context._slot  # noqa: SLF001 - the context is the runtime's to fill
-        if slot is not None:
-            slot.fail(refusal)
-        else:
-            self.system.bury(message, self.address, f"refused: {refusal}")
 
     # -- start
 
@@ -193,7 +201,10 @@ class Cell(Mailbox):
         self.incarnation += 1
         self.signalled = self.stopping
         self.failure = None
+        self.limit = None
         self.patience = inf
+        if self.stopping:
+            self.take_time().end()
         self.unstash()
         try:
             self.actor = actor = self._factory()
@@ -201,8 +212,9 @@ class Cell(Mailbox):
             self.context = Context(self, Ref(self), self.system)
             self.handler = actor.handle
             hook = actor.started(self.context)
-        except Exception as error:  # noqa: BLE001 - the supervisor is its owner
-            self._start_failed(error)
+            self.gate = actor.gate
+        except BaseException as error:  # noqa: BLE001 - the supervisor is its owner
+            self._start_failed(_own(error))
             return
         if hook is None:
             self._running()
@@ -211,20 +223,31 @@ class Cell(Mailbox):
             self.system.start_task(self._finish_start, hook, name=f"{self.address} start")
 
     async def _finish_start(self, hook: Coroutine[Any, Any, None]) -> None:
+        limit = self.take_time()
+        failed: BaseException | None = None
         try:
-            with self.busy() as scope:
-                await patiently(hook, self)
-            if scope.cancelled_caught:
-                self._start_failed(
-                    self.failure or ActorStopped(f"{self.address} was stopped while it started")
-                )
-                return
-        except Exception as error:  # noqa: BLE001 - the supervisor is its owner
-            self._start_failed(error)
+            with limit.scope() as scope:
+                await self._run_hook("started", hook)
+        except BaseException as error:  # noqa: BLE001 - the supervisor is its owner
+            failed = _own(error)
         else:
+            if scope.cancelled_caught:
+                failed = self.failure or ActorStopped(f"{self.address} was stopped while it started")
+        limit.over()
+        if failed is None:
             self._running()
+        else:
+            self._start_failed(failed)
+        self.system.scheduler.finish()
+
+    async def _run_hook(self, name: str, hook: Coroutine[Any, Any, None]) -> None:
+        self.handling = handling = self.handling or Handling(self, Hook(name))
+        handling.coroutine = hook
+        current.set(handling)
+        try:
+            await patiently(hook, self)
         finally:
-            self.system.scheduler.finish()
+            self.handling = None
 
     def _running(self) -> None:
         assert self.actor is not None
@@ -262,6 +285,8 @@ class Cell(Mailbox):
             self.start_error = error
             self.stopping = True
             self.end(None)  # whoever spawned it is told once it has ended, and decides
+        elif self.stopping and isinstance(error, ActorStopped):
+            self.end(None)
         else:
             self.end(error)
 
@@ -272,7 +297,7 @@ class Cell(Mailbox):
         if not self.stopping and self.state is not State.STOPPED:
             self.stopping = True
             self._signal()
-            self._limit()
+            self.take_time().end()
 
     def leave(self) -> None:
         """End the running incarnation; the policy decides whether there is another."""
@@ -286,29 +311,17 @@ class Cell(Mailbox):
         elif self.state is not State.BACKOFF:
             self.pausing = True
             self.leave()
-            self._limit()
-
-    def _limit(self) -> None:
-        """Cut short, once the budget is used up, what it is at."""
-        if self._scope is not None:
-            due = trio.current_time() + self.policy.stop_budget
-            self.system.timers.at(due, partial(self._overran, self._scope))
-
-    def _overran(self, scope: trio.CancelScope) -> None:
-        if self._scope is scope:
-            late = StopOverran(f"{self.address} did not stop within {self.policy.stop_budget} s")
-            self.system.note(late, self.address)
-            self.patience = trio.current_time() + self.policy.stop_budget
-            scope.cancel()
+            self.take_time().end()
 
     def fail(self, error: BaseException) -> None:
         """End the running incarnation as if its handler had raised `error`."""
-        if self.living and self.failure is None:
-            self.failure = error
-            if self._scope is not None:
-                self.patience = trio.current_time() + 2 * self.policy.stop_budget
-                self._scope.cancel()
-            self._signal()
+        if not self.living or self.failure is not None:
+            self.system.note(error, self.address)  # it is ending already, and this is on record
+            return
+        self.failure = error
+        if self.limit is not None:
+            self.limit.cut()
+        self._signal()
 
     def _signal(self) -> None:
         self.signalled = True
@@ -318,7 +331,7 @@ class Cell(Mailbox):
             self._finish(None)
         elif self.held:
             self.held = False
-            self.system.scheduler.schedule(self)
+            self.system.scheduler.let_go(self)
         else:
             self.rouse()
 
@@ -331,13 +344,24 @@ class Cell(Mailbox):
         else:
             self.end(None)
 
-    def busy(self) -> trio.CancelScope:
-        """The scope around what the runtime may have to cut short."""
-        self._scope = scope = trio.CancelScope()
-        return scope
+    # -- the message in hand
 
-    def free(self) -> None:
-        self._scope = None
+    def refuse(self, message: object, refusal: Refusal) -> None:
+        """The handler said no. Without an asker nobody would know, so it is put on record."""
+        self._take_back()
+        assert self.context is not None
+        slot = self.context._slot  # noqa: SLF001 - the context is the runtime's to fill
+        if slot is not None:
+            slot.fail(refusal)
+        else:
+            self.system.fates.handled -= 1
+            self.bury(message, f"refused: {said(refusal)}")
+
+    def check_answered(self, reply: Reply[Any]) -> None:
+        """The handler has returned and not answered: somebody must have taken that over."""
+        assert self.context is not None
+        if self.context._slot is reply and not reply.promised:  # noqa: SLF001
+            reply.fail(NoReply(f"{self.address} did not answer {shown(reply.message)}"))
 
     def interrupted(self) -> None:
         """A handler was cancelled by `stop` or `fail`."""
@@ -348,40 +372,39 @@ class Cell(Mailbox):
         self._break_off(ActorStopped(f"{self.address} was stopped while it handled this"))
         self.end(None)
 
-    # -- end
-
     def handler_failed(self, error: BaseException) -> None:
         """The handler of the message in hand raised `error`."""
         self._take_back()
-        self.crash(error)
-
-    def _take_back(self) -> None:
-        """A message that its handler had put aside before it was cut short has met its fate all the same."""
-        assert self.context is not None
-        if self.stashed and message_of(self.stashed[-1]) is self.context._message:  # noqa: SLF001
-            entry = self.stashed.pop()
-            self.context._slot = entry if isinstance(entry, Reply) else None  # noqa: SLF001
-            self.system.fates.handled += 1
+        self.crash(_own(error))
 
     def crash(self, error: BaseException) -> None:
         """The incarnation failed: answer whoever waits for it, then end it."""
-        failed = ActorFailed(f"{self.address} failed: {error!r}")
+        failed = ActorFailed(f"{self.address} failed: {shown(error)}")
         failed.__cause__ = error
         self._break_off(failed)
         self.end(error)
 
+    def _take_back(self) -> None:
+        """A message that its handler put aside before it was cut short has met its fate all the same."""
+        assert self.context is not None
+        if self.context._slot is PUT_ASIDE:  # noqa: SLF001
+            entry = self.take_out(self.context._aside)  # noqa: SLF001
+            self.context._slot = entry if isinstance(entry, Reply) else None  # noqa: SLF001
+
     def _break_off(self, answer: ActorError) -> None:
         assert self.context is not None
         slot, self.context._slot = self.context._slot, None  # noqa: SLF001
-        if slot is not None:
+        if slot is not None and not slot.promised:
             slot.fail(answer)
+
+    # -- end
 
     def end(self, error: BaseException | None) -> None:
         """End the incarnation, then restart or stop."""
         self.state = State.ENDING
         self.occupied = True
         self.signalled = False
-        self._scope = None
+        self.limit = None
         if self.duties is not None:
             self.duties.disarm()
         if self.children or (self.duties is not None and self.duties.running):
@@ -390,42 +413,67 @@ class Cell(Mailbox):
         hook = None
         try:
             hook = self._hook()
-        except Exception as later:  # noqa: BLE001 - the supervisor is its owner
-            error = error or later
+        except BaseException as later:  # noqa: BLE001 - the supervisor is its owner
+            error = self._first(error, later)
         if hook is None:
             self._ended(error)
         else:
             self._wind_up_soon(error, hook)
 
-    def _wind_up_soon(self, error: BaseException | None, hook: Step) -> None:
-        self.system.scheduler.begin()
-        self.system.start_task(self._wind_up, error, hook, name=f"{self.address} end")
+    def _first(self, error: BaseException | None, later: BaseException) -> BaseException:
+        """The failure that counts; one that followed it is on record. Whoever asked for the end hears of the later one."""
+        later = _own(later)
+        if self.stopping:
+            self.stop_error = later
+        if error is not None:
+            self.system.note(later, self.address)
+        return error or later
 
     def _hook(self) -> Step:
         if self.actor is None or self.context is None:
             return None
         return self.actor.stopped(self.context)
 
+    def _wind_up_soon(self, error: BaseException | None, hook: Step) -> None:
+        self.system.scheduler.begin()
+        self.system.start_task(self._wind_up, error, hook, name=f"{self.address} end")
+
     async def _wind_up(self, error: BaseException | None, hook: Step) -> None:
-        """Children, then background tasks, then the hook; all within the budget."""
-        self.patience = trio.current_time() + 2 * self.policy.stop_budget
+        """Children, each within its own budget; then background tasks, then the hook, each within this one's."""
+        self.handling = Handling(self, Hook("stopping"))
         try:
-            with trio.move_on_after(self.policy.stop_budget, shield=True) as budget:
-                for child in reversed(list((self.children or {}).values())):
-                    child.stop()
-                    await child.gone()
-                if self.duties is not None:
+            await self._end_children(self.handling)
+            if self.duties is not None:
+                with self._naming():
                     await self.duties.close()
-                hook = hook or self._hook()
-                if hook is not None:
-                    await patiently(hook, self)
-            if budget.cancelled_caught:
-                late = StopOverran(f"{self.address} did not end within {self.policy.stop_budget} s")
-                self.system.note(late, self.address)
-        except Exception as later:  # noqa: BLE001 - the supervisor is its owner
-            error = error or later
+            hook = hook or self._hook()
+            if hook is not None:
+                with self._naming(), trio.move_on_after(self.policy.stop_budget, shield=True):
+                    await self._run_hook("stopped", hook)
+        except BaseException as later:  # noqa: BLE001 - the supervisor is its owner
+            error = self._first(error, later)
+        self.handling = None
         self._ended(error)
         self.system.scheduler.finish()
+
+    async def _end_children(self, handling: Handling) -> None:
+        for child in reversed(list((self.children or {}).values())):
+            child.stop()
+            with handling.waiting_for(child):
+                await child.gone()
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Name this actor if the block takes longer than the stop budget, and give up code that does not end at all."""
+        budget = self.policy.stop_budget
+        late = StopOverran(f"{self.address} did not end within {budget} s")
+        now = trio.current_time()
+        self.patience = now + 2 * budget
+        timer = self.system.timers.at(now + budget, partial(self.system.note, late, self.address))
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _ended(self, error: BaseException | None) -> None:
         if self.duties is not None:
@@ -440,7 +488,10 @@ class Cell(Mailbox):
         awakened = self.passive and self.queue and not self.stopping
         if awakened:
             self.passive = False  # somebody wrote to it while it was falling asleep
-        if awakened and error is None:
+        if error is not None and not isinstance(error, Exception):
+            self.system.fail(error)  # Ctrl-C, or an exit: no supervisor forgives that
+            self._finish(error)
+        elif awakened and error is None:
             self.start()
         elif self.stopping or self.passive or restart is Restart.TEMPORARY:
             self._finish(error)
@@ -448,6 +499,8 @@ class Cell(Mailbox):
             self.rest_for_group()
         elif error is not None or restart is Restart.PERMANENT:
             self._restart(error)
+        elif self.queue and self.family is not None:
+            self.start()  # a member's end is no end for those who write to its key
         else:
             self._finish(None)
 
@@ -520,3 +573,13 @@ class Cell(Mailbox):
             if self._gone is None:
                 self._gone = trio.Event()
             await self._gone.wait()
+
+
+def _own(error: BaseException) -> BaseException:
+    """The failure, as one of the actor's own: a `Cancelled` that reaches the runtime belongs to no scope around it."""
+    cancelled = isinstance(error, trio.Cancelled)
+    if not cancelled and not (isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled)):
+        return error
+    failure = RuntimeError("it let a trio.Cancelled out of the scope that it belongs to")
+    failure.__cause__ = error
+    return failure

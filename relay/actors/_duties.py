@@ -47,9 +47,19 @@ class Duties:
     @property
     def none(self) -> bool:
         """Whether nothing is left to do."""
-        if self._timers or self._watched or (self._background is not None and self._background.busy):
+        if self._timers or self._watched or (self._background is not None and self._background.count):
             return False
         return all(slot.done for slot in self._owed)
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks run in the background."""
+        return 0 if self._background is None else self._background.count
+
+    @property
+    def timers(self) -> int:
+        """How many timers are armed."""
+        return len(self._timers)
 
     @property
     def running(self) -> bool:
@@ -130,17 +140,22 @@ class Duties:
         failed: Callable[[Exception], object] | None,
     ) -> None:
         """Run `function` in the background and put its outcome into the mailbox."""
+        scheduler = self._cell.system.scheduler
 
         async def run() -> None:
             try:
-                outcome = then(await function())
-            except Exception as error:
-                if failed is None:
-                    raise
-                outcome = failed(error)
-            self._cell.notify(outcome)
+                try:
+                    outcome = then(await function())
+                except Exception as error:
+                    if failed is None:
+                        raise
+                    outcome = failed(error)
+                self._cell.notify(outcome)
+            finally:
+                scheduler.came()
 
         self.start(run)
+        scheduler.expect()
 
     def disarm(self) -> None:
         """No timer rings and no watch is told any more, and what they have put into the mailbox is withdrawn."""

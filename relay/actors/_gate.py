@@ -35,7 +35,7 @@ class Gate:
             if not cell.held:
                 continue  # it was stopped meanwhile
             cell.held = False
-            cell.system.scheduler.schedule(cell)
+            cell.system.scheduler.let_go(cell)
 
     def hold(self, cell: Cell) -> None:
         self._waiting.append(cell)

@@ -15,7 +15,6 @@ import trio
 
 from ._bounds import Bounds, Coalescing, Overflow
 from ._errors import ActorStopped, DeadlineExpired, MailboxFull
-from ._orders import wanted
 from ._reply import Entry, Reply, message_of
 
 if TYPE_CHECKING:
@@ -70,11 +69,15 @@ class Mailbox:
         raise MailboxFull(f"{self.address} holds {self.capacity} messages")
 
     def _drop(self, entry: Entry) -> None:
-        if not wanted(entry):
-            return
-        self.system.bury(message_of(entry), self.address, "dropped from a full mailbox")
         if isinstance(entry, Reply):
+            if self.dropped(entry):
+                return
             entry.fail(MailboxFull(f"{self.address} holds {self.capacity} messages, and dropped its oldest"))
+        self.bury(message_of(entry), "dropped from a full mailbox")
+
+    def bury(self, message: object, reason: str) -> None:
+        """Put on record that a message is undelivered."""
+        self.system.bury(message, self.address, reason)
 
     def notify(self, message: object) -> None:
         """Accept what the actor itself has ordered: a timer, a watch, an outcome. Orders bound it, not the capacity."""
@@ -97,6 +100,20 @@ class Mailbox:
             raise MailboxFull(f"{self.address} has put aside {self.capacity} messages")
         self.stashed.append(entry)
         self.system.fates.handled -= 1
+
+    def take_out(self, entry: Entry) -> Entry | None:
+        """Take back what the handler of the message in hand has put aside, wherever that is by now."""
+        for entries in (self.stashed, self.queue):
+            left = list(entries or ())
+            for place in reversed(range(len(left))):
+                if left[place] is entry:
+                    del left[place]
+                    assert entries is not None
+                    entries.clear()
+                    entries.extend(left)
+                    self.system.fates.handled += 1
+                    return entry
+        return None
 
     def unstash(self) -> None:
         """Put what was put aside before everything else, in its order."""
@@ -139,11 +156,13 @@ class Mailbox:
         self.unstash()
         queue, self.queue = self.queue, None
         for entry in queue or ():
+            if isinstance(entry, Reply) and self.dropped(entry):
+                continue
             if isinstance(entry, Reply) and entry.order is None:
                 self.system.fates.undelivered += 1
                 stopped = ActorStopped(f"{self.address} stopped before it came to this")
                 stopped.__cause__ = error
                 entry.fail(stopped)
-            elif wanted(entry):
-                self.system.bury(message_of(entry), self.address, "the actor stopped")
+            else:
+                self.bury(message_of(entry), "the actor stopped")
         self.make_room()

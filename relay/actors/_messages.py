@@ -18,7 +18,7 @@ that needs only a `Ref[Lease]`. Whoever answers sees the reply type as invariant
 error, not an `object`. Whoever asks sees it as covariant (`Question`): a `Grant` may go where an `object` is wanted.
 """
 
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ._protocols import register
 
@@ -46,9 +46,14 @@ class Question(Generic[P_co, R_co]):
 
 
 class Ask(Question[P_co, R], Generic[P_co, R]):
-    """A message of protocol `P` that is answered with an `R`."""
+    """A message of protocol `P` that is answered with an `R`.
+
+    With `cancellable` set in a subclass, its `async` handler is cancelled, which is no failure, when the asker leaves.
+    """
 
     __slots__ = ()
+
+    cancellable: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from ._text import shown
+
 if TYPE_CHECKING:
     from ._cell import Cell
 
@@ -25,11 +27,21 @@ R = TypeVar("R")
 @types.coroutine
 def patiently(coroutine: Coroutine[Any, Any, R], cell: Cell) -> Generator[Any, Any, R]:
     """Await `coroutine`, a part of `cell`'s incarnation. Raises `Cancelled` when it was given up."""
-    send = coroutine.send
+    send = getattr(coroutine, "send", None)
+    if send is None:
+        raise TypeError(
+            f"{type(cell.actor).__name__} returned {shown(coroutine)}; answer with context.reply(message, value)"
+        )
     try:
         trap = send(None)
         while True:
-            outcome = yield trap  # trio sends what came of the wait, also when that is an exception
+            try:
+                outcome = yield trap  # trio sends what came of the wait, also when that is an exception
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001 - only for a wait that is not trio's
+                trap = coroutine.throw(error)
+                continue
             if cell.patience < inf and _given_up(outcome, cell):
                 with suppress(BaseException):
                     coroutine.close()

@@ -15,6 +15,8 @@ from functools import partial
 from typing import Any, Union, get_args, get_origin
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
+from trio.lowlevel import disable_ki_protection
+
 from ._actor import Actor
 
 __all__ = ["IncompleteHandler", "check_factory", "check_handler", "register"]
@@ -70,6 +72,11 @@ def check_handler(kind: type[Actor[Any]]) -> None:
                 f"{kind.__qualname__}.handle does not take {', '.join(missed)}; "
                 "name every message of the protocol in the annotation of its first parameter"
             )
+    for method in (kind.handle, kind.started, kind.stopped):
+        if hasattr(method, "__code__"):
+            disable_ki_protection(
+                method
+            )  # the runtime's own code is protected from Ctrl-C, and the user's is not
     _checked.add(kind)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
+import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
 from ._errors import ActorStopped, DeadlineExpired, MailboxFull
-from ._handling import deadline, handled_by_this_task
+from ._handling import Handling, deadline, handled_by_this_task
 from ._reply import Reply
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class Ref(Generic[P_contra]):
         """The path of names from the root, such as `agents/a1`."""
         return self._cell.address
 
+    @enable_ki_protection
     def tell(self, message: Tell[P_contra]) -> None:
         """Put `message` into the mailbox. Never blocks; raises `MailboxFull` or `ActorStopped`.
 
@@ -69,13 +73,8 @@ class Ref(Generic[P_contra]):
 
     async def _has_room(self) -> None:
         handling, cell = handled_by_this_task(), self._cell
-        if handling is not None:
-            handling.wait_for(cell)
-        try:
+        with nullcontext() if handling is None else handling.waiting_for(cell):
             await cell.has_room()
-        finally:
-            if handling is not None:
-                handling.go_on(cell)
 
     @enable_ki_protection
     async def ask(self, message: Question[P_contra, R]) -> R:
@@ -99,7 +98,7 @@ class Ref(Generic[P_contra]):
             if cell.occupied or not scheduler.inline:
                 reply.deadline = deadline(handling)
                 self.tell(reply)  # type: ignore[arg-type]  # what stands in a mailbox for an ask
-                return await reply.wait()  # type: ignore[no-any-return]
+                return await _answered(reply, cell, handling)  # type: ignore[no-any-return]
             # An idle actor may as well answer in the asker's task: that saves two switches of task.
             await checkpoint_if_cancelled()
             scheduler.answer(cell, reply)
@@ -107,9 +106,9 @@ class Ref(Generic[P_contra]):
                 return reply.result()  # type: ignore[no-any-return]
             if reply.done:
                 await checkpoint()
-            else:
-                reply.deadline = deadline(handling)  # none for an answer that is there at once: half its cost
-            return await reply.wait()  # type: ignore[no-any-return]
+                return reply.result()  # type: ignore[no-any-return]
+            reply.deadline = deadline(handling)  # none for an answer that is there at once: half its cost
+            return await _answered(reply, cell, handling)  # type: ignore[no-any-return]
         except DeadlineExpired:
             await checkpoint()  # the asker's own scope, if it was that, ends the wait as it ends any other
             raise
@@ -133,6 +132,22 @@ class Ref(Generic[P_contra]):
 
     def __repr__(self) -> str:
         return f"<Ref {self._cell!r}>"
+
+
+async def _answered(reply: Reply[Any], cell: Cell, handling: Handling | None) -> Any:
+    """Wait for the answer; a handler no longer than whoever asked it does."""
+    if handling is None or reply.deadline >= trio.current_effective_deadline():
+        return await reply.wait()
+    late = DeadlineExpired(f"{cell.address} did not answer before whoever asked {handling.cell.address} left")
+    timer = cell.system.timers.at(reply.deadline, partial(_give_up, reply, late))
+    try:
+        return await reply.wait()
+    finally:
+        timer.cancel()
+
+
+def _give_up(reply: Reply[Any], late: DeadlineExpired) -> None:
+    reply.fail(late)
 
 
 def _elsewhere(cell: Cell) -> RuntimeError:

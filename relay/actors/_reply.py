@@ -1,21 +1,17 @@
-"""The one-shot slot an answer travels through.
-
-A slot is completed exactly once: with a value, with an error, or by the asker going away. Whatever comes later
-is a no-op that returns False, so a late answer can hurt neither side. There is no event and no task behind it:
-an asker that has to wait parks itself.
-"""
+"""The slot an answer is put into. It is completed once; whoever waits for it is woken directly."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Generic, TypeVar, cast, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 if TYPE_CHECKING:
     from ._orders import Order
 
-__all__ = ["Entry", "Reply", "message_of"]
+__all__ = ["PUT_ASIDE", "Entry", "Reply", "message_of"]
 
 R = TypeVar("R")
 
@@ -28,14 +24,15 @@ actor ordered itself as a `Reply` with an `order`, which nobody waits for."""
 class Reply(Generic[R]):
     """Where the answer to one ask goes: what was asked, until when it is of use (seconds of trio's clock), the answer."""
 
-    __slots__ = ("_error", "_task", "_value", "deadline", "done", "message", "order", "promised")
+    __slots__ = ("_error", "_task", "_value", "deadline", "done", "left", "message", "order", "promised")
 
     def __init__(self, message: object = None, order: Order | None = None) -> None:
         self.message = message
         self.order = order
         self.deadline = inf
-        self.done = False
+        self.done = False  # answered, or abandoned
         self.promised = False  # whoever took it over answers later, and no handler is in the way
+        self.left: Callable[[], object] | None = None  # called when the asker leaves before the answer
         self._value: R | None = None
         self._error: BaseException | None = None
         self._task: Task | None = None
@@ -74,15 +71,23 @@ class Reply(Generic[R]):
         return self.result()
 
     def _complete(self) -> None:
-        self.done = True
-        task, self._task = self._task, None
+        task = self._task
         if task is not None:
-            reschedule(task)
+            reschedule(task)  # first, for it raises in a thread that is not trio's
+            self._task = None
+        self.done = True
 
     def _abort(self, _: RaiseCancelT) -> Abort:
         self.done = True
         self._task = None
+        if self.left is not None:
+            self.left()
         return Abort.SUCCEEDED
+
+
+PUT_ASIDE: Final[Reply[object]] = Reply()
+"""In the place of the slot of a message that its handler has put aside: there is no answering it now."""
+PUT_ASIDE.done = True
 
 
 def message_of(entry: Entry) -> object:

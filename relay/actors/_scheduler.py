@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Coroutine
+from contextvars import copy_context
+from functools import partial
 from time import perf_counter  # noqa: TID251 - how long a turn may hold the loop; says nothing to actors
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +33,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from ._errors import DeadlineExpired, NoReply, Refusal
+from ._errors import DeadlineExpired, Refusal
 from ._handling import Handling, current
 from ._patience import patiently
 from ._reply import Reply
@@ -55,7 +57,10 @@ class Scheduler:
     def __init__(self, *, inline: bool = True) -> None:
         self.inline = inline
         self._busy = 0
+        self.context = copy_context()  # of plain code that runs on the spot, whoever caused it
         self._waiting: dict[Cell, None] = {}
+        self._held: dict[Cell, None] = {}
+        self._coming = 0
         self._ready: deque[Cell] = deque()
         self._bulk: deque[Cell] = deque()
         self._parked: Task | None = None
@@ -111,6 +116,7 @@ class Scheduler:
         while queue and budget:
             if gate is not None and gate.closed:
                 cell.held = True
+                self._held[cell] = None
                 gate.hold(cell)
                 return None
             message = queue.popleft()
@@ -129,15 +135,15 @@ class Scheduler:
                 coroutine = handle(message, context)
             except Refusal as refusal:
                 cell.refuse(message, refusal)
-            except Exception as error:  # noqa: BLE001 - the supervisor is its owner
+            except BaseException as error:  # noqa: BLE001 - the supervisor is its owner
                 fates.handled += 1
                 cell.handler_failed(error)
                 return None
             else:
                 if coroutine is not None:
                     return coroutine
-                if reply is not None and context._slot is reply and not reply.done:  # noqa: SLF001
-                    reply.fail(NoReply(f"{cell.address} did not answer {message!r}"))
+                if reply is not None and not reply.done:
+                    cell.check_answered(reply)
             fates.handled += 1
             if cell.signalled:
                 self._ready.append(cell)
@@ -156,7 +162,7 @@ class Scheduler:
         """Let an idle `cell` handle what is `asked` here and now."""
         cell.occupied = True
         cell.accept(asked)
-        coroutine = self.turn(cell, 1)
+        coroutine = self.context.run(self.turn, cell, 1)
         if coroutine is not None:
             self._start_burst(cell, coroutine)
 
@@ -169,10 +175,29 @@ class Scheduler:
         """Wait until no actor has anything to do: no message queued or being handled."""
         await checkpoint()
         while self._parked is None or not self._at_rest():
-            event = trio.Event()
-            self._quiet.append(event)
-            await event.wait()
-            await checkpoint()
+            await self._change()
+
+    async def drained(self) -> None:
+        """Wait until none has, nor is held back, nor waits for an outcome that is to come."""
+        await self.idle()
+        while self._coming or any(cell.held and cell.queue for cell in self._held):
+            await self._change()
+            await self.idle()
+
+    async def _change(self) -> None:
+        event = trio.Event()
+        self._quiet.append(event)
+        await event.wait()
+        await checkpoint()
+
+    def expect(self) -> None:
+        """Something is begun whose outcome will be a message."""
+        self._coming += 1
+
+    def came(self) -> None:
+        """The outcome is in the mailbox, or will not come."""
+        self._coming -= 1
+        self._announce_quiet()
 
     def begin(self) -> None:
         """Something is being done for an actor outside of its turns."""
@@ -192,52 +217,60 @@ class Scheduler:
         if self._waiting.pop(cell, self) is None:
             self._announce_quiet()
 
+    def let_go(self, cell: Cell) -> None:
+        """`cell` is held back no longer."""
+        self._held.pop(cell, None)
+        self.schedule(cell)
+
     def _start_burst(self, cell: Cell, first: Coroutine[Any, Any, None]) -> None:
         self.begin()
         cell.system.start_task(self._burst, cell, first, name=cell.address)
 
     async def _burst(self, cell: Cell, first: Coroutine[Any, Any, None]) -> None:
         coroutine: Coroutine[Any, Any, None] | None = first
+        limit = cell.take_time()
         try:
-            with cell.busy() as scope:
+            with limit.scope() as scope:
                 stop = perf_counter() + self.hold
                 while coroutine is not None:
                     if not await self._finished(cell, coroutine):
-                        return
+                        break
                     if perf_counter() > stop:
                         await cancel_shielded_checkpoint()
                         stop = perf_counter() + self.hold
                     coroutine = self.turn(cell)
+        except BaseException as error:  # noqa: BLE001 - what was left when the scope took its Cancelled, or a stray one
+            limit.over()
+            cell.handler_failed(error)
+        else:
+            limit.over()
             if scope.cancelled_caught:
                 cell.interrupted()
-        except Exception as error:  # noqa: BLE001 - what was left of a group when the scope took its Cancelled
-            cell.handler_failed(error)
-        finally:
-            cell.free()
-            self.finish()
+        self.finish()
 
     async def _finished(self, cell: Cell, coroutine: Coroutine[Any, Any, None]) -> bool:
         """Run one handler to its end. False when the incarnation ended with it."""
         context = cell.context
         assert context is not None
         message, reply = context._message, context._slot  # noqa: SLF001
-        cell.handling = handling = Handling(cell, message, reply)
+        cell.handling = handling = Handling(cell, message, reply, coroutine)
         current.set(handling)
         try:
-            await patiently(coroutine, cell)
+            if reply is not None and getattr(message, "cancellable", False):
+                await _while_wanted(coroutine, cell, reply)
+            else:
+                await patiently(coroutine, cell)
         except Refusal as refusal:
             cell.refuse(message, refusal)
-        except DeadlineExpired as late:
-            if reply is None or reply.deadline > trio.current_time():
-                cell.handler_failed(late)
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the supervisor is its owner
+            if not _expired(error, reply):
+                cell.handler_failed(error)
                 return False
-            reply.fail(late)
-        except Exception as error:  # noqa: BLE001 - the supervisor is its owner
-            cell.handler_failed(error)
-            return False
         else:
-            if reply is not None and context._slot is reply and not reply.done:  # noqa: SLF001
-                reply.fail(NoReply(f"{cell.address} did not answer {message!r}"))
+            if reply is not None and not reply.done:
+                cell.check_answered(reply)
         finally:
             cell.handling = None
             cell.system.fates.handled += 1
@@ -265,3 +298,20 @@ class Scheduler:
             waiting, self._quiet = self._quiet, []
             for event in waiting:
                 event.set()
+
+
+async def _while_wanted(coroutine: Coroutine[Any, Any, None], cell: Cell, reply: Reply[Any]) -> None:
+    """Run a handler that may be cancelled when its asker leaves, which is no failure."""
+    with trio.CancelScope(deadline=reply.deadline) as scope:
+        reply.left = partial(scope.cancel, reason="nobody waits for the answer any more")
+        await patiently(coroutine, cell)
+    if scope.cancelled_caught:
+        reply.fail(DeadlineExpired(f"{cell.address} was not done in time"))
+
+
+def _expired(error: BaseException, reply: Reply[Any] | None) -> bool:
+    """Whether the handler ran into the deadline of the one who asked it, which is no failure; answers that one."""
+    if not isinstance(error, DeadlineExpired) or reply is None or reply.deadline > trio.current_time():
+        return False
+    reply.fail(error)
+    return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from ._text import shown
+
 if TYPE_CHECKING:
     from ._cell import Cell
 
-__all__ = ["ActorInfo", "describe", "dumped_on", "look"]
-
-LONGEST = 200  # characters of a message that are shown
+__all__ = ["ActorInfo", "describe", "dumped_on", "look", "unfinished"]
 
 
 @attrs.frozen(kw_only=True)
 class ActorInfo:
     """One actor at one moment.
 
-    `message` is what its `async` handler is busy with, for `seconds`, and `waits_for` whom it asks. `failure` is the
-    last one that its supervisor forgave.
+    `message` is what its `async` handler, or hook, is busy with, for `seconds`, at the line `where`, and `waits_for` whom
+    it asks. `tasks` and `timers` are what runs beside its handlers. `failure` is the last one that its supervisor
+    forgave.
     """
 
     address: str
@@ -39,8 +40,11 @@ class ActorInfo:
     capacity: int
     stashed: int = 0
     held: bool = False
+    tasks: int = 0
+    timers: int = 0
     message: str | None = None
     seconds: float | None = None
+    where: str | None = None
     waits_for: tuple[str, ...] = ()
     failure: str | None = None
     children: tuple[ActorInfo, ...] = ()
@@ -52,8 +56,9 @@ def look(cell: Cell) -> ActorInfo:
     busy: dict[str, Any] = {}
     if handling is not None:
         busy = {
-            "message": _short(handling.message),
+            "message": shown(handling.message),
             "seconds": trio.current_time() - handling.since,
+            "where": _where(handling.coroutine),
             "waits_for": tuple(other.address for other in handling.waits_for),
         }
     return ActorInfo(
@@ -64,10 +69,20 @@ def look(cell: Cell) -> ActorInfo:
         capacity=cell.capacity,
         stashed=len(cell.stashed or ()),
         held=cell.held,
-        failure=None if cell.last_failure is None else _short(cell.last_failure),
+        tasks=0 if cell.duties is None else cell.duties.tasks,
+        timers=0 if cell.duties is None else cell.duties.timers,
+        failure=None if cell.last_failure is None else shown(cell.last_failure),
         children=tuple(look(child) for child in list((cell.children or {}).values())),
         **busy,
     )
+
+
+def unfinished(actor: ActorInfo) -> Iterator[str]:
+    """Who, of this actor and those below it, still has something to do, and what."""
+    for child in actor.children:
+        yield from unfinished(child)
+    if actor.message is not None or actor.queued:
+        yield _line(actor)
 
 
 def describe(actors: Iterable[ActorInfo], indent: str = "") -> str:
@@ -109,13 +124,26 @@ def _line(actor: ActorInfo) -> str:
         parts.append("held back")
     if actor.message is not None:
         parts.append(f"{actor.seconds:.1f} s at {actor.message}")
+    if actor.where is not None:
+        parts.append(f"in {actor.where}")
     if actor.waits_for:
         parts.append(f"waits for {', '.join(actor.waits_for)}")
+    if actor.tasks:
+        parts.append(f"tasks {actor.tasks}")
+    if actor.timers:
+        parts.append(f"timers {actor.timers}")
     if actor.failure is not None:
         parts.append(f"failed last with {actor.failure}")
     return ", ".join(parts)
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+def _where(coroutine: Coroutine[Any, Any, Any] | None) -> str | None:
+    """The innermost line that is waiting, of all that have an `await` to show."""
+    inner: Any = coroutine
+    frame: FrameType | None = None
+    while inner is not None:
+        frame = getattr(inner, "cr_frame", None) or getattr(inner, "gi_frame", None) or frame
+        inner = getattr(inner, "cr_await", None) or getattr(inner, "gi_yieldfrom", None)
+    return (
+        None if frame is None else f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"
+    )

@@ -1,18 +1,19 @@
 """The system: the block that owns every actor started in it.
 
 `async with open_system() as system:` is a service nursery. Leaving the block normally lets the actors finish what
-is queued (within `drain` seconds), then stops them in reverse order of their start. Leaving it by an exception, or
-because it is cancelled, stops them at once. Nothing outlives the block. The actors run shielded from cancellation of
-the block, so they are always stopped in order, within their budgets.
+is queued (within `drain` seconds), and what is piped to become a message, then stops them in reverse order of their
+start. Leaving it by an exception, or because it is cancelled, stops them at once. Nothing outlives the block. The
+actors run shielded from cancellation of the block, so they are always stopped in order, within their budgets.
 
-A failure that no supervisor forgives cancels the block and is raised from it, in an `ExceptionGroup`.
+A failure that no supervisor forgives cancels the block and is raised from it, in an `ExceptionGroup`, with what the
+block itself raised. `KeyboardInterrupt` comes out bare, wherever it hit.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from contextvars import copy_context
 from functools import partial
 from threading import get_ident
@@ -21,19 +22,21 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack, final
 import attrs
 import trio
 
-from ._actor import Actor
+from ._actor import Actor, check_function
 from ._bounds import Bounds
 from ._cell import Cell
 from ._clock import Source
-from ._errors import ActorStopped, StopOverran
+from ._errors import ActorFailed, ActorStopped, DeadlockError, StopOverran
 from ._family import Family
+from ._handling import handled_by_this_task
 from ._hooks import simulation
 from ._ref import Ref
 from ._reply import Reply
 from ._scheduler import Scheduler
-from ._snapshot import ActorInfo, dumped_on, look
+from ._snapshot import ActorInfo, dumped_on, look, unfinished
 from ._stream import DeadLetter, Failed, Listener, Quarantined, Started, Stopped, Stream, SystemEvent
 from ._supervision import Supervision
+from ._text import said, shown
 from ._timers import Timers
 from ._watches import Watches
 
@@ -43,6 +46,7 @@ REMEMBERED = 1000
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
+V = TypeVar("V")
 Ts = TypeVarTuple("Ts")
 
 
@@ -88,7 +92,9 @@ class System:
         self._source = Source(wall, seed)
         self._drain = drain
         self._body: trio.CancelScope | None = None
-        self._fatal: list[Exception] = []
+        self._fatal: list[BaseException] = []
+        self._ended = trio.Event()
+        self._draining = trio.CancelScope()
         self._roots: dict[str, Cell | Family[Any, Any]] = {}
         self._served = 0
         self._closed = False
@@ -133,17 +139,35 @@ class System:
     ) -> Family[K, P]:
         """Actors by key, started on demand and passivated after `idle` seconds without a message."""
         self._check_open()
+        check_function("family", factory)
+        if not idle > 0:
+            raise ValueError(
+                f"idle is {idle}, and should be a number of seconds above 0; math.inf is for ever"
+            )
         name = self._free(name, factory, self._roots)
-        family = Family(self, name, factory, idle, supervision or Supervision(), bounds or Bounds())
+        family = Family(self, name, factory, idle, _given(supervision, Supervision), _given(bounds, Bounds))
         self._roots[name] = family
         return family
 
     async def stop(self, ref: Ref[Any]) -> None:
-        """Stop an actor. Returns once its children, its tasks and its `stopped` hook are done."""
+        """Stop an actor. Returns once its children, its tasks and its `stopped` hook are done.
+
+        Raises `ActorFailed` when it failed while it stopped, and `DeadlockError` when it is the very one that asks for
+        this, or above that one: `context.stop()` does not wait.
+        """
         cell = ref._cell.now_active()  # noqa: SLF001 - the runtime's own
+        handling = handled_by_this_task()
+        if handling is not None and cell in handling.cell.lineage():
+            raise DeadlockError(
+                f"{handling.cell.address} waits for the end of {cell.address}, which waits for it"
+            )
         cell.stop()
         await trio.lowlevel.checkpoint()
         await cell.gone()
+        if cell.stop_error is not None:
+            raise ActorFailed(
+                f"{cell.address} failed while it stopped: {said(cell.stop_error)}"
+            ) from cell.stop_error
 
     def snapshot(self) -> list[ActorInfo]:
         """Every actor at this moment: single ones with their children, then the active members of families."""
@@ -177,6 +201,7 @@ class System:
         join: Callable[[Cell], None] | None = None,
     ) -> Ref[P]:
         self._check_open()
+        check_function("spawn", factory)
         siblings: dict[str, Any] = self._roots
         if parent is not None:
             if parent.closed:
@@ -184,16 +209,17 @@ class System:
             siblings = parent.children = parent.children if parent.children is not None else {}
         name = self._free(name, factory, siblings)
         made = partial(factory, *arguments)
-        cell = Cell(self, parent, name, made, supervision or Supervision(), bounds or Bounds())
+        cell = Cell(self, parent, name, made, _given(supervision, Supervision), _given(bounds, Bounds))
         siblings[name] = cell
-        report: Reply[None] = Reply()
-        cell.start_report = report
+        cell.start_report = report = Reply[None]()
         if join is not None:
             join(cell)  # before it can fail
-        cell.start()
-        await trio.lowlevel.checkpoint()
+        self.scheduler.context.run(cell.start)
+        handling = handled_by_this_task()
         try:
-            await report.wait()
+            await trio.lowlevel.checkpoint()
+            with nullcontext() if handling is None else handling.waiting_for(cell):
+                await report.wait()
         except BaseException:
             cell.stop()
             raise
@@ -240,7 +266,7 @@ class System:
         if self._stream.listeners:
             self._stream.publish(Started(cell.address, cell.incarnation))
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """A failure nobody forgave: end the block."""
         self._fatal.append(error)
         if self._body is not None:
@@ -253,45 +279,73 @@ class System:
     def _free(self, name: str | None, factory: object, siblings: dict[str, Any]) -> str:
         """The name of a new actor: the given one, or one made from the factory's."""
         if name is not None:
+            _check_name(name)
             if name in siblings:
                 raise ValueError(f"the name {name!r} is taken; stop its actor first, or choose another")
             return name
-        made = str(getattr(factory, "__name__", "actor"))
-        if made in siblings:
+        made = first = str(getattr(factory, "__name__", "actor"))
+        while made in siblings:
             self._served += 1
-            made = f"{made}-{self._served}"
+            made = f"{first}-{self._served}"
         return made
 
     async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as nursery:
-                self.nursery = nursery
-                nursery.start_soon(self.timers.run)
-                nursery.start_soon(self.scheduler.run)
-                task_status.started()
+        try:
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as nursery:
+                    self.nursery = nursery
+                    nursery.start_soon(self.timers.run)
+                    nursery.start_soon(self.scheduler.run)
+                    task_status.started()
+        finally:
+            self._ended.set()
 
     async def _shut(self, *, drain: bool) -> None:
+        """Have everybody stopped, and wait for it. Ctrl-C ends the draining; once more, and nobody is waited for."""
+        interrupted: KeyboardInterrupt | None = None
         with trio.CancelScope(shield=True):
             if drain and self.simulation is not None:
                 await self.simulation.leaving()
-            if drain:
-                with trio.move_on_after(self._drain):
-                    await self.idle()
-            self._closed = True
-            for name, root in reversed(list(self._roots.items())):
-                await self._stop_root(name, root)
-            self.nursery.cancel_scope.cancel()
+            if not self._ended.is_set():
+                self.start_task(self._stop_all, drain, name="stop all actors")
+            while not self._ended.is_set():
+                try:
+                    await self._ended.wait()
+                except KeyboardInterrupt as error:
+                    if interrupted is not None:
+                        self.nursery.cancel_scope.cancel(reason="Ctrl-C came a second time")
+                    self._draining.cancel(reason="Ctrl-C")
+                    interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
-    async def _stop_root(self, name: str, root: Cell | Family[Any, Any]) -> None:
-        policy = root.policy
-        with trio.move_on_after(2 * policy.stop_budget + 1) as budget:
-            if isinstance(root, Cell):
-                root.stop()
-                await root.gone()
-            else:
-                await root.stop()
-        if budget.cancelled_caught:
-            self.note(StopOverran(f"{name} did not stop within {2 * policy.stop_budget + 1} s"), name)
+    async def _stop_all(self, drain: bool) -> None:
+        if drain:
+            self._draining.deadline = trio.current_time() + self._drain
+            with self._draining:
+                await self.scheduler.drained()
+            if self._draining.cancelled_caught:
+                self._name_the_unfinished()
+        self._closed = True
+        for root in reversed(list(self._roots.values())):
+            await self._stop_root(root)
+        self.nursery.cancel_scope.cancel(reason="the system has stopped")
+
+    async def _stop_root(self, root: Cell | Family[Any, Any]) -> None:
+        if isinstance(root, Family):
+            await root.stop()
+            return
+        root.stop()
+        await root.gone()
+        if root.stop_error is not None:
+            self._fatal.append(root.stop_error)
+
+    def _name_the_unfinished(self) -> None:
+        for info in self.snapshot():
+            for each in unfinished(info):
+                self.note(
+                    StopOverran(f"the drain's {self._drain} s were not enough for {each}"), info.address
+                )
 
 
 @asynccontextmanager
@@ -310,30 +364,71 @@ async def open_system(
     when the block is left. On the signal `dump_on`, such as `signal.SIGUSR1`, what every actor is doing is printed on
     standard error; that works only in the main thread.
     """
+    if not drain >= 0:
+        raise ValueError(f"drain is {drain}, and should be a number of seconds, 0 or more")
     system = System(wall, seed, inline=inline, drain=drain)
-    raised: BaseException | None = None
-    hurried = True
-    async with trio.open_nursery() as nursery:
-        await nursery.start(system._serve)  # noqa: SLF001 - this is its constructor
-        system._body = nursery.cancel_scope  # noqa: SLF001
-        try:
-            with dumped_on(dump_on, system.snapshot):
-                yield system
-                hurried = False
-        except BaseException as error:
-            if _cancelled(error):
-                raise
-            raised = error
-        finally:
-            await system._shut(drain=not hurried and not system._fatal)  # noqa: SLF001
-    if system._fatal:  # noqa: SLF001
-        raise ExceptionGroup("actors failed for good", system._fatal) from raised  # noqa: SLF001
-    if raised is not None:
-        raise raised
+    raised: list[BaseException] = []
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(system._serve)  # noqa: SLF001 - this is its constructor
+            system._body = nursery.cancel_scope  # noqa: SLF001
+            cancelled: BaseException | None = None
+            try:
+                with dumped_on(dump_on, system.snapshot):
+                    yield system
+            except BaseException as error:  # noqa: BLE001 - all are raised below
+                cancelled, own = _split(error)
+                raised.extend(own)
+            try:
+                await system._shut(drain=not raised and cancelled is None and not system._fatal)  # noqa: SLF001
+            except BaseException as error:  # noqa: BLE001
+                raised.append(error)
+            if cancelled is not None:
+                raise cancelled  # first, to whichever scope it belongs to: ours, if an actor has failed
+    except BaseException as error:  # noqa: BLE001
+        raised.append(error)
+    _raise(system._fatal, raised)  # noqa: SLF001
 
 
-def _cancelled(error: BaseException) -> bool:
-    """Whether trio's own `Cancelled`, which belongs to the scopes around us, is in it."""
+def _raise(fatal: list[BaseException], raised: list[BaseException]) -> None:
+    """Raise what came of a block: an error of its own as it is, with what actors failed with in a group; Ctrl-C bare."""
+    errors = [*fatal, *raised]
+    interrupt = next(filter(None, map(_interrupt, errors)), None)
+    if interrupt is not None:
+        others = [error for error in errors if error is not interrupt]
+        raise interrupt from BaseExceptionGroup("beside Ctrl-C", others) if others else None
+    if fatal or len(raised) > 1:
+        raise BaseExceptionGroup("actors failed for good" if fatal else "several errors", errors)
+    if raised:
+        raise raised[0]
+
+
+def _interrupt(error: BaseException) -> KeyboardInterrupt | None:
+    """The Ctrl-C in an error, if there is one."""
     if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(trio.Cancelled) is not None
-    return isinstance(error, trio.Cancelled)
+        return next(filter(None, map(_interrupt, error.exceptions)), None)
+    return error if isinstance(error, KeyboardInterrupt) else None
+
+
+def _split(error: BaseException) -> tuple[BaseException | None, list[BaseException]]:
+    """Trio's own `Cancelled`, which belongs to the scopes around us, and what else there is."""
+    if isinstance(error, BaseExceptionGroup):
+        cancelled, own = error.split(trio.Cancelled)
+        return cancelled, [] if own is None else [own]
+    return (error, []) if isinstance(error, trio.Cancelled) else (None, [error])
+
+
+def _given(value: V | None, kind: type[V]) -> V:
+    """`value`, or what `kind` is by default."""
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise TypeError(f"{shown(value)} is no {kind.__name__}; give {kind.__name__}(...)")
+    return value
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"the name {shown(name)} should be a str")
+    if not name or "/" in name:
+        raise ValueError(f"the name {name!r} should be some text without a slash, which stands between names")

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 import trio
 from protocols import Add, Counting, Crash, Slow, Total
@@ -54,7 +55,7 @@ async def test_a_snapshot_tells_who_is_at_what_and_waits_for_whom(
         nursery.start_soon(first.ask, Slow(10.0))
         await trio.sleep(4)
         last.tell(Add())
-        assert system.snapshot() == [
+        assert [attrs.evolve(info, where=None) for info in system.snapshot()] == [
             ActorInfo(
                 address="last", state="running", incarnation=1, queued=1, capacity=5,
                 message="Slow(seconds=10.0)", seconds=4.0,
@@ -64,9 +65,9 @@ async def test_a_snapshot_tells_who_is_at_what_and_waits_for_whom(
                 message="Slow(seconds=10.0)", seconds=4.0, waits_for=("last",),
             ),
         ]  # fmt: skip
-        assert "first, running, mailbox 0/1000, 4.0 s at Slow(seconds=10.0), waits for last" in describe(
-            system.snapshot()
-        )
+        text = describe(system.snapshot())
+        assert "first, running, mailbox 0/1000, 4.0 s at Slow(seconds=10.0), in " in text
+        assert "waits for last" in text
 
 
 async def test_children_members_and_failures_are_in_it(autojump_clock: MockClock, system: System) -> None:
