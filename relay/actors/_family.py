@@ -43,6 +43,7 @@ class Asleep:
 
     closed = True
     failure = None
+    stop_error = None
 
     def __init__(self, family: Family[Any, Any], key: Hashable) -> None:
         self.family = family

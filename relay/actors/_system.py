@@ -164,10 +164,9 @@ class System:
         cell.stop()
         await trio.lowlevel.checkpoint()
         await cell.gone()
-        if cell.stop_error is not None:
-            raise ActorFailed(
-                f"{cell.address} failed while it stopped: {said(cell.stop_error)}"
-            ) from cell.stop_error
+        error = cell.stop_error
+        if error is not None:
+            raise ActorFailed(f"{cell.address} failed while it stopped: {said(error)}") from error
 
     def snapshot(self) -> list[ActorInfo]:
         """Every actor at this moment: single ones with their children, then the active members of families."""
