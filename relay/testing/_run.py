@@ -118,6 +118,8 @@ def _without(kind: type[BaseException], error: BaseException) -> BaseException |
 
 def _let_out(error: BaseException | None) -> None:
     """Raise what is about the whole test: Ctrl-C, and that it is skipped or expected to fail."""
+    if error is None:
+        return
     pytest = sys.modules.get("pytest")
     kinds: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, SkipTest)
     if pytest is not None:
