@@ -74,6 +74,40 @@ async def seen(system: System, viewer: Ref[Watching], gate: Gate) -> list[int]:
     return [change.version for change in await viewer.ask(Seen())]
 
 
+async def test_who_comes_to_a_full_mailbox_is_refused(
+    autojump_clock: MockClock, system: System, gate: Gate
+) -> None:
+    viewer = await system.spawn(Viewer, gate, bounds=Bounds(capacity=2))
+    for version in range(2):
+        viewer.tell(Changed("a", version))
+    with pytest.raises(MailboxFull):
+        viewer.tell(Changed("a", 2))
+    with trio.fail_after(1), pytest.raises(MailboxFull):
+        await viewer.ask(Seen())
+    assert await seen(system, viewer, gate) == [0, 1]
+    assert not system.dead_letters, "whoever was refused knows"
+
+
+async def test_who_waits_for_room_is_let_in_when_there_is_some(
+    autojump_clock: MockClock, system: System, gate: Gate
+) -> None:
+    viewer = await system.spawn(Viewer, gate, bounds=Bounds(capacity=2))
+    most = 0
+
+    async def send(version: int) -> None:
+        nonlocal most
+        await viewer.send(Changed("a", version))
+        most = max(most, len(viewer._cell.queue or ()))
+
+    async with trio.open_nursery() as nursery:
+        for version in range(6):
+            nursery.start_soon(send, version)
+        await trio.sleep(1)
+        gate.open()
+    assert sorted(await seen(system, viewer, gate)) == list(range(6))
+    assert most == 2
+
+
 async def test_the_oldest_makes_way(autojump_clock: MockClock, system: System, gate: Gate) -> None:
     viewer = await system.spawn(Viewer, gate, bounds=Bounds(capacity=2, overflow=Overflow.DROP_OLDEST))
     for version in range(5):
