@@ -29,6 +29,7 @@ from ._stream import (
     DeadLetter as DeadLetter,
     Failed as Failed,
     Listener as Listener,
+    Overflowed as Overflowed,
     Quarantined as Quarantined,
     Started as Started,
     Stopped as Stopped,

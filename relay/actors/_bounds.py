@@ -34,9 +34,9 @@ def _an_overflow(_: object, attribute: attrs.Attribute[Overflow], value: Any) ->
         raise TypeError(f"{attribute.name} must be an Overflow, such as Overflow.REJECT, and is {value!r}")
 
 
-def _a_key(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _a_function(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and not callable(value):
-        raise TypeError(f"{attribute.name} must be a function from a message to its key, and is {value!r}")
+        raise TypeError(f"{attribute.name} must be a function of a message, and is {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -45,11 +45,15 @@ class Bounds:
 
     With `coalesce`, a told message takes the place of a queued one with the same key, so of many only the newest is
     handled: for states, such as "the file changed", rather than for events. A key of None stands alone, and asks do.
+
+    `undelivered(message, reason)` is called with every message told to the actor that becomes a dead letter. It belongs to
+    the mailbox, not to an incarnation, and must not block; what it raises is on record in `system.failures`.
     """
 
     capacity: int = attrs.field(default=1000, validator=_a_number)
     overflow: Overflow = attrs.field(default=Overflow.REJECT, validator=_an_overflow)
-    coalesce: Callable[[Any], Hashable] | None = attrs.field(default=None, validator=_a_key)
+    coalesce: Callable[[Any], Hashable] | None = attrs.field(default=None, validator=_a_function)
+    undelivered: Callable[[Any, str], None] | None = attrs.field(default=None, validator=_a_function)
 
 
 class Coalescing:

@@ -17,8 +17,7 @@ A cell is a mailbox with a place in the tree, a policy of supervision, and one i
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Coroutine, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, final
@@ -27,28 +26,22 @@ import trio
 
 from ._actor import Actor, Context, Step
 from ._duties import Duties
-from ._errors import (
-    ActorError,
-    ActorFailed,
-    ActorStopped,
-    NoReply,
-    Refusal,
-    StopOverran,
-)
-from ._handling import Handling, Hook, current
+from ._errors import ActorFailed, ActorStopped
+from ._in_hand import break_off, take_back
 from ._limit import Limit
 from ._mailbox import Mailbox
-from ._patience import patiently
 from ._protocols import check_handler
 from ._ref import Ref
-from ._reply import PUT_ASIDE, Reply
 from ._supervision import Budget, Restart, Supervision, exhausted
-from ._text import said, shown
+from ._text import shown
+from ._winding_up import run_hook, wind_up
 
 if TYPE_CHECKING:
     from ._bounds import Bounds
     from ._family import Family
     from ._gate import Gate
+    from ._handling import Handling
+    from ._reply import Reply
     from ._supervisor import Group
     from ._system import System
     from ._timers import Timer
@@ -227,7 +220,7 @@ class Cell(Mailbox):
         failed: BaseException | None = None
         try:
             with limit.scope() as scope:
-                await self._run_hook("started", hook)
+                await run_hook(self, "started", hook)
         except BaseException as error:  # noqa: BLE001 - the supervisor is its owner
             failed = _own(error)
         else:
@@ -239,15 +232,6 @@ class Cell(Mailbox):
         else:
             self._start_failed(failed)
         self.system.scheduler.finish()
-
-    async def _run_hook(self, name: str, hook: Coroutine[Any, Any, None]) -> None:
-        self.handling = handling = self.handling or Handling(self, Hook(name))
-        handling.coroutine = hook
-        current.set(handling)
-        try:
-            await patiently(hook, self)
-        finally:
-            self.handling = None
 
     def _running(self) -> None:
         assert self.actor is not None
@@ -346,56 +330,26 @@ class Cell(Mailbox):
 
     # -- the message in hand
 
-    def refuse(self, message: object, refusal: Refusal) -> None:
-        """The handler said no. Without an asker nobody would know, so it is put on record."""
-        self._take_back()
-        assert self.context is not None
-        slot = self.context._slot  # noqa: SLF001 - the context is the runtime's to fill
-        if slot is not None:
-            slot.fail(refusal)
-        else:
-            self.system.fates.handled -= 1
-            self.bury(message, f"refused: {said(refusal)}")
-
-    def check_answered(self, reply: Reply[Any]) -> None:
-        """The handler has returned and not answered: somebody must have taken that over."""
-        assert self.context is not None
-        if self.context._slot is reply and not reply.promised:  # noqa: SLF001
-            reply.fail(NoReply(f"{self.address} did not answer {shown(reply.message)}"))
-
     def interrupted(self) -> None:
         """A handler was cancelled by `stop` or `fail`."""
-        self._take_back()
+        take_back(self)
         if self.failure is not None:
             self.crash(self.failure)
             return
-        self._break_off(ActorStopped(f"{self.address} was stopped while it handled this"))
+        break_off(self, ActorStopped(f"{self.address} was stopped while it handled this"))
         self.end(None)
 
     def handler_failed(self, error: BaseException) -> None:
         """The handler of the message in hand raised `error`."""
-        self._take_back()
+        take_back(self)
         self.crash(_own(error))
 
     def crash(self, error: BaseException) -> None:
         """The incarnation failed: answer whoever waits for it, then end it."""
         failed = ActorFailed(f"{self.address} failed: {shown(error)}")
         failed.__cause__ = error
-        self._break_off(failed)
+        break_off(self, failed)
         self.end(error)
-
-    def _take_back(self) -> None:
-        """A message that its handler put aside before it was cut short has met its fate all the same."""
-        assert self.context is not None
-        if self.context._slot is PUT_ASIDE:  # noqa: SLF001
-            entry = self.take_out(self.context._aside)  # noqa: SLF001
-            self.context._slot = entry if isinstance(entry, Reply) else None  # noqa: SLF001
-
-    def _break_off(self, answer: ActorError) -> None:
-        assert self.context is not None
-        slot, self.context._slot = self.context._slot, None  # noqa: SLF001
-        if slot is not None and not slot.promised:
-            slot.fail(answer)
 
     # -- end
 
@@ -412,7 +366,7 @@ class Cell(Mailbox):
             return
         hook = None
         try:
-            hook = self._hook()
+            hook = self.call_stopped()
         except BaseException as later:  # noqa: BLE001 - the supervisor is its owner
             error = self._first(error, later)
         if hook is None:
@@ -429,7 +383,8 @@ class Cell(Mailbox):
             self.system.note(later, self.address)
         return error or later
 
-    def _hook(self) -> Step:
+    def call_stopped(self) -> Step:
+        """The `stopped` hook, begun."""
         if self.actor is None or self.context is None:
             return None
         return self.actor.stopped(self.context)
@@ -439,41 +394,12 @@ class Cell(Mailbox):
         self.system.start_task(self._wind_up, error, hook, name=f"{self.address} end")
 
     async def _wind_up(self, error: BaseException | None, hook: Step) -> None:
-        """Children, each within its own budget; then background tasks, then the hook, each within this one's."""
-        self.handling = Handling(self, Hook("stopping"))
         try:
-            await self._end_children(self.handling)
-            if self.duties is not None:
-                with self._naming():
-                    await self.duties.close()
-            hook = hook or self._hook()
-            if hook is not None:
-                with self._naming(), trio.move_on_after(self.policy.stop_budget, shield=True):
-                    await self._run_hook("stopped", hook)
+            await wind_up(self, hook)
         except BaseException as later:  # noqa: BLE001 - the supervisor is its owner
             error = self._first(error, later)
-        self.handling = None
         self._ended(error)
         self.system.scheduler.finish()
-
-    async def _end_children(self, handling: Handling) -> None:
-        for child in reversed(list((self.children or {}).values())):
-            child.stop()
-            with handling.waiting_for(child):
-                await child.gone()
-
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
-        """Name this actor if the block takes longer than the stop budget, and give up code that does not end at all."""
-        budget = self.policy.stop_budget
-        late = StopOverran(f"{self.address} did not end within {budget} s")
-        now = trio.current_time()
-        self.patience = now + 2 * budget
-        timer = self.system.timers.at(now + budget, partial(self.system.note, late, self.address))
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     def _ended(self, error: BaseException | None) -> None:
         if self.duties is not None:

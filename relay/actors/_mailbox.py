@@ -26,7 +26,7 @@ __all__ = ["Mailbox"]
 class Mailbox:
     """A bounded queue. An empty one costs nothing."""
 
-    __slots__ = ("bounds", "capacity", "occupied", "queue", "room", "stashed", "system", "used")
+    __slots__ = ("bounds", "capacity", "occupied", "overflowed", "queue", "room", "stashed", "system", "used")
 
     def __init__(self, system: System, bounds: Bounds) -> None:
         self.system = system
@@ -36,6 +36,7 @@ class Mailbox:
         self.stashed: deque[Entry] | None = None
         self.room: trio.Event | None = None
         self.occupied = True
+        self.overflowed = False
         self.used = True
 
     @property
@@ -50,6 +51,7 @@ class Mailbox:
 
     def begin_queue(self) -> deque[Entry] | Coalescing:
         """The queue of a mailbox that had none, for it was empty."""
+        self.overflowed = False
         key = self.bounds.coalesce
         self.queue = deque() if key is None else Coalescing(key, self.system.fates.supersede)
         return self.queue
@@ -60,6 +62,9 @@ class Mailbox:
         assert queue is not None
         if isinstance(queue, Coalescing) and queue.holds(entry):
             return True
+        if not self.overflowed:
+            self.overflowed = True
+            self.system.overflowed(self.address, self.capacity)
         if self.bounds.overflow is Overflow.DROP_OLDEST:
             self._drop(queue.popleft())
             return True
@@ -76,8 +81,13 @@ class Mailbox:
         self.bury(message_of(entry), "dropped from a full mailbox")
 
     def bury(self, message: object, reason: str) -> None:
-        """Put on record that a message is undelivered."""
+        """Put on record that a message is undelivered, and give it to whoever wants it back."""
         self.system.bury(message, self.address, reason)
+        if self.bounds.undelivered is not None:
+            try:
+                self.bounds.undelivered(message, reason)
+            except Exception as error:  # noqa: BLE001 - the user's own, and the actor may be gone
+                self.system.note(error, self.address)
 
     def notify(self, message: object) -> None:
         """Accept what the actor itself has ordered: a timer, a watch, an outcome. Orders bound it, not the capacity."""

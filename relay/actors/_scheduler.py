@@ -35,8 +35,9 @@ from trio.lowlevel import (
 
 from ._errors import DeadlineExpired, Refusal
 from ._handling import Handling, current
+from ._in_hand import check_answered, refused
 from ._patience import patiently
-from ._reply import Reply
+from ._reply import Entry, Reply
 
 if TYPE_CHECKING:
     from ._cell import Cell
@@ -65,6 +66,7 @@ class Scheduler:
         self._bulk: deque[Cell] = deque()
         self._parked: Task | None = None
         self._quiet: list[trio.Event] = []
+        self._spare: deque[Entry] = deque()
         self._answers = 0
 
     def schedule(self, cell: Cell) -> None:
@@ -134,7 +136,7 @@ class Scheduler:
             try:
                 coroutine = handle(message, context)
             except Refusal as refusal:
-                cell.refuse(message, refusal)
+                refused(cell, message, refusal)
             except BaseException as error:  # noqa: BLE001 - the supervisor is its owner
                 fates.handled += 1
                 cell.handler_failed(error)
@@ -143,7 +145,7 @@ class Scheduler:
                 if coroutine is not None:
                     return coroutine
                 if reply is not None and not reply.done:
-                    cell.check_answered(reply)
+                    check_answered(cell, reply)
             fates.handled += 1
             if cell.signalled:
                 self._ready.append(cell)
@@ -161,8 +163,15 @@ class Scheduler:
     def answer(self, cell: Cell, asked: Reply[Any]) -> None:
         """Let an idle `cell` handle what is `asked` here and now."""
         cell.occupied = True
-        cell.accept(asked)
+        if cell.bounds.coalesce is None:
+            queue = cell.queue = self._spare  # a new one would cost a tenth of the answer
+            queue.append(asked)
+        else:
+            queue = None
+            cell.accept(asked)
         coroutine = self.context.run(self.turn, cell, 1)
+        if cell.queue is queue:
+            self._spare = deque()
         if coroutine is not None:
             self._start_burst(cell, coroutine)
 
@@ -261,7 +270,7 @@ class Scheduler:
             else:
                 await patiently(coroutine, cell)
         except Refusal as refusal:
-            cell.refuse(message, refusal)
+            refused(cell, message, refusal)
         except trio.Cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - the supervisor is its owner
@@ -270,7 +279,7 @@ class Scheduler:
                 return False
         else:
             if reply is not None and not reply.done:
-                cell.check_answered(reply)
+                check_answered(cell, reply)
         finally:
             cell.handling = None
             cell.system.fates.handled += 1

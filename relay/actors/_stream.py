@@ -13,7 +13,17 @@ from typing import final
 import attrs
 import trio
 
-__all__ = ["DeadLetter", "Failed", "Listener", "Quarantined", "Started", "Stopped", "Stream", "SystemEvent"]
+__all__ = [
+    "DeadLetter",
+    "Failed",
+    "Listener",
+    "Overflowed",
+    "Quarantined",
+    "Started",
+    "Stopped",
+    "Stream",
+    "SystemEvent",
+]
 
 
 @attrs.frozen
@@ -50,15 +60,23 @@ class Quarantined:
 
 
 @attrs.frozen
+class Overflowed:
+    """A mailbox had no room for one more message. Told once until the mailbox has been empty."""
+
+    address: str
+    capacity: int
+
+
+@attrs.frozen
 class DeadLetter:
-    """A message that was accepted, or addressed, and never handled."""
+    """A message that was accepted, or addressed, and never handled; or told, and refused."""
 
     message: object
     address: str
     reason: str
 
 
-SystemEvent = Started | Failed | Stopped | Quarantined | DeadLetter
+SystemEvent = Started | Failed | Stopped | Quarantined | Overflowed | DeadLetter
 
 
 @final

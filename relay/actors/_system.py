@@ -34,7 +34,17 @@ from ._ref import Ref
 from ._reply import Reply
 from ._scheduler import Scheduler
 from ._snapshot import ActorInfo, dumped_on, look, unfinished
-from ._stream import DeadLetter, Failed, Listener, Quarantined, Started, Stopped, Stream, SystemEvent
+from ._stream import (
+    DeadLetter,
+    Failed,
+    Listener,
+    Overflowed,
+    Quarantined,
+    Started,
+    Stopped,
+    Stream,
+    SystemEvent,
+)
 from ._supervision import Supervision
 from ._text import said, shown
 from ._timers import Timers
@@ -260,6 +270,9 @@ class System:
         failed = Failed(address, error)
         self.failures.append(failed)
         self._stream.publish(failed)
+
+    def overflowed(self, address: str, capacity: int) -> None:
+        self._stream.publish(Overflowed(address, capacity))
 
     def started(self, cell: Cell) -> None:
         if self._stream.listeners:

@@ -15,10 +15,13 @@ from relay.actors import (
     Bounds,
     Context,
     Gate,
+    Listener,
     MailboxFull,
     Overflow,
+    Overflowed,
     Ref,
     System,
+    SystemEvent,
     Tell,
     open_system,
 )
@@ -177,3 +180,48 @@ async def test_asks_never_coalesce(autojump_clock: MockClock, system: System, ga
 def test_a_mailbox_holds_at_least_one() -> None:
     with pytest.raises(ValueError, match="capacity"):
         Bounds(capacity=0)
+
+
+@pytest.mark.keeps_dead_letters
+@pytest.mark.keeps_failures
+async def test_what_is_undelivered_is_given_back(
+    autojump_clock: MockClock, system: System, gate: Gate
+) -> None:
+    returned: list[tuple[Changed, str]] = []
+
+    def undelivered(message: Changed, reason: str) -> None:
+        returned.append((message, reason))
+        raise ValueError("no room here either")
+
+    bounds = Bounds(capacity=1, overflow=Overflow.DROP_OLDEST, undelivered=undelivered)
+    viewer = await system.spawn(Viewer, gate, bounds=bounds)
+    viewer.tell(Changed("a", 1))
+    viewer.tell(Changed("b", 2))
+    await system.stop(viewer)
+    assert returned == [
+        (Changed("a", 1), "dropped from a full mailbox"),
+        (Changed("b", 2), "the actor stopped"),
+    ]
+    assert [failed.address for failed in system.failures] == ["Viewer", "Viewer"]
+
+
+async def test_a_mailbox_that_overflows_is_told_once(
+    autojump_clock: MockClock, system: System, gate: Gate
+) -> None:
+    viewer = await system.spawn(Viewer, gate, bounds=Bounds(capacity=1))
+    with system.listen() as events:
+        for _ in range(2):
+            gate.close()
+            viewer.tell(Changed("a", 1))
+            for _ in range(2):
+                with pytest.raises(MailboxFull):
+                    viewer.tell(Changed("a", 2))
+            gate.open()
+            await system.idle()
+        told = [event async for event in _first(events, 2)]
+    assert told == [Overflowed("Viewer", 1)] * 2
+
+
+async def _first(events: Listener, number: int) -> AsyncIterator[SystemEvent]:
+    for _ in range(number):
+        yield await events.__anext__()

@@ -144,6 +144,7 @@ INTERNAL = {
             "forget",
             "forget_family",
             "note",
+            "overflowed",
             "quarantined",
             "spawn_under",
             "start_task",

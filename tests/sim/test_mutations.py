@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import pytest
 
-from relay.actors import ActorStopped, System, _handling
+from relay.actors import ActorStopped, System, _cell, _handling
 from relay.actors._cell import Cell
 from relay.actors._duties import Duties
 from relay.actors._family import Family
@@ -109,11 +109,11 @@ def leave_askers_of_one_that_stops(patch: Patch) -> None:
 
 
 def leave_askers_of_who_was_cut_short(patch: Patch) -> None:
-    def break_off(break_off: Any, self: Any, answer: BaseException) -> None:
+    def break_off(break_off: Any, cell: Any, answer: BaseException) -> None:
         if not isinstance(answer, ActorStopped):
-            break_off(self, answer)
+            break_off(cell, answer)
 
-    patch(Cell, "_break_off", break_off)
+    patch(_cell, "break_off", break_off)
 
 
 def let_async_handlers_forget_to_answer(patch: Patch) -> None:
@@ -197,7 +197,7 @@ def fall_asleep_over_a_message(patch: Patch) -> None:
 
 
 def skip_the_last_hook(patch: Patch) -> None:
-    patch(Cell, "_hook", lambda hook, self: None)
+    patch(Cell, "call_stopped", lambda hook, self: None)
 
 
 def restart_only_who_failed(patch: Patch) -> None:
