@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Coroutine, Hashable
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, final
 
@@ -403,8 +402,7 @@ class Cell(Mailbox):
 
     def _ended(self, error: BaseException | None) -> None:
         if self.duties is not None:
-            answer = ActorFailed if error is not None else ActorStopped
-            self.duties.fail(partial(answer, f"{self.address} ended before it answered"))
+            self.duties.fail(ActorStopped if error is None else ActorFailed, error)
             self.duties = None
         if error is not None:
             self.last_failure = error

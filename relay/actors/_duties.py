@@ -172,11 +172,13 @@ class Duties:
         if self._background is not None:
             await self._background.close()
 
-    def fail(self, error: Callable[[], ActorError]) -> None:
-        """The incarnation has ended: whoever still waits for an answer gets this error."""
+    def fail(self, kind: type[ActorError], cause: BaseException | None) -> None:
+        """The incarnation has ended: whoever still waits for an answer gets such an error."""
         self.disarm()
         for slot in self._owed:
-            slot.fail(error())
+            error = kind(f"{self._cell.address} ended before it answered")
+            error.__cause__ = cause
+            slot.fail(error)
 
 
 async def _patiently(function: Callable[[], Awaitable[object]], cell: Cell) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from relay.actors import ActorFailed, ActorStopped, DeadlineExpired, MailboxFull, StopOverran, Unavailable
+from relay.actors import ActorStopped, DeadlineExpired, MailboxFull, StopOverran, Unavailable
 
 if TYPE_CHECKING:
     from ._choices import Choices
@@ -104,8 +104,7 @@ class Misfortune:
     def _is_fault(self, error: BaseException) -> bool:
         if isinstance(error, InjectedFault | Unavailable):
             return True
-        unexplained = isinstance(error, ActorFailed) and error.__cause__ is None
-        return self._happened > 0 and (unexplained or isinstance(error, CONSEQUENCES))
+        return self._happened > 0 and isinstance(error, CONSEQUENCES)
 
     def _happens(self, probability: float) -> bool:
         if probability <= 0 or self.calm:

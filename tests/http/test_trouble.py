@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
+import pytest
 
-from relay.actors import Actor, Context, Refusal, Tell, Unavailable, open_system
+from relay.actors import (
+    Actor,
+    Bounds,
+    Context,
+    MailboxFull,
+    Refusal,
+    Supervision,
+    Tell,
+    Unavailable,
+    open_system,
+)
 from relay.http.trouble import log_trouble
-
-if TYPE_CHECKING:
-    import pytest
 
 
 class Doing:
@@ -27,6 +33,11 @@ class Doer(Actor[Doing]):
         raise message.error
 
 
+class Member(Doer):
+    def __init__(self, key: str) -> None:
+        """One of a family."""
+
+
 async def test_failures_come_with_their_traceback_and_dead_letters_with_their_reason(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -37,7 +48,16 @@ async def test_failures_come_with_their_traceback_and_dead_letters_with_their_re
             doer.tell(Fail(ValueError("broken")))
             await system.idle()
             system.note(Unavailable("no disk"), "other")
-    dead, failed, away = caplog.records
+            members = system.family(
+                Member, name="members", supervision=Supervision(restarts=0), bounds=Bounds(capacity=1)
+            )
+            members["a"].tell(Fail(ValueError("broken")))
+            with pytest.raises(MailboxFull):
+                members["a"].tell(Fail(ValueError("broken")))
+            await system.idle()
+    dead, failed, away, full, *_, quarantined = caplog.records
+    assert full.getMessage() == "the mailbox of members/a is full: it holds 1 messages"
+    assert quarantined.getMessage() == "members/a is given up for a while: it failed again and again"
     assert dead.getMessage() == "Fail for doer: refused: not now"
     assert failed.getMessage() == "doer failed"
     assert failed.exc_info is not None

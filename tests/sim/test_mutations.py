@@ -94,7 +94,7 @@ def handle_again_what_failed(patch: Patch) -> None:
 
 
 def leave_askers_without_an_answer(patch: Patch) -> None:
-    patch(Duties, "fail", lambda fail, self, error: self.disarm())
+    patch(Duties, "fail", lambda fail, self, kind, cause: self.disarm())
 
 
 def leave_askers_of_one_that_stops(patch: Patch) -> None:
