@@ -1,13 +1,40 @@
-"""Small JSON files that are there whole or not at all, also after the machine lost power."""
+"""Small JSON files that are there whole or not at all, also after the machine lost power; and locks."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_json", "remove", "write_json"]
+__all__ = ["HeldBy", "locked", "read_json", "remove", "write_json"]
+
+
+class HeldBy(Exception):
+    """Another process holds the lock. It is named in the text: `process 4711`."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` within the block. Raises `HeldBy`, or `OSError` when it cannot be made.
+
+    The kernel frees it when the process ends, however it ends. The file stays, and names who held it last.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            number = os.pread(file, 20, 0).decode(errors="replace").strip()
+            raise HeldBy(f"process {number}" if number else "another process") from None
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(file)
 
 
 def write_json(path: Path, value: Any) -> None:

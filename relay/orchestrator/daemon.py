@@ -12,16 +12,16 @@ until a report of it has been taken. A daemon that ends says goodbye last, when 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 
 import attrs
 import trio
 
 from relay import __version__, wire
+from relay._files import HeldBy, locked
 from relay.client import Client, open_client
 
 from ._loops import kept_up
@@ -114,22 +114,15 @@ class Orchestrator:
 
 @contextmanager
 def _alone(config: Config) -> Iterator[None]:
-    """One daemon per state directory; raises `Refused`. The kernel frees it when the daemon ends, however it ends."""
-    path = config.state / "daemon.lock"
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    """One daemon per state directory. Raises `Refused`."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(file, 20, 0).decode().strip()
+            stack.enter_context(locked(config.state / "daemon.lock"))
+        except HeldBy as holder:
             raise Refused(
-                f"orchestrator {config.id} runs already, as process {pid}: stop it, or give --id"
+                f"orchestrator {config.id} runs already, as {holder}: stop it, or give --id"
             ) from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         yield
-    finally:
-        os.close(file)
 
 
 async def serve(config: Config, *, task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+
+from relay._files import HeldBy, locked
 
 from .options import BadOptions, Options
 
@@ -14,25 +14,16 @@ __all__ = ["alone"]
 
 @contextmanager
 def alone(options: Options) -> Iterator[None]:
-    """Hold the state directory; the kernel frees it when the runner ends, however it ends. Raises `BadOptions`."""
-    try:
-        options.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(options.state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise BadOptions(
-            f"nothing can be kept in {options.state_dir} ({error.strerror}):"
-            " set AGENT_RELAY_STATE_DIR, or RELAY_HOME, to a folder of yours"
-        ) from error
-    try:
+    """Hold the state directory within the block. Raises `BadOptions`."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(file, 20, 0).decode().strip()
+            options.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            stack.enter_context(locked(options.state_dir / "lock"))
+        except HeldBy as holder:
+            raise BadOptions(f"agent {options.agent_id} is run already, by {holder}: stop that one") from None
+        except OSError as error:
             raise BadOptions(
-                f"agent {options.agent_id} is run already, by process {pid}: stop that one"
-            ) from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+                f"nothing can be kept in {options.state_dir} ({error.strerror}):"
+                " set AGENT_RELAY_STATE_DIR, or RELAY_HOME, to a folder of yours"
+            ) from error
         yield
-    finally:
-        os.close(file)

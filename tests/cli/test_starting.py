@@ -35,7 +35,7 @@ def test_a_server_whose_token_is_given_says_so(tmp_path: Path) -> None:
 def test_a_second_server_on_one_database_says_who_holds_it(run: Run, server: Served) -> None:
     result = run("serve", "--port", "0", "--database", str(server.home / "relay.db"))
     assert result.exit_code == 1
-    assert "in use by pid" in result.stderr
+    assert "in use by process" in result.stderr
     assert "tick" not in result.stderr
     assert "next: stop that server, or relay serve --port 0 --database PATH" in result.stderr
 

@@ -72,7 +72,7 @@ async def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path,
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
         for way in (path, link):
-            with pytest.raises(Locked, match=f"pid {holder.pid}$"):
+            with pytest.raises(Locked, match=f"process {holder.pid}$"):
                 async with open_store(way, system):
                     pass
         holder.communicate("")
