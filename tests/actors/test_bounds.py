@@ -142,7 +142,7 @@ async def test_the_newest_is_dropped_and_an_ask_refused(
     viewer = await system.spawn(Viewer, gate, bounds=Bounds(capacity=2, overflow=Overflow.DROP_NEWEST))
     for version in range(5):
         viewer.tell(Changed("a", version))
-    with pytest.raises(MailboxFull):
+    with trio.fail_after(1), pytest.raises(MailboxFull):
         await viewer.ask(Seen())
     assert await seen(system, viewer, gate) == [0, 1]
     assert system.fates.undelivered == 3

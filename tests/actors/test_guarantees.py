@@ -186,14 +186,15 @@ async def test_who_asked_one_that_stops_is_told(system: System, before: Work | N
 
 
 class Household(Actor[Doing]):
-    """With a child, a task and a hook that take time to end, unless they are told to be quick."""
+    """With a child, a task and a hook that take so many seconds to end, though they be cancelled if `shield`."""
 
-    def __init__(self, log: list[str], **seconds: float) -> None:
+    def __init__(self, log: list[str], *, shield: bool = True, **seconds: float) -> None:
         self.log = log
+        self.shield = shield
         self.seconds = seconds
 
     async def started(self, context: Context[Doing]) -> None:  # type: ignore[override]
-        await context.spawn(Ending, self.log, self.seconds.get("child", 0), name="child")
+        await context.spawn(Ending, self.log, self.seconds.get("child", 0), self.shield, name="child")
         context.start_soon(self._run)
         self.log.append("started")
 
@@ -209,26 +210,27 @@ class Household(Actor[Doing]):
         raise ValueError("as told")
 
     async def stopped(self, context: Context[Doing]) -> None:  # type: ignore[override]
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=self.shield):
             await trio.sleep(self.seconds.get("hook", 0))
         self.log.append("hook")
 
 
 class Ending(Actor[Doing]):
-    def __init__(self, log: list[str], seconds: float) -> None:
+    def __init__(self, log: list[str], seconds: float, shield: bool) -> None:
         self.log = log
         self.seconds = seconds
+        self.shield = shield
 
     def handle(self, message: Do | Get, context: Context[Doing]) -> None: ...
 
     async def stopped(self, context: Context[Doing]) -> None:  # type: ignore[override]
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=self.shield):
             await trio.sleep(self.seconds)
         self.log.append("child")
 
 
-def household(log: list[str], **seconds: float) -> Callable[[], Household]:
-    return lambda: Household(log, **seconds)
+def household(log: list[str], *, shield: bool = True, **seconds: float) -> Callable[[], Household]:
+    return lambda: Household(log, shield=shield, **seconds)
 
 
 async def test_the_next_incarnation_waits_for_all_that_the_last_one_had(system: System) -> None:
@@ -243,28 +245,39 @@ async def test_the_next_incarnation_waits_for_all_that_the_last_one_had(system: 
 
 
 @pytest.mark.keeps_failures
+@pytest.mark.parametrize("shield", [False, True])
 @pytest.mark.parametrize(("slow", "named"), [("child", "house/child"), ("task", "house"), ("hook", "house")])
 async def test_whatever_overruns_its_budget_at_the_end_is_named(
-    system: System, slow: str, named: str
+    system: System, slow: str, named: str, shield: bool
 ) -> None:
-    """G18."""
-    ref = await system.spawn(household([], **{slow: 7}), name="house")
+    """G18: also when it ends at the very moment at which it is cancelled."""
+    ref = await system.spawn(household([], shield=shield, **{slow: 7}), name="house")
+    began = trio.current_time()
     with trio.fail_after(100):
         await system.stop(ref)
+    assert trio.current_time() - began == pytest.approx(7 if shield or slow == "task" else 5)
     assert [(failed.address, type(failed.error)) for failed in system.failures] == [(named, StopOverran)]
 
 
 @pytest.mark.keeps_failures
-async def test_to_overrun_a_stop_is_no_failure_of_the_actor(system: System) -> None:
+@pytest.mark.keeps_dead_letters
+@pytest.mark.parametrize("where", ["start", "handler"])
+async def test_to_overrun_a_stop_is_no_failure_of_the_actor(system: System, where: str) -> None:
     """G15: it is on record as a `StopOverran`, and as nothing else."""
     events: list[SystemEvent] = []
-    ref = await system.spawn(Doer, name="slow", supervision=Supervision(stop_budget=1))
+
+    class Starting(Doer):
+        async def started(self, context: Context[Doing]) -> None:  # type: ignore[override]
+            await trio.sleep(100)
+
+    kind = Starting if where == "start" else Doer
+    ref = system.family(kind, name="slow", supervision=Supervision(stop_budget=1))["one"]
     ref.tell(Do(taking(100)))
     await trio.sleep(1)
     with system.on_event(events.append):
         await system.stop(ref)
     assert [type(failed.error) for failed in system.failures] == [StopOverran]
-    assert events[-1] == Stopped("slow", None)
+    assert events[-1] == Stopped("slow/one", None)
 
 
 @pytest.mark.keeps_failures
@@ -291,10 +304,15 @@ async def test_to_be_ended_for_the_sake_of_a_group_costs_no_restart(system: Syst
 async def test_to_cancel_the_block_starts_nobody_again(autojump_clock: MockClock, restart: Restart) -> None:
     """G15."""
     events: list[SystemEvent] = []
+
+    class Once(Doer):
+        def started(self, context: Context[Doing]) -> None:
+            assert Started not in map(type, events)
+
     with trio.move_on_after(1), ExitStack() as listening:
         async with open_system() as system:
             listening.enter_context(system.on_event(events.append))
-            ref = await system.spawn(Doer, supervision=Supervision(restart=restart, stop_budget=2))
+            ref = await system.spawn(Once, supervision=Supervision(restart=restart, stop_budget=2))
             ref.tell(Do(taking(100)))
             await trio.sleep_forever()
     assert [type(event) for event in events] == [Started, Failed, Stopped]

@@ -108,10 +108,12 @@ async def test_what_was_put_aside_survives_a_restart(
 ) -> None:
     assert await mutex.ask(Acquire("a")) == 1
     async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + 10
         nursery.start_soon(mutex.ask, Acquire("b"))
         await trio.sleep(1)
         mutex.tell(Crash())
         await trio.sleep(1)
+    assert not nursery.cancel_scope.cancelled_caught
     assert len(system.failures) == 1
 
 

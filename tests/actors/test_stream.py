@@ -50,7 +50,8 @@ async def test_starts_failures_dead_letters_and_stops_are_told_in_order(
         frail.tell(Add())
         await trio.sleep(5)
         await system.stop(frail)
-        told = [await anext(events) for _ in range(5)]
+        with trio.fail_after(1):
+            told = [await anext(events) for _ in range(5)]
     match told:
         case [
             Started("frail", 1),

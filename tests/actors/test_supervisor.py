@@ -392,8 +392,9 @@ async def test_a_child_with_a_budget_of_its_own_is_quarantined_alone(
         await pool[1].ref.ask(Born())
     for child in (pool[0], pool[2]):
         child.ref.tell(Crash())
-        await trio.sleep(5)
-        assert await child.ref.ask(Born()) > before[child.name]
+        with trio.fail_after(10):
+            await trio.sleep(5)
+            assert await child.ref.ask(Born()) > before[child.name]
     await system.stop(group)
 
 

@@ -41,7 +41,7 @@ class Note(Tell[Counting]):
     sender: str
     number: int
     kind: int = 0
-    """1 takes time; from 2 on until the next tick whatever comes is put aside."""
+    """1 takes time; from 2 on until the next tick whatever comes is put aside; 3 crashes."""
 
 
 @attrs.frozen
@@ -137,6 +137,8 @@ class Worker(Actor[Counting]):
                     self._put_aside(message, context)
                     return None
                 self.world.handle(sender, number)
+                if kind == 3:
+                    raise ValueError("as told")
                 return self._take_time() if kind == 1 else None
             case Work(sender, number, kind):
                 if kind == 6 and (sender, number) not in self.stashed:
@@ -201,7 +203,7 @@ async def test_every_message_meets_one_fate_and_every_asker_is_answered(sim: Sim
             for number in range(8):
                 if sim.choose(2):
                     try:
-                        worker.tell(Note(name, number))
+                        worker.tell(Note(name, number, sim.choose(4)))
                         told += 1
                     except MailboxFull:
                         full += 1
