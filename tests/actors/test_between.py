@@ -313,7 +313,8 @@ async def test_a_message_to_one_that_falls_asleep_is_handled(autojump_clock: Moc
         family["a"].tell(Do())
         while not any(info.state == "ending" for info in system.snapshot()):
             await trio.sleep(0.5)
-        assert await family["a"].ask(Get("3")) == "3"
+        with trio.fail_after(5):
+            assert await family["a"].ask(Get("3")) == "3"
         assert not system.dead_letters
 
 

@@ -129,7 +129,8 @@ async def test_the_strategy_says_who_is_started_again(
     assert log.take() == ["+a", "+b", "+c"]
     refs = [child.ref for child in children]
     children[1].ref.tell(Crash())
-    assert await children[1].ref.ask(Born()) == 2
+    with trio.fail_after(5):
+        assert await children[1].ref.ask(Born()) == 2
     await trio.sleep(1)
     assert log.take() == then
     assert [child.ref for child in children] == refs
