@@ -3,6 +3,9 @@
 It imports trio and attrs, and nothing else of relay. Start at `open_system`, `Actor`, `Ask` and `Tell`.
 """
 
+import sys as _sys
+
+from . import _ctrl_c
 from ._actor import Actor as Actor, Context as Context, Step as Step
 from ._bounds import Bounds as Bounds, Overflow as Overflow
 from ._clock import virtual_wall as virtual_wall
@@ -44,3 +47,7 @@ from ._supervisor import (
 )
 from ._system import Fates as Fates, System as System, open_system as open_system
 from ._watches import Exit as Exit
+
+for _name, _module in list(_sys.modules.items()):
+    if _name.startswith(f"{__name__}._") and _module is not _ctrl_c:
+        _ctrl_c.protect(_module)

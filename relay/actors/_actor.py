@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, Unpack, final
 
-from trio.lowlevel import enable_ki_protection
-
 from ._errors import ActorStopped
 from ._reply import PUT_ASIDE, Entry, Reply
 from ._text import shown
@@ -75,19 +73,16 @@ class Context(Generic[P]):
         self.system = system
 
     @property
-    @enable_ki_protection
     def wanted(self) -> bool:
         """Whether somebody still waits for the answer to the ask that is being handled."""
         return self._slot is not None and not self._slot.done
 
-    @enable_ki_protection
     def reply(self, message: Ask[P, R], value: R) -> bool:
         """Answer the ask that is being handled. False, and harmless, when it was answered or nobody waits any more."""
         if message is not self._message:
             raise _not_in_hand(message)
         return self._slot is not None and self._slot.set(value)
 
-    @enable_ki_protection
     def defer(self, message: Ask[P, R]) -> Reply[R]:
         """Take over the duty to answer. If this incarnation fails first, the asker gets `ActorFailed`; if it is stopped,
         `ActorStopped`; and if the handler raises a `Refusal` after all, that."""
@@ -95,7 +90,6 @@ class Context(Generic[P]):
         self._cell.take_on().owe(slot)
         return slot
 
-    @enable_ki_protection
     def detach(self, message: Ask[P, R]) -> Reply[R]:
         """As `defer`, for whoever completes the slot for certain, even after this incarnation has ended."""
         if message is not self._message:
@@ -109,7 +103,6 @@ class Context(Generic[P]):
         slot.promised = True
         return slot
 
-    @enable_ki_protection
     def stash(self, message: Ask[P, Any] | Tell[P]) -> None:
         """Put the message that is being handled aside, until `unstash`. Raises `MailboxFull` when too many are there.
 
@@ -125,7 +118,6 @@ class Context(Generic[P]):
         self._cell.stash(self._aside)
         self._slot = PUT_ASIDE
 
-    @enable_ki_protection
     def unstash(self) -> None:
         """Put what was put aside back before everything else in the mailbox, in its order."""
         if self._lives:
@@ -133,7 +125,6 @@ class Context(Generic[P]):
             if self._cell.queue:
                 self._cell.rouse()
 
-    @enable_ki_protection
     def watch(self, ref: Ref[Any], then: Callable[[Exit], Tell[P]]) -> None:
         """Have `then(exit)` put into the own mailbox once the actor behind `ref` has stopped for good.
 
@@ -143,13 +134,11 @@ class Context(Generic[P]):
         """
         self._take_on().watch(ref._cell, then)  # noqa: SLF001 - the runtime's own
 
-    @enable_ki_protection
     def unwatch(self, ref: Ref[Any]) -> None:
         """End a watch, also when its message is already in the mailbox; one that is not there is fine."""
         if self._lives and self._cell.duties is not None:
             self._cell.duties.unwatch(ref._cell.identity)  # noqa: SLF001 - the runtime's own
 
-    @enable_ki_protection
     def set_timer(self, key: str, delay: float, message: Tell[P], *, every: float | None = None) -> None:
         """Put `message` into the own mailbox after `delay` seconds, and then again `every` so many.
 
@@ -158,19 +147,16 @@ class Context(Generic[P]):
         """
         self._take_on().set_timer(key, delay, message, every)
 
-    @enable_ki_protection
     def cancel_timer(self, key: str) -> None:
         """Disarm a timer, and withdraw its message if that is still in the mailbox. Unknown keys are fine."""
         if self._lives and self._cell.duties is not None:
             self._cell.duties.cancel_timer(key)
 
-    @enable_ki_protection
     def start_soon(self, function: Callable[[Unpack[Ts]], Awaitable[object]], *arguments: *Ts) -> None:
         """Run `function` beside the handlers until the incarnation ends. If it fails, the incarnation does."""
         check_function("start_soon", function)
         self._take_on().start(partial(function, *arguments))
 
-    @enable_ki_protection
     def pipe(
         self,
         function: Callable[[Unpack[Ts]], Awaitable[R]],
@@ -197,13 +183,11 @@ class Context(Generic[P]):
         self._check_lives()
         return await self.system.spawn_under(self._cell, factory, arguments, name, supervision, bounds)
 
-    @enable_ki_protection
     def stop(self) -> None:
         """End after this message. Does not wait. A permanent child is started again."""
         if self._lives:
             self._cell.leave()
 
-    @enable_ki_protection
     def fail(self, error: BaseException) -> None:
         """End this incarnation as if its handler had raised `error`. For callbacks from outside a handler."""
         if self._lives:

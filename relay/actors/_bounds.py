@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from ._ctrl_c import exposed
 from ._orders import wanted
 from ._reply import Entry, Reply, message_of
 
@@ -76,8 +77,12 @@ class Coalescing:
         return self._entries.pop(next(iter(self._entries)))
 
     def extend(self, entries: Iterable[Entry]) -> None:
+        """Take in what was in a mailbox before. An entry whose key cannot be made any more stands alone."""
         for entry in entries:
-            self.append(entry)
+            try:
+                self.append(entry)
+            except Exception:  # noqa: BLE001 - the user's own, and what was accepted is not lost
+                self._entries[object()] = entry
 
     def clear(self) -> None:
         self._entries.clear()
@@ -94,5 +99,5 @@ class Coalescing:
 
     def _key_of(self, entry: Entry) -> Hashable:
         asked = isinstance(entry, Reply) and entry.order is None
-        key = None if asked else self._key(message_of(entry))
+        key = None if asked else exposed(self._key, message_of(entry))
         return object() if key is None else (key,)

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, final
 import trio
 
 from ._actor import Actor, Context, Step
+from ._cancelled import as_failure
+from ._ctrl_c import exposed
 from ._duties import Duties
 from ._errors import ActorFailed, ActorStopped
 from ._in_hand import break_off, take_back
@@ -199,16 +201,18 @@ class Cell(Mailbox):
             self.take_time().end()
         self.unstash()
         try:
-            self.actor = actor = self._factory()
+            self.actor = actor = exposed(self._factory)
             check_handler(type(actor))
             self.context = Context(self, Ref(self), self.system)
             self.handler = actor.handle
-            hook = actor.started(self.context)
+            hook = exposed(actor.started, self.context)
             self.gate = actor.gate
         except BaseException as error:  # noqa: BLE001 - the supervisor is its owner
-            self._start_failed(_own(error))
+            self._start_failed(as_failure(error))
             return
-        if hook is None:
+        if hook is None and self.failure is not None:
+            self._start_failed(self.failure)
+        elif hook is None:
             self._running()
         else:
             self.system.scheduler.begin()
@@ -221,7 +225,7 @@ class Cell(Mailbox):
             with limit.scope() as scope:
                 await run_hook(self, "started", hook)
         except BaseException as error:  # noqa: BLE001 - the supervisor is its owner
-            failed = _own(error)
+            failed = as_failure(error)
         else:
             if scope.cancelled_caught:
                 failed = self.failure or ActorStopped(f"{self.address} was stopped while it started")
@@ -299,7 +303,7 @@ class Cell(Mailbox):
     def fail(self, error: BaseException) -> None:
         """End the running incarnation as if its handler had raised `error`."""
         if not self.living or self.failure is not None:
-            self.system.note(error, self.address)  # it is ending already, and this is on record
+            self._also(error)
             return
         self.failure = error
         if self.limit is not None:
@@ -314,6 +318,8 @@ class Cell(Mailbox):
             self._finish(None)
         elif self.held:
             self.held = False
+            if self.gate is not None:
+                self.gate.forget(self)
             self.system.scheduler.let_go(self)
         else:
             self.rouse()
@@ -341,7 +347,11 @@ class Cell(Mailbox):
     def handler_failed(self, error: BaseException) -> None:
         """The handler of the message in hand raised `error`."""
         take_back(self)
-        self.crash(_own(error))
+        error = as_failure(error)
+        if self.failure is not None and self.failure is not error:
+            self._also(error)
+            error = self.failure
+        self.crash(error)
 
     def crash(self, error: BaseException) -> None:
         """The incarnation failed: answer whoever waits for it, then end it."""
@@ -375,18 +385,24 @@ class Cell(Mailbox):
 
     def _first(self, error: BaseException | None, later: BaseException) -> BaseException:
         """The failure that counts; one that followed it is on record. Whoever asked for the end hears of the later one."""
-        later = _own(later)
+        later = as_failure(later)
         if self.stopping:
             self.stop_error = later
         if error is not None:
-            self.system.note(later, self.address)
+            self._also(later)
         return error or later
+
+    def _also(self, error: BaseException) -> None:
+        """A failure beside the one that ends the incarnation: on record, and no less fatal if it is."""
+        self.system.note(error, self.address)
+        if not isinstance(error, Exception):
+            self.system.fail(error)
 
     def call_stopped(self) -> Step:
         """The `stopped` hook, begun."""
         if self.actor is None or self.context is None:
             return None
-        return self.actor.stopped(self.context)
+        return exposed(self.actor.stopped, self.context)
 
     def _wind_up_soon(self, error: BaseException | None, hook: Step) -> None:
         self.system.scheduler.begin()
@@ -497,13 +513,3 @@ class Cell(Mailbox):
             if self._gone is None:
                 self._gone = trio.Event()
             await self._gone.wait()
-
-
-def _own(error: BaseException) -> BaseException:
-    """The failure, as one of the actor's own: a `Cancelled` that reaches the runtime belongs to no scope around it."""
-    cancelled = isinstance(error, trio.Cancelled)
-    if not cancelled and not (isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled)):
-        return error
-    failure = RuntimeError("it let a trio.Cancelled out of the scope that it belongs to")
-    failure.__cause__ = error
-    return failure

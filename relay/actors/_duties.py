@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ._background import Background
+from ._ctrl_c import exposed, exposed_async
 from ._orders import Orders
 from ._patience import patiently
 from ._watches import Exit
@@ -102,7 +103,7 @@ class Duties:
         if target.system is not self._cell.system:
             raise ValueError(f"{target.address} lives in another system, and can only be watched there")
         if target.closed and (target.family is None or target.family.stopping):
-            self._notice(target.identity, then(Exit(target.address, target.failure)))
+            self._notice(target.identity, exposed(then, Exit(target.address, target.failure)))
             return
         self._watched[target.identity] = then
         self._cell.system.watches.add(target, self)
@@ -117,8 +118,8 @@ class Duties:
         """Who was watched has stopped."""
         then = self._watched.pop(target)
         try:
-            message = then(exit_)
-        except Exception as error:  # noqa: BLE001 - the watcher's own, and not of whoever stops
+            message = exposed(then, exit_)
+        except BaseException as error:  # noqa: BLE001 - the watcher's own, and not of whoever stops
             self._cell.fail(error)
         else:
             self._notice(target, message)
@@ -145,11 +146,11 @@ class Duties:
         async def run() -> None:
             try:
                 try:
-                    outcome = then(await function())
+                    outcome = exposed(then, await exposed_async(function))
                 except Exception as error:
                     if failed is None:
                         raise
-                    outcome = failed(error)
+                    outcome = exposed(failed, error)
                 self._cell.notify(outcome)
             finally:
                 scheduler.came()
@@ -182,7 +183,4 @@ class Duties:
 
 
 async def _patiently(function: Callable[[], Awaitable[object]], cell: Cell) -> None:
-    async def run() -> None:
-        await function()
-
-    await patiently(run(), cell)
+    await patiently(exposed_async(function), cell)

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 import trio
 
 from ._cell import Cell
-from ._errors import ActorStopped
+from ._errors import ActorFailed, ActorStopped, DeadlockError
+from ._handling import handled_by_this_task
 from ._protocols import check_factory
 from ._ref import Ref
+from ._text import said
 
 if TYPE_CHECKING:
     from ._actor import Actor
@@ -144,14 +146,34 @@ class Family(Generic[K, P]):
         self._quarantined[key] = now + self.policy.within
 
     async def stop(self) -> None:
-        """Stop all members, refuse new ones, and give the name back."""
+        """Stop all members, refuse new ones, and give the name back.
+
+        Raises `ActorFailed` when a member failed while it stopped, and `DeadlockError` when a member asks for this.
+        """
+        handling = handled_by_this_task()
+        if handling is not None and any(cell.family is self for cell in handling.cell.lineage()):
+            raise DeadlockError(
+                f"{handling.cell.address} waits for the end of {self.name}, which waits for it"
+            )
+        errors = await self.end()
+        if errors:
+            raise ActorFailed(
+                f"a member of {self.name} failed while it stopped: {said(errors[0])}"
+            ) from errors[0]
+
+    async def end(self) -> list[BaseException]:
+        """Stop; what members failed with meanwhile."""
         self.stopping = True
         self.system.watches.family_stopped(self)
-        for cell in self.cells():
+        cells = self.cells()
+        for cell in cells:
             cell.stop()
-        for cell in self.cells():
-            await cell.gone()
-        self.system.forget_family(self.name)
+        try:
+            for cell in cells:
+                await cell.gone()
+        finally:
+            self.system.forget_family(self.name)
+        return [cell.stop_error for cell in cells if cell.stop_error is not None]
 
     def _activate(self, key: K) -> Cell:
         if self.stopping:

@@ -1,7 +1,7 @@
 """A gate holds actors back while something they feed is full.
 
-An actor whose `gate` (set before `started` is done) is closed keeps its mailbox and is not given its next message. What is held back fills its
-bounded mailbox, so the pressure reaches the senders as `MailboxFull`.
+An actor whose `gate` (set before `started` is done) is closed keeps its mailbox and is not given its next message. What
+is held back fills its bounded mailbox, so the pressure reaches the senders as `MailboxFull`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.closed = False
-        self._waiting: list[Cell] = []
+        self._waiting: dict[Cell, None] = {}
 
     def close(self) -> None:
         """Hold back every actor behind this gate before its next message."""
@@ -30,12 +30,14 @@ class Gate:
     def open(self) -> None:
         """Let them go on, in the order in which they were held back."""
         self.closed = False
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for cell in waiting:
-            if not cell.held:
-                continue  # it was stopped meanwhile
             cell.held = False
             cell.system.scheduler.let_go(cell)
 
     def hold(self, cell: Cell) -> None:
-        self._waiting.append(cell)
+        self._waiting[cell] = None
+
+    def forget(self, cell: Cell) -> None:
+        """It is told to stop, and waits for nothing any more."""
+        self._waiting.pop(cell, None)

@@ -17,6 +17,7 @@ from ._text import shown
 
 if TYPE_CHECKING:
     from ._cell import Cell
+    from ._timers import Timer
 
 __all__ = ["Limit"]
 
@@ -24,12 +25,13 @@ __all__ = ["Limit"]
 class Limit:
     """The limit of one incarnation, and the scope around what it is at."""
 
-    __slots__ = ("_cell", "_due", "_scope")
+    __slots__ = ("_cell", "_due", "_scope", "_timer")
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._due = inf
         self._scope: trio.CancelScope | None = None
+        self._timer: Timer | None = None
 
     def scope(self) -> trio.CancelScope:
         """Around what the incarnation is at from now on. It may have been told to end, or have failed, before."""
@@ -43,6 +45,8 @@ class Limit:
     def over(self) -> None:
         """It is at nothing that takes time any more."""
         self._scope = None
+        if self._timer is not None:
+            self._timer.cancel()
 
     def end(self) -> None:
         """What it is at has the stop budget from now on."""
@@ -58,7 +62,9 @@ class Limit:
             self._scope.cancel(reason=f"{cell.address} failed elsewhere: {shown(cell.failure)}")
 
     def _watch(self, scope: trio.CancelScope) -> None:
-        self._cell.system.timers.at(self._due, partial(self._overran, scope))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._cell.system.timers.at(self._due, partial(self._overran, scope))
 
     def _overran(self, scope: trio.CancelScope) -> None:
         if self._scope is not scope:

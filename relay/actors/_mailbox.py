@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ._bounds import Bounds, Coalescing, Overflow
+from ._ctrl_c import exposed
 from ._errors import ActorStopped, DeadlineExpired, MailboxFull
 from ._reply import Entry, Reply, message_of
 
@@ -85,7 +86,7 @@ class Mailbox:
         self.system.bury(message, self.address, reason)
         if self.bounds.undelivered is not None:
             try:
-                self.bounds.undelivered(message, reason)
+                exposed(self.bounds.undelivered, message, reason)
             except Exception as error:  # noqa: BLE001 - the user's own, and the actor may be gone
                 self.system.note(error, self.address)
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from ._ctrl_c import expose
+from ._errors import StopOverran
 from ._text import shown
 
 if TYPE_CHECKING:
@@ -21,9 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["patiently"]
 
+DEAFEST = 1000
+"""How often a part that has to end may be cancelled and go on while no time passes, as it does not in tests."""
+
 R = TypeVar("R")
 
 
+@expose
 @types.coroutine
 def patiently(coroutine: Coroutine[Any, Any, R], cell: Cell) -> Generator[Any, Any, R]:
     """Await `coroutine`, a part of `cell`'s incarnation. Raises `Cancelled` when it was given up."""
@@ -32,6 +38,7 @@ def patiently(coroutine: Coroutine[Any, Any, R], cell: Cell) -> Generator[Any, A
         raise TypeError(
             f"{type(cell.actor).__name__} returned {shown(coroutine)}; answer with context.reply(message, value)"
         )
+    deaf, now = 0, -inf
     try:
         trap = send(None)
         while True:
@@ -42,18 +49,17 @@ def patiently(coroutine: Coroutine[Any, Any, R], cell: Cell) -> Generator[Any, A
             except BaseException as error:  # noqa: BLE001 - only for a wait that is not trio's
                 trap = coroutine.throw(error)
                 continue
-            if cell.patience < inf and _given_up(outcome, cell):
-                with suppress(BaseException):
-                    coroutine.close()
-                raise outcome.error
+            if cell.patience < inf and isinstance(getattr(outcome, "error", None), trio.Cancelled):
+                before, now = now, trio.current_time()
+                deaf = deaf + 1 if now == before else 0
+                if deaf == DEAFEST:
+                    late = StopOverran(f"{cell.address} is cancelled again and again, and goes on")
+                    cell.system.note(late, cell.address)
+                if deaf == DEAFEST or now > cell.patience:
+                    raise outcome.error
             trap = send(outcome)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
-    except GeneratorExit:
-        coroutine.close()
-        raise
-
-
-def _given_up(outcome: Any, cell: Cell) -> bool:
-    cancelled = isinstance(getattr(outcome, "error", None), trio.Cancelled)
-    return cancelled and trio.current_time() > cell.patience
+    finally:
+        with suppress(BaseException):
+            coroutine.close()  # it has ended, or is given up, or Ctrl-C has hit between its steps

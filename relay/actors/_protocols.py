@@ -72,11 +72,8 @@ def check_handler(kind: type[Actor[Any]]) -> None:
                 f"{kind.__qualname__}.handle does not take {', '.join(missed)}; "
                 "name every message of the protocol in the annotation of its first parameter"
             )
-    for method in (kind.handle, kind.started, kind.stopped):
-        if hasattr(method, "__code__"):
-            disable_ki_protection(
-                method
-            )  # the runtime's own code is protected from Ctrl-C, and the user's is not
+    if hasattr(kind.handle, "__code__") and kind.handle is not Actor.handle:
+        disable_ki_protection(kind.handle)  # marked by itself, for that costs nothing for each message
     _checked.add(kind)
 
 

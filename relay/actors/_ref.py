@@ -8,7 +8,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 import trio
-from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._errors import ActorStopped, DeadlineExpired, MailboxFull
 from ._handling import Handling, deadline, handled_by_this_task
@@ -42,7 +42,6 @@ class Ref(Generic[P_contra]):
         """The path of names from the root, such as `agents/a1`."""
         return self._cell.address
 
-    @enable_ki_protection
     def tell(self, message: Tell[P_contra]) -> None:
         """Put `message` into the mailbox. Never blocks; raises `MailboxFull` or `ActorStopped`.
 
@@ -76,7 +75,6 @@ class Ref(Generic[P_contra]):
         with nullcontext() if handling is None else handling.waiting_for(cell):
             await cell.has_room()
 
-    @enable_ki_protection
     async def ask(self, message: Question[P_contra, R]) -> R:
         """Put `message` into the mailbox and wait for the answer.
 

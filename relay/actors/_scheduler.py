@@ -28,11 +28,11 @@ from trio.lowlevel import (
     cancel_shielded_checkpoint,
     checkpoint,
     current_task,
-    enable_ki_protection,
     reschedule,
     wait_task_rescheduled,
 )
 
+from ._cancelled import split
 from ._errors import DeadlineExpired, Refusal
 from ._handling import Handling, current
 from ._in_hand import check_answered, refused
@@ -76,7 +76,6 @@ class Scheduler:
         if self._parked is not None:
             self._wake()
 
-    @enable_ki_protection
     async def run(self) -> None:
         """Run whatever is ready, for ever."""
         ready, bulk = self._ready, self._bulk
@@ -271,9 +270,9 @@ class Scheduler:
                 await patiently(coroutine, cell)
         except Refusal as refusal:
             refused(cell, message, refusal)
-        except trio.Cancelled:
-            raise
-        except BaseException as error:  # noqa: BLE001 - the supervisor is its owner
+        except BaseException as error:
+            if split(error)[0] is not None:
+                raise  # to the scope that it belongs to, which leaves what does not
             if not _expired(error, reply):
                 cell.handler_failed(error)
                 return False
@@ -313,6 +312,8 @@ async def _while_wanted(coroutine: Coroutine[Any, Any, None], cell: Cell, reply:
     """Run a handler that may be cancelled when its asker leaves, which is no failure."""
     with trio.CancelScope(deadline=reply.deadline) as scope:
         reply.left = partial(scope.cancel, reason="nobody waits for the answer any more")
+        if reply.done:
+            reply.left()
         await patiently(coroutine, cell)
     if scope.cancelled_caught:
         reply.fail(DeadlineExpired(f"{cell.address} was not done in time"))

@@ -13,6 +13,8 @@ from typing import final
 import attrs
 import trio
 
+from ._ctrl_c import exposed
+
 __all__ = [
     "DeadLetter",
     "Failed",
@@ -112,14 +114,19 @@ class Listener:
 
 
 class Stream:
-    """The events of one system."""
+    """The events of one system. A listener that raises is gone, and what it raised is given to `fail`."""
 
-    def __init__(self) -> None:
+    def __init__(self, fail: Callable[[BaseException], None]) -> None:
+        self._fail = fail
         self.listeners: list[Callable[[SystemEvent], None]] = []
 
     def publish(self, event: SystemEvent) -> None:
-        for listener in self.listeners:
-            listener(event)
+        for listener in list(self.listeners):
+            try:
+                exposed(listener, event)
+            except BaseException as error:  # noqa: BLE001 - it must not be the end of whoever is told of
+                self.listeners.remove(listener)
+                self._fail(error)
 
     @contextmanager
     def call(self, listener: Callable[[SystemEvent], None]) -> Iterator[None]:
@@ -127,7 +134,8 @@ class Stream:
         try:
             yield
         finally:
-            self.listeners.remove(listener)
+            if listener in self.listeners:
+                self.listeners.remove(listener)
 
     @contextmanager
     def listen(self, limit: int) -> Iterator[Listener]:

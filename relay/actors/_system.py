@@ -24,6 +24,7 @@ import trio
 
 from ._actor import Actor, check_function
 from ._bounds import Bounds
+from ._cancelled import split
 from ._cell import Cell
 from ._clock import Source
 from ._errors import ActorFailed, ActorStopped, DeadlockError, StopOverran
@@ -92,7 +93,7 @@ class System:
         self.watches = Watches()
         self.dead_letters: deque[DeadLetter] = deque(maxlen=REMEMBERED)
         self.failures: deque[Failed] = deque(maxlen=REMEMBERED)
-        self._stream = Stream()
+        self._stream = Stream(self.fail)
         self.nursery: trio.Nursery
         self.thread = get_ident()
         self.context = copy_context()
@@ -345,7 +346,7 @@ class System:
 
     async def _stop_root(self, root: Cell | Family[Any, Any]) -> None:
         if isinstance(root, Family):
-            await root.stop()
+            self._fatal.extend(await root.end())
             return
         root.stop()
         await root.gone()
@@ -389,8 +390,9 @@ async def open_system(
                 with dumped_on(dump_on, system.snapshot):
                     yield system
             except BaseException as error:  # noqa: BLE001 - all are raised below
-                cancelled, own = _split(error)
-                raised.extend(own)
+                cancelled, own = split(error)
+                if own is not None:
+                    raised.append(own)
             try:
                 await system._shut(drain=not raised and cancelled is None and not system._fatal)  # noqa: SLF001
             except BaseException as error:  # noqa: BLE001
@@ -420,14 +422,6 @@ def _interrupt(error: BaseException) -> KeyboardInterrupt | None:
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_interrupt, error.exceptions)), None)
     return error if isinstance(error, KeyboardInterrupt) else None
-
-
-def _split(error: BaseException) -> tuple[BaseException | None, list[BaseException]]:
-    """Trio's own `Cancelled`, which belongs to the scopes around us, and what else there is."""
-    if isinstance(error, BaseExceptionGroup):
-        cancelled, own = error.split(trio.Cancelled)
-        return cancelled, [] if own is None else [own]
-    return (error, []) if isinstance(error, trio.Cancelled) else (None, [error])
 
 
 def _given(value: V | None, kind: type[V]) -> V:

@@ -29,7 +29,7 @@ async def wind_up(cell: Cell, hook: Step) -> None:
     """Raises what the hook raises. `hook` is its coroutine if it has been called already."""
     cell.handling = Handling(cell, Hook("stopping"))
     try:
-        await _end_children(cell, cell.handling)
+        failed = await _end_children(cell, cell.handling)
         if cell.duties is not None:
             with _naming(cell):
                 await cell.duties.close()
@@ -38,6 +38,8 @@ async def wind_up(cell: Cell, hook: Step) -> None:
         if hook is not None:
             with _naming(cell), trio.move_on_after(cell.policy.stop_budget, shield=True):
                 await run_hook(cell, "stopped", hook)
+        if failed is not None:
+            raise failed
     finally:
         cell.handling = None
 
@@ -52,11 +54,15 @@ async def run_hook(cell: Cell, name: str, hook: Coroutine[Any, Any, None]) -> No
         cell.handling = None
 
 
-async def _end_children(cell: Cell, handling: Handling) -> None:
+async def _end_children(cell: Cell, handling: Handling) -> BaseException | None:
+    """What the first of them failed with while it stopped."""
+    failed: BaseException | None = None
     for child in reversed(list((cell.children or {}).values())):
         child.stop()
         with handling.waiting_for(child):
             await child.gone()
+        failed = failed or child.stop_error
+    return failed
 
 
 @contextmanager

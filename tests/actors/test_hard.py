@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
@@ -22,6 +24,7 @@ from relay.actors import (
     Context,
     DeadlineExpired,
     DeadlockError,
+    Exit,
     Fates,
     Gate,
     Overflow,
@@ -32,6 +35,7 @@ from relay.actors import (
     StopOverran,
     Supervision,
     System,
+    SystemEvent,
     Tell,
     open_system,
 )
@@ -252,7 +256,292 @@ async def test_a_broken_repr_breaks_nothing(autojump_clock: MockClock, system: S
     assert await ref.ask(Get(answer)) == "answer"
 
 
+async def exit_in_background() -> None:
+    await trio.lowlevel.checkpoint()
+    raise SystemExit(3)
+
+
+def test_an_exit_in_the_background_or_in_a_callback_ends_the_block_in_order() -> None:
+    def begin(message: Any, context: Context[Doing]) -> None:
+        context.start_soon(exit_in_background)
+
+    async def main(by_callback: bool) -> None:
+        async with open_system() as system:
+            ref = await system.spawn(Doer, log)
+            other = await system.spawn(Doer, log)
+            if by_callback:
+                await ref.ask(Get(lambda message, context: watch_and_exit(message, context, other)))
+                await system.stop(other)
+            else:
+                ref.tell(Do(begin))
+            await trio.sleep_forever()
+
+    for by_callback in (False, True):
+        log: list[str] = []
+        with pytest.raises(BaseExceptionGroup) as caught:
+            trio.run(main, by_callback)
+        assert [type(error) for error in caught.value.exceptions] == [SystemExit]
+        assert log == ["started", "started", "stopped", "stopped"]
+
+
+def watch_and_exit(message: Any, context: Context[Doing], other: Ref[Doing]) -> None:
+    def then(exit_: Exit) -> NoReturn:
+        raise SystemExit(3)
+
+    context.watch(other, then)
+    context.reply(message, "watching")
+
+
+def test_ctrl_c_as_the_second_failure_is_not_lost() -> None:
+    def crash(message: Any, context: Context[Doing]) -> None:
+        raise ValueError("first")
+
+    def pressed(_: object, context: Context[Doing]) -> None:
+        press_ctrl_c()
+
+    async def main() -> None:
+        async with open_system() as system:
+            ref = await system.spawn(Doer, [], {"stopped": pressed})
+            ref.tell(Do(crash))
+            await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+
+
+STORM = """
+import os, random, signal, sys, threading, time
+import attrs, trio
+from relay.actors import *
+class P: pass
+@attrs.frozen
+class Go(Tell[P]): pass
+@attrs.frozen
+class Q(Ask[P, int]): pass
+up = set()
+class W(Actor[P]):
+    def __init__(self, key=None): pass
+    def started(self, context): up.add(self)
+    def handle(self, message: Go | Q, context):
+        if isinstance(message, Q): context.reply(message, 1)
+        return trio.lowlevel.checkpoint() if random.random() < 0.2 else None
+    def stopped(self, context): up.discard(self)
+async def main(kind):
+    async with open_system(drain=0.5) as system:
+        single = await system.spawn(W, name="single")
+        members = system.family(W, name="members", idle=0.01)
+        threading.Timer(0.02 + 0.05 * random.random(), os.kill, (os.getpid(), signal.SIGINT)).start()
+        for i in range(10**9):
+            if kind == "spawn":
+                await system.stop(await system.spawn(W))
+            elif kind == "ask":
+                await single.ask(Q())
+            else:
+                members[i % 50].tell(Go())
+                await system.spawn(W) if i < 200 else await trio.lowlevel.checkpoint()
+try:
+    trio.run(main, sys.argv[1])
+except KeyboardInterrupt:
+    left = [actor for actor in up]
+    print("interrupted", len(left))
+"""
+
+
+@pytest.mark.parametrize("kind", ["spawn", "ask", "family"])
+def test_ctrl_c_at_any_moment_ends_the_block_after_every_hook(kind: str) -> None:
+    """In a process of its own, again and again, at a moment of chance. A hook that is hit itself may not get through."""
+    for _ in range(6):
+        done = subprocess.run(
+            [sys.executable, "-c", STORM, kind], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.stdout.startswith("interrupted"), done.stderr
+        assert int(done.stdout.split()[1]) <= 1, done.stderr
+
+
+async def test_a_failure_among_cancellations_is_the_failure(
+    autojump_clock: MockClock, system: System
+) -> None:
+    async def in_a_nursery(message: Any, context: Context[Doing]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(raise_at_the_end)
+            nursery.start_soon(trio.sleep_forever)
+
+    ref = await system.spawn(Doer, supervision=Supervision(stop_budget=1))
+    ref.tell(Do(in_a_nursery))
+    await trio.testing.wait_all_tasks_blocked()
+    await system.stop(ref)
+    kinds = [type(failed.error).__name__ for failed in system.failures]
+    assert kinds == ["StopOverran", "ExceptionGroup"]
+    system.failures.clear()
+
+
+@pytest.mark.keeps_failures
+async def test_the_failure_that_cuts_a_handler_short_is_the_failure(
+    autojump_clock: MockClock, system: System
+) -> None:
+    async def fail_soon() -> None:
+        await trio.sleep(1)
+        raise ValueError("the real cause")
+
+    async def begin_and_wait(message: Any, context: Context[Doing]) -> None:
+        context.start_soon(fail_soon)
+        await raise_at_the_end()
+
+    ref = await system.spawn(Doer)
+    with pytest.raises(ActorFailed, match="the real cause"):
+        await ref.ask(Get(begin_and_wait))
+    assert await ref.ask(Get(answer)) == "answer"
+    assert [str(failed.error) for failed in system.failures] == ["'cleanup'", "the real cause"]
+
+
+@pytest.mark.keeps_failures
+async def test_a_stray_cancellation_in_the_background_fails_the_actor(
+    autojump_clock: MockClock, system: System
+) -> None:
+    with trio.move_on_after(0) as scope:
+        try:
+            await trio.sleep(1)
+        except trio.Cancelled as error:
+            kept = error
+            raise
+    assert scope.cancelled_caught
+
+    async def stray() -> None:
+        raise kept
+
+    ref = await system.spawn(Doer)
+    ref.tell(Do(lambda message, context: context.start_soon(stray)))
+    await trio.sleep(1)
+    assert "out of the scope" in str(system.failures[0].error)
+    assert await ref.ask(Get(answer)) == "answer"
+
+
+@pytest.mark.parametrize("where", ["handler", "task", "started", "stopped"])
+@pytest.mark.keeps_failures
+async def test_who_is_deaf_while_no_time_passes_is_given_up_too(
+    autojump_clock: MockClock, system: System, where: str
+) -> None:
+    async def deaf(*_: object) -> None:
+        while True:
+            try:
+                await trio.sleep(1)
+            except trio.Cancelled:
+                pass
+
+    hooks: dict[str, Deed] = {where: deaf} if where in ("started", "stopped") else {}
+    members = system.family(
+        lambda key: Doer([], hooks), name="deaf", supervision=Supervision(stop_budget=0.5)
+    )
+    match where:
+        case "handler":
+            members["a"].tell(Do(deaf))
+        case "task":
+            members["a"].tell(Do(lambda message, context: context.start_soon(deaf)))
+        case _:
+            members["a"].tell(Do(lambda message, context: None))
+    await trio.testing.wait_all_tasks_blocked()
+    await system.stop(members["a"])
+    assert any(isinstance(failed.error, StopOverran) for failed in system.failures)
+    system.dead_letters.clear()
+
+
+async def test_a_listener_that_raises_ends_the_block() -> None:
+    def listener(event: SystemEvent) -> None:
+        raise ValueError("cannot listen")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_system() as system:
+            with system.on_event(listener):
+                await system.spawn(Doer)
+                await trio.sleep_forever()
+    assert caught.group_contains(ValueError, match="cannot listen")
+
+
+@pytest.mark.keeps_failures
+async def test_a_key_that_cannot_be_made_again_loses_nothing(
+    autojump_clock: MockClock, system: System
+) -> None:
+    broken = False
+
+    def key(message: Do) -> object:
+        if broken:
+            raise ValueError("no key")
+        return id(message)
+
+    ref = await system.spawn(Doer, bounds=Bounds(coalesce=key))  # type: ignore[arg-type]
+    handled: list[str] = []
+
+    def aside(message: Any, context: Context[Doing]) -> None:
+        handled.append("handled")
+        if len(handled) <= 2:
+            context.stash(message)
+
+    def back(message: Any, context: Context[Doing]) -> None:
+        nonlocal broken
+        broken = True
+        context.unstash()
+
+    for deed in (aside, aside, back):
+        ref.tell(Do(deed))
+    await system.idle()
+    assert len(handled) == 4
+
+
 # -- stopping
+
+
+@pytest.mark.keeps_failures
+async def test_children_and_members_that_fail_while_they_stop_are_heard(system: System) -> None:
+    def fail(_: object, context: Context[Doing]) -> None:
+        raise ValueError("the disk is full")
+
+    async def with_child(message: Any, context: Context[Doing]) -> None:
+        await context.spawn(Doer, [], {"stopped": fail})
+
+    parent = await system.spawn(Doer)
+    parent.tell(Do(with_child))
+    await system.idle()
+    with pytest.raises(ActorFailed, match="while it stopped: the disk is full"):
+        await system.stop(parent)
+    members = system.family(lambda key: Doer([], {"stopped": fail}), name="members")
+    await members["a"].ask(Get(answer))
+    with pytest.raises(ActorFailed, match="a member of members failed while it stopped"):
+        await members.stop()
+
+
+async def test_a_member_that_stops_its_family_and_waits_for_it_is_told(
+    autojump_clock: MockClock, system: System
+) -> None:
+    async def stop_all(message: Any, context: Context[Doing]) -> None:
+        with pytest.raises(DeadlockError):
+            await members.stop()
+        context.reply(message, "told")
+
+    members = system.family(lambda key: Doer(), name="members")
+    assert await members["a"].ask(Get(stop_all)) == "told"
+
+
+async def test_what_has_ended_in_time_leaves_no_timer_behind(
+    autojump_clock: MockClock, system: System
+) -> None:
+    async def pause(message: Any, context: Context[Doing]) -> None:
+        await trio.sleep(1)
+
+    for _ in range(200):
+        ref = await system.spawn(Doer, supervision=Supervision(stop_budget=3600))
+        ref.tell(Do(pause))
+        await trio.testing.wait_all_tasks_blocked()
+        await system.stop(ref)
+    assert len(system.timers._heap) < 150
+
+
+async def test_a_plain_start_that_fails_itself_fails_the_spawn(system: System) -> None:
+    def fail(_: object, context: Context[Doing]) -> None:
+        context.fail(ValueError("no good"))
+
+    with pytest.raises(ValueError, match="no good"):
+        await system.spawn(Doer, [], {"started": fail})
+    assert system.snapshot() == []
 
 
 @pytest.mark.parametrize("checkpoints", [0, 1, 2, 3])
@@ -606,6 +895,22 @@ async def test_a_handler_sees_that_its_asker_has_left(autojump_clock: MockClock,
         await ref.ask(Get(look))
     await system.idle()
     assert wanted == [True, False, False]
+
+
+async def test_a_cancellable_ask_that_is_left_at_once_costs_nothing(
+    autojump_clock: MockClock, system: System
+) -> None:
+    async def work(message: Any, context: Context[Doing]) -> None:
+        await trio.sleep(100)
+
+    ref = await system.spawn(Doer)
+    for _ in range(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ref.ask, GetWanted(work))
+            await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    await system.idle()
+    assert trio.current_time() < 1
 
 
 async def test_a_cancellable_ask_is_cancelled_with_its_asker(
