@@ -118,8 +118,8 @@ OWNERS: dict[str, type] = {
     "unreliable": Unreliable,
 }
 INTERNAL = {
-    Family: {"active", "cell", "cells", "forget", "member", "quarantine"},
-    Gate: {"hold"},
+    Family: {"active", "cell", "cells", "end", "forget", "member", "quarantine"},
+    Gate: {"forget", "hold"},
     Listener: {"put"},
     Probe: {"put"},
     Sim: {
