@@ -15,7 +15,9 @@ def main() -> None:
         missing = (error.name or "relay").partition(".")[0]
         if missing == "relay" or missing in sys.stdlib_module_names:
             raise
-        sys.exit("relay needs its server extra: pip install 'relay[server]'")
+        sys.exit(
+            "relay needs its server extra: install it as relay[server], in a checkout with pip install '.[server]'"
+        )
 
 
 if __name__ == "__main__":

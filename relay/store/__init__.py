@@ -6,7 +6,7 @@ try:
     import orjson as _orjson  # noqa: F401
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f"relay.store needs {error.name}: pip install 'relay[store]'", name=error.name
+        f"relay.store needs {error.name}: install relay with its extra, relay[store]", name=error.name
     ) from error
 
 from ._log import EventLog as EventLog

@@ -66,7 +66,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         for name, function in _fixtures(item).items():
             if function is _system or function is _probe:
                 raise pytest.UsageError(
-                    f"{item.nodeid}: the fixture `{name}` needs pytest-trio: pip install 'relay[testing]'"
+                    f"{item.nodeid}: the fixture `{name}` needs pytest-trio: install relay with its extra, relay[testing]"
                 )
 
 

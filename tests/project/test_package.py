@@ -16,7 +16,9 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = {"trio", "quart", "hypercorn", "rich", "httpx2", "apsw", "attrs", "cattrs", "orjson"}
-NEEDS_SERVER = "relay needs its server extra: pip install 'relay[server]'\n"
+NEEDS_SERVER = (
+    "relay needs its server extra: install it as relay[server], in a checkout with pip install '.[server]'\n"
+)
 README = (ROOT / "README.md").read_text()
 
 
@@ -134,7 +136,9 @@ def test_the_command_without_the_server_extra_says_what_to_install(
 def test_the_store_without_its_extra_says_what_to_install(plain: Environment) -> None:
     done = plain.run("-c", "import relay.store")
     assert done.returncode == 1
-    assert done.stderr.endswith("\nModuleNotFoundError: relay.store needs apsw: pip install 'relay[store]'\n")
+    assert done.stderr.endswith(
+        "\nModuleNotFoundError: relay.store needs apsw: install relay with its extra, relay[store]\n"
+    )
 
 
 def test_the_store_extra_is_all_that_a_store_needs(wheel: Path, tmp_path: Path) -> None:
@@ -192,7 +196,10 @@ def test_the_plugin_asks_for_pytest_trio_only_where_a_fixture_of_it_is_used(
         suite.write_text(SUITE + ASYNC_SUITE.format(fixture=fixture))
         done = plain.run("-m", "pytest", suite.name, cwd=tmp_path)
         assert done.returncode == pytest.ExitCode.USAGE_ERROR
-        assert f"the fixture `{fixture}` needs pytest-trio: pip install 'relay[testing]'" in done.stderr
+        assert (
+            f"the fixture `{fixture}` needs pytest-trio: install relay with its extra, relay[testing]"
+            in done.stderr
+        )
         assert "Traceback" not in done.stdout + done.stderr
 
 
