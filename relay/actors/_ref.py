@@ -11,7 +11,7 @@ import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._errors import ActorStopped, DeadlineExpired, MailboxFull
-from ._handling import Handling, deadline, handled_by_this_task
+from ._handling import Handling, current, deadline, handled_by_this_task
 from ._reply import Reply
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Ref(Generic[P_contra]):
             raise _elsewhere(cell)
         if cell.closed:
             cell = self._renewed()
-        handling = handled_by_this_task()
+        handling = None if current.get() is None else handled_by_this_task()
         reply: Reply[Any] = Reply(message)
         if handling is not None:
             handling.wait_for(cell, reply)

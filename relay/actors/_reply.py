@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
@@ -42,7 +42,9 @@ class Reply(Generic[R]):
         if self.done:
             return False
         self._value = value
-        self._complete()
+        if self._task is not None:
+            self._wake()
+        self.done = True
         return True
 
     def fail(self, error: BaseException) -> bool:
@@ -50,18 +52,19 @@ class Reply(Generic[R]):
         if self.done:
             return False
         self._error = error
-        self._complete()
+        if self._task is not None:
+            self._wake()
+        self.done = True
         return True
 
     def result(self) -> R:
         """The answer of a completed slot."""
-        assert self.done
-        if self._error is not None:
-            try:
-                raise self._error
-            finally:
-                self._error = None  # an exception that holds its own slot would be a reference cycle
-        return cast(R, self._value)
+        if self._error is None:
+            return self._value  # type: ignore[return-value]  # a cast costs a call
+        try:
+            raise self._error
+        finally:
+            self._error = None  # an exception that holds its own slot would be a reference cycle
 
     async def wait(self) -> R:
         """Wait for the answer; being cancelled abandons the ask."""
@@ -70,12 +73,11 @@ class Reply(Generic[R]):
             await wait_task_rescheduled(self._abort)
         return self.result()
 
-    def _complete(self) -> None:
-        task = self._task
-        if task is not None:
-            reschedule(task)  # first, for it raises in a thread that is not trio's
-            self._task = None
-        self.done = True
+    def _wake(self) -> None:
+        """Before the slot is done, for this raises in a thread that is not trio's."""
+        assert self._task is not None
+        reschedule(self._task)
+        self._task = None
 
     def _abort(self, _: RaiseCancelT) -> Abort:
         self.done = True

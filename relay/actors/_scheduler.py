@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Coroutine
 from contextvars import copy_context
 from functools import partial
+from math import inf
 from time import perf_counter  # noqa: TID251 - how long a turn may hold the loop; says nothing to actors
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ class Scheduler:
             reply = None
             if type(message) is Reply:
                 reply = message
-                if cell.dropped(reply):
+                if (reply.order is not None or reply.done or reply.deadline != inf) and cell.dropped(reply):
                     continue
                 message = reply.message
                 if reply.order is not None:
