@@ -217,4 +217,4 @@ def test_the_testing_extra_is_all_that_the_plugin_needs(wheel: Path, tmp_path: P
 
 @pytest.mark.parametrize("extra", ["testing", "store", "server"])
 def test_the_readme_names_each_extra(extra: str) -> None:
-    assert f"relay[{extra}]" in README
+    assert f"pip install '.[{extra}]'" in README
