@@ -86,7 +86,9 @@ for line in sys.stdin:
         if not flag("slow"): say(type="result", id=frame["id"], ok=True, data={"saved": 1})
     elif frame["type"] == "interrupt": say(type="result", id=frame["id"], ok=True, data={"interrupted": False})
     elif frame["type"] == "permission": note(event="permission", **{k: v for k, v in frame.items() if k != "type"})
-    elif frame["type"] == "shutdown" and not flag("stubborn"): sys.exit(0)
+    elif frame["type"] == "shutdown":
+        note(event="shutdown")
+        if not flag("stubborn"): sys.exit(0)
 """
 
 

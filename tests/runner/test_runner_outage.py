@@ -108,12 +108,8 @@ async def test_the_outcome_of_a_command_waits_for_relay(killable: Killable) -> N
     runner = host.start()
     await until(relay.is_ready)
     (started,) = host.noted("started")
-    shutdown = await relay.command("agent.shutdown", timeoutMs=500)
-
-    async def begun() -> bool:
-        return await relay.status(shutdown) == "running"
-
-    await until(begun)
+    shutdown = await relay.command("agent.shutdown", timeoutMs=3_000)
+    await until(lambda: len(host.noted("shutdown")) == 1)
     server.kill()
     await until(lambda: not alive(started["pid"]))
     await until(lambda: len(list((host.state / "outcomes").glob("*.json"))) == 1)
