@@ -47,6 +47,7 @@ from ._agent_rules import (
     silent,
     watched,
 )
+from ._bystanders import bystanders
 from ._contact import Contact
 from ._errors import NotFound
 from ._orchestrator_protocol import Leave, OrchestratorProtocol
@@ -108,20 +109,25 @@ class Agent(FleetActor[AgentProtocol]):
             self._contact.stored()
         if isinstance(message, SetStatus) and message.status is OFFLINE:
             decision = attrs.evolve(decision, tells=self._goodbyes())
-        self.card = card
-        self.settle(message, decision, context)
+        self._become(message, card, decision, context)
         self._watch(context)
+
+    def _become(
+        self, message: Any, card: wire.Agent | None, decision: Decision[Any], context: Context[AgentProtocol]
+    ) -> None:
+        """The card is `card` from now on, and whom it concerns hears of it."""
+        tells = (*decision.tells, *bystanders(self.fleet, self.card, card))
+        self.card = card
+        self.settle(message, attrs.evolve(decision, tells=tells) if tells else decision, context)
 
     def _look(self, tick: Silence, context: Context[AgentProtocol]) -> None:
         quiet = self._contact.silence()
         if self.card is None:
             return
         if watched(self.card):
-            self.card, decision = silent(self.card, quiet, self.moment())
-            self.settle(tick, decision, context)
+            self._become(tick, *silent(self.card, quiet, self.moment()), context)
         elif self.card.kind is wire.AgentKind.ORCHESTRATOR and not is_online(self.store, self.id):
-            self.card, decision = decide(self.card, Follow(OFFLINE), self.moment())
-            self.settle(tick, decision, context)
+            self._become(tick, *decide(self.card, Follow(OFFLINE), self.moment()), context)
         self._watch(context)
 
     def _watch(self, context: Context[AgentProtocol]) -> None:

@@ -53,6 +53,11 @@ SEQUENCES = {
     "messages": "select max(seq) from sqlite_sequence where name = 'messages'",
     "commands": "select max(seq) from commands",
     "activity": "select max(id) from activity",
+    "tasks": "select max(seq) from sqlite_sequence where name = 'tasks'",
+    "task_events": "select max(id) from task_events",
+    "agent_timeline": "select max(id) from agent_timeline",
+    "bindings": "select max(seq) from channel_bindings",
+    "callbacks": "select max(seq) from sqlite_sequence where name = 'callbacks'",
 }
 STUCK: list[ExitStack] = []
 """What a writer holds that is stuck in a write. It may yet succeed, so its lock stays until the process ends."""

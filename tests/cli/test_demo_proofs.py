@@ -19,7 +19,7 @@ from relay.cli.demo import plan, proofs
 from relay.cli.demo.evidence import Evidence, Outage
 from relay.cli.demo.stage import Git, opened
 
-SCHEMA = Path(plan.__file__).parent.parent.parent / "store" / "migrations" / "0001_initial.sql"
+MIGRATIONS = Path(plan.__file__).parent.parent.parent / "store" / "migrations"
 BASE = "main"
 
 
@@ -115,7 +115,8 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (root / "repo").mkdir()
     (root / "journals").mkdir()
     run = Run(root)
-    run.database.execute(SCHEMA.read_text()).fetchall()
+    for script in sorted(MIGRATIONS.glob("*.sql")):
+        run.database.execute(script.read_text()).fetchall()
     run.git("init", "-q", "-b", BASE)
     for setting in ("user.name=Ada", "user.email=ada@example.org"):
         run.git("config", *setting.split("="))

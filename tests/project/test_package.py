@@ -107,7 +107,8 @@ def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
 def test_the_wheel_has_migrations_types_and_licence(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "relay/py.typed" in names
-    assert "relay/store/migrations/0001_initial.sql" in names
+    for migration in ("0001_initial", "0002_messaging"):
+        assert f"relay/store/migrations/{migration}.sql" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

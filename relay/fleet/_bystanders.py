@@ -1,0 +1,37 @@
+"""Who else is to hear of a change of an agent: it went, came back, or answers to other names now.
+
+The agent's own decision carries what they are told, so they hear of nothing that did not happen. What a crash of the
+server loses on the way is made up for when it starts again: each of them then compares what it keeps with the agents.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from relay import wire
+from relay.actors import Ref, Tell
+
+if TYPE_CHECKING:
+    from ._fleet import Fleet
+
+__all__ = ["bystanders", "gone"]
+
+Tells = tuple[tuple[Ref[Any], Tell[Any]], ...]
+
+
+def bystanders(fleet: Fleet, before: wire.Agent | None, after: wire.Agent | None) -> Tells:
+    """What to tell whom, once the card has become `after` in place of `before`."""
+    if _seen(before) == _seen(after):
+        return ()
+    tells: list[tuple[Ref[Any], Tell[Any]]] = []
+    return tuple(tells)
+
+
+def gone(card: wire.Agent | None) -> bool:
+    """Nothing can be expected of this agent."""
+    return card is None or card.status is wire.AgentStatus.OFFLINE
+
+
+def _seen(card: wire.Agent | None) -> tuple[Any, ...] | None:
+    """What others go by."""
+    return (card.status, card.kind, card.label, card.tags, card.capabilities) if card is not None else None

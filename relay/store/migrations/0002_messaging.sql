@@ -1,0 +1,82 @@
+-- `delivery`: queued (for a policy), available or expired. `resolved_to`: the agent that the queue gave the message to.
+alter table messages add column delivery text not null default 'available';
+alter table messages add column resolved_to text;
+alter table messages add column expires_at integer;
+alter table messages add column queued_at integer;
+alter table messages add column available_at integer;
+alter table messages add column expired_at integer;
+update messages set delivery = 'queued', queued_at = created_at, expires_at = created_at + 86400000
+  where address like 'policy:%';
+create index messages_by_resolved on messages (resolved_to, id) where resolved_to is not null;
+create index messages_queued on messages (address, id) where delivery = 'queued';
+create index messages_due on messages (expires_at) where delivery = 'queued';
+create index claims_due on message_claims (expires_at);
+
+create table managed_agents (
+  policy_name text primary key, status text not null, spawn_request_id text, agent_id text,
+  orchestrator_id text, record text not null, updated_at integer not null
+) without rowid;
+
+create table tasks (
+  id integer primary key autoincrement, source text not null, key text, target text not null, channel text,
+  status text not null, claimed_by text, claim_expires_at integer, orphaned_at integer, message_id integer,
+  record text not null, created_at integer not null, updated_at integer not null
+);
+create unique index tasks_by_key on tasks (source, key) where key is not null;
+create index tasks_by_holder on tasks (claimed_by) where claimed_by is not null;
+create index tasks_claim_due on tasks (claim_expires_at) where claim_expires_at is not null;
+create index tasks_orphaned on tasks (orphaned_at) where orphaned_at is not null;
+
+create table task_events (
+  id integer primary key, task_id integer not null, at integer not null, record text not null
+);
+create index task_events_by_task on task_events (task_id, id);
+
+-- How far a message got with one recipient, from the first hand-over on.
+create table deliveries (
+  agent_id text not null, message_id integer not null, rung text not null, token integer not null,
+  attempt integer not null, instance_id text, visible_at integer, handed_at integer, confirmed_at integer,
+  replied_at integer, reply_id integer, dead_at integer, evidence text, error text,
+  primary key (agent_id, message_id)
+) without rowid;
+create index deliveries_by_message on deliveries (message_id);
+create index deliveries_open on deliveries (visible_at) where rung = 'handed';
+create index deliveries_dead on deliveries (message_id) where rung = 'dead';
+
+create table channel_bindings (
+  id text primary key, seq integer not null unique, channel_id text not null, target_type text not null,
+  target_id text not null, mode text not null, pool_agent_id text, record text not null, created_at integer not null
+) without rowid;
+create index bindings_by_channel on channel_bindings (channel_id, seq);
+-- One agent holds at most one slot of a pool (M-I23).
+create unique index bindings_pool_holder on channel_bindings (target_id, pool_agent_id)
+  where target_type = 'pool' and pool_agent_id is not null;
+
+create table callbacks (
+  id integer primary key autoincrement, integration text not null, task_id integer not null, event text not null,
+  body text not null, attempt integer not null, due_at integer not null, state text not null, error text,
+  created_at integer not null
+);
+create index callbacks_due on callbacks (due_at) where state = 'due';
+
+create table connectors (
+  id text primary key, installed integer not null, enabled integer not null, config text not null,
+  record text not null, updated_at integer not null
+) without rowid;
+
+create table pairs (
+  id text primary key, from_id text not null, to_id text not null, status text not null, expires_at integer,
+  record text not null, created_at integer not null, updated_at integer not null
+) without rowid;
+create index pairs_by_status on pairs (status, expires_at);
+
+create table agent_timeline (
+  id integer primary key, agent_id text not null, at integer not null, dedupe text not null, record text not null,
+  unique (agent_id, dedupe)
+);
+create index timeline_by_agent on agent_timeline (agent_id, id);
+
+create table message_reactions (
+  message_id integer not null, agent_id text not null, emoji text not null, at integer not null,
+  primary key (message_id, agent_id, emoji)
+) without rowid;
