@@ -24,6 +24,7 @@ from ._addresses import matches
 from ._errors import Conflict, Forbidden, Invalid, NotFound
 from ._letters import CLAIM_TERM, Sent, accept, claimed, deleted, letter, read, sent
 from ._mailboxes import delivery, find_message, get_message, latest_id, list_messages, thread
+from ._post_protocol import Post
 from .agents import find_participant
 
 if TYPE_CHECKING:
@@ -49,10 +50,6 @@ __all__ = [
 
 LETTERS_BETWEEN_SWEEPS = 256  # until those that have become durable are forgotten: they may be large
 REMEMBERED_NUMBERS = 10_000  # more than the store takes in before it closes its gate
-
-
-class Post:
-    """What the post office understands."""
 
 
 @attrs.frozen

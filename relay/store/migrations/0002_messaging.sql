@@ -11,6 +11,9 @@ create index messages_by_resolved on messages (resolved_to, id) where resolved_t
 create index messages_queued on messages (address, id) where delivery = 'queued';
 create index messages_due on messages (expires_at) where delivery = 'queued';
 create index claims_due on message_claims (expires_at);
+-- The task that the claim is also one on: there is then one holder and one end for both.
+alter table message_claims add column task_id integer;
+create index claims_by_task on message_claims (task_id) where task_id is not null;
 
 create table managed_agents (
   policy_name text primary key, status text not null, spawn_request_id text, agent_id text,
