@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import attrs
 
 from relay import wire
@@ -9,13 +11,13 @@ from relay.store import Decision, Event, Store, Write
 
 from ._addresses import is_direct
 from ._audit import audit
+from ._claims import Held
 from ._errors import Invalid, Unprocessable
 from ._moment import Moment
 
-__all__ = ["CLAIM_TERM", "Sent", "accept", "claimed", "deleted", "letter", "read", "sent"]
+__all__ = ["Sent", "accept", "claimed", "deleted", "joined", "letter", "read", "sent"]
 
-CLAIM_TERM = 900.0
-"""Seconds a claim lasts (O-19)."""
+R = TypeVar("R")
 
 PAST_OFFLINE = frozenset({wire.MessageKind.SYSTEM, wire.MessageKind.CONTROL, wire.MessageKind.SESSION})
 """Kinds that reach an offline agent's mailbox (MSG-10)."""
@@ -30,14 +32,16 @@ class Sent:
     new: bool
 
 
-def accept(asked: wire.SendMessage, parent: wire.Message | None, store: Store) -> None:
+def accept(
+    asked: wire.SendMessage, parent: wire.Message | None, store: Store, *, even_offline: bool = False
+) -> None:
     """Raises unless the message may be stored: it has an address, and a direct target is not offline."""
     to = asked.to or (parent.from_ if parent else None)
     if to is None:
         raise Invalid("a message needs `to`, or `replyTo` a message to answer")
     if to.startswith("pool:"):
         raise Invalid("a pool is no address; send to an agent, label:, tag:, cap: or broadcast")
-    if is_direct(to) and asked.kind not in PAST_OFFLINE:
+    if not even_offline and is_direct(to) and asked.kind not in PAST_OFFLINE:
         row = store.row("select status from agents where id = ?", to)
         if row is not None and row[0] == wire.AgentStatus.OFFLINE:
             raise Unprocessable(f"{to} is offline")
@@ -60,7 +64,7 @@ def letter(asked: wire.SendMessage, parent: wire.Message | None, moment: Moment)
     )
 
 
-def sent(stored: wire.Message, moment: Moment) -> Decision[Sent]:
+def sent(stored: wire.Message, moment: Moment, *, audited: bool = True) -> Decision[Sent]:
     """Stored, announced and audited (MSG-12)."""
     text = wire.encode(stored)  # once, for the row, the event and the answer
     row = (
@@ -80,8 +84,13 @@ def sent(stored: wire.Message, moment: Moment) -> Decision[Sent]:
     )
     queued = stored.delivery_status is wire.DeliveryStatus.QUEUED
     event = Event("message.queued" if queued else "message.new", stored.from_, str(stored.id), text)
+    told = Decision(reply=Sent(stored, text, new=True), writes=(write,), events=(event,))
+    return joined(told.reply, told, _audited(stored, moment)) if audited else told
+
+
+def _audited(stored: wire.Message, moment: Moment) -> Decision[None]:
     word, kind = _presented(stored)
-    record = audit(
+    write, event = audit(
         moment,
         f"server-message-{stored.id}",
         f"{word} from {stored.from_} to {stored.to}",
@@ -90,7 +99,17 @@ def sent(stored: wire.Message, moment: Moment) -> Decision[Sent]:
         agent_id=stored.from_,
         view="messages",
     )
-    return Decision(reply=Sent(stored, text, new=True), writes=(write, record[0]), events=(event, record[1]))
+    return Decision(reply=None, writes=(write,), events=(event,))
+
+
+def joined(reply: R, *decisions: Decision[Any]) -> Decision[R]:
+    """One decision that causes all that these cause, in their order."""
+    return Decision(
+        reply=reply,
+        writes=tuple(write for each in decisions for write in each.writes),
+        events=tuple(event for each in decisions for event in each.events),
+        tells=tuple(tell for each in decisions for tell in each.tells),
+    )
 
 
 def _presented(stored: wire.Message) -> tuple[str, wire.ActivityKind]:
@@ -102,17 +121,12 @@ def _presented(stored: wire.Message) -> tuple[str, wire.ActivityKind]:
     return "message", wire.ActivityKind.MESSAGE
 
 
-def claimed(number: int, agent_id: str, moment: Moment, *, announce: bool) -> Decision[wire.Claim]:
+def claimed(number: int, held: Held, write: Write, *, announce: bool) -> Decision[wire.Claim]:
     """The agent holds the message for another term; winning it is announced, renewing is not."""
-    until = moment.at + CLAIM_TERM
-    row = (number, agent_id, round(until * 1000))
-    write = Write(
-        "insert or replace into message_claims (message_id, agent_id, expires_at) values (?, ?, ?)", row
-    )
-    data = {"messageId": number, "agentId": agent_id, "claimExpiresAt": row[2]}
-    events = (Event("message.claimed", agent_id, str(number), data),) if announce else ()
+    data = {"messageId": number, "agentId": held.agent_id, "claimExpiresAt": round(held.until * 1000)}
+    events = (Event("message.claimed", held.agent_id, str(number), data),) if announce else ()
     return Decision(
-        reply=wire.Claim(ok=True, claim_expires_at=wire.Instant(until)), writes=(write,), events=events
+        reply=wire.Claim(ok=True, claim_expires_at=wire.Instant(held.until)), writes=(write,), events=events
     )
 
 
@@ -127,13 +141,12 @@ def read(number: int, agent_id: str, moment: Moment) -> Decision[None]:
 
 
 def deleted(number: int) -> Decision[None]:
-    """Gone, with its read marks and its claim."""
+    """Gone, with its read marks."""
     writes = tuple(
         Write(f"delete from {table} where {column} = ?", (number,))
         for table, column in (
             ("messages", "id"),
             ("message_reads", "message_id"),
-            ("message_claims", "message_id"),
         )
     )
     event = Event("message.deleted", "server", str(number), {"messageId": number})

@@ -25,6 +25,7 @@ from relay.actors._reply import Reply
 from relay.actors._scheduler import Scheduler
 from relay.actors._supervisor import Group
 from relay.fleet import commands, merges, messages
+from relay.fleet._claims import Claims
 from relay.store import Decision, Write
 from relay.store.durable import Durable, _leave
 from relay.testing import _explore
@@ -248,21 +249,18 @@ def never_end_a_lease(patch: Patch) -> None:
 
 
 def send_again_what_was_sent(patch: Patch) -> None:
-    def send(send: Any, self: Any, message: Any, asked: Any, context: Any) -> None:
-        send(self, message, attrs.evolve(asked, idempotency_key=None), context)
+    def compose(compose: Any, self: Any, asked: Any, moment: Any, **options: Any) -> Any:
+        return compose(self, attrs.evolve(asked, idempotency_key=None), moment, **options)
 
-    patch(messages.PostOffice, "_send", send)
+    patch(messages.PostOffice, "compose", compose)
 
 
 def let_two_claim(patch: Patch) -> None:
-    patch(messages.PostOffice, "_last_claim", lambda last, self, number: None)
+    patch(Claims, "of", lambda of, self, number: None)
 
 
 def forget_claims_in_a_crash(patch: Patch) -> None:
-    def last_claim(last: Any, self: Any, number: int) -> Any:
-        return self._claims.get(number)
-
-    patch(messages.PostOffice, "_last_claim", last_claim)
+    patch(Claims, "_read", lambda read, self, *given: {})
 
 
 def answer_before_the_commit(patch: Patch) -> None:

@@ -1,0 +1,53 @@
+"""What an actor has decided and nobody can read yet.
+
+An actor that settles decides on, while what it has decided is on its way to the disk, and the store shows only what
+is durable. So the actor looks here first. What has become durable is forgotten, and read from the store again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+__all__ = ["Staged"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+FORGOTTEN = 256  # entries between two looks at what is durable
+
+
+class Staged(Generic[K, V]):
+    """Values by key, the latest of each; None stands for what is gone.
+
+    `progress` tells how many decisions the actor has staged, and how many of them are durable.
+    """
+
+    def __init__(self, progress: Callable[[], tuple[int, int]]) -> None:
+        self._progress = progress
+        self._values: dict[K, tuple[int, V | None]] = {}
+        self._sweep_at = FORGOTTEN
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._values
+
+    def __getitem__(self, key: K) -> V | None:
+        return self._values[key][1]
+
+    def __iter__(self) -> Iterator[tuple[K, V | None]]:
+        return iter([(key, value) for key, (_, value) in self._values.items()])
+
+    def put(self, key: K, value: V | None) -> None:
+        """The decision that is made now, and staged next, says so."""
+        staged, durable = self._progress()
+        self._values.pop(key, None)  # to the end: the order is that of the decisions
+        self._values[key] = (staged + 1, value)
+        if len(self._values) >= self._sweep_at:
+            self._forget(durable)
+            self._sweep_at = len(self._values) + FORGOTTEN
+
+    def _forget(self, durable: int) -> None:
+        for key, (decision, _) in list(self._values.items()):
+            if decision > durable:
+                return
+            del self._values[key]
