@@ -54,9 +54,9 @@ class Fleet:
     def events(self) -> EventLog:
         return self.store.events
 
-    def matcher(self, agent_id: str) -> Matcher:
-        """Which events a stream bound to this agent is sent."""
-        return Matcher(self.store, agent_id)
+    def matcher(self, agent_id: str, after: int | None = None) -> Matcher:
+        """Which events after that one, or from now on, a stream bound to this agent is sent."""
+        return Matcher(self.store, agent_id, self.events.last_id if after is None else after)
 
     def adopt(self, command: wire.Command) -> None:
         """Hand a command whose row is durable to its own actor, if it has a life time to watch."""

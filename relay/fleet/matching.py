@@ -1,7 +1,8 @@
-"""What concerns an agent: which events of the log its streams are sent (SSE-3, SSE-7).
+"""What concerns an agent: which events of the log its streams are sent (SSE-3, SSE-7, TSK-11).
 
-A stream's matcher keeps the agent's card up to date from the very events it looks at, so each event is judged by
-what the agent was when it happened (SSE-4), and nobody reads a row for it.
+A stream's matcher begins with what the agent was at the place it reads on from, and keeps the card up to date from the
+very events it looks at. So each event is judged by what the agent was when it happened (SSE-4), also when it is read
+again much later, and nobody reads a row for it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ from .agents import find_participant, reserved
 
 __all__ = ["Matcher"]
 
+CARDS = ("agent.status", "agent.removed")
+LAST_CARD = f"select type, data from events where subject = ? and type in {CARDS} and id <= ? order by id desc limit 1"
+
 
 class Matcher:
     """Says of each event of the log, read in order, whether it goes to a stream bound to this agent."""
 
-    def __init__(self, store: Store, agent_id: str) -> None:
+    def __init__(self, store: Store, agent_id: str, after: int) -> None:
         self._id = agent_id
-        self._take(find_participant(store, agent_id))
+        last = store.row(LAST_CARD, agent_id, after)
+        self._take(self._told(*last) if last is not None else find_participant(store, agent_id))
+
+    def _told(self, kind: str, data: bytes | str) -> wire.Agent | None:
+        """The card that an event about the agent tells of."""
+        return wire.decode(wire.Agent, data) if kind == "agent.status" else reserved(self._id)
 
     def _take(self, card: wire.Agent | None) -> None:
         self._addresses = frozenset(addresses_of(card)) if card is not None else None
@@ -33,15 +42,18 @@ class Matcher:
     def __call__(self, event: LoggedEvent) -> bool:
         group, _, name = event.type.partition(".")
         if group == "agent":
-            return self._own(event, name)
+            return self._own(event)
         if group == "message":
             return self._message(event, name)
+        if group == "task":
+            return self._addresses is not None and _data(event.data)["target"] in self._addresses
         return group == "command" and bool(_data(event.data)["command"]["target"] == self._id)
 
-    def _own(self, event: LoggedEvent, name: str) -> bool:
+    def _own(self, event: LoggedEvent) -> bool:
         if event.subject != self._id:
             return False
-        self._take(wire.decode(wire.Agent, event.data) if name == "status" else reserved(self._id))
+        if event.type in CARDS:
+            self._take(self._told(event.type, event.data))
         return True
 
     def _message(self, event: LoggedEvent, name: str) -> bool:

@@ -1,21 +1,23 @@
 """`GET /api/events`: the event log as server-sent events.
 
-A client is a cursor on the log, not a queue: it is written all that is new to it in one chunk, within bounds, and when
-it is slow it only falls behind. `Last-Event-ID` (or `?after=`) resumes after that event; when the log no longer
-reaches back that far the client gets one `reset` event and goes on from now. With `agentId` it gets what concerns
-that agent (SSE-3, SSE-7), judged when the event is read.
+A client is a cursor on the log (`relay.http.feed`). `Last-Event-ID` (or `?after=`) resumes after that event; when the
+log no longer reaches back that far the client gets one `reset` event and goes on from now. With `agentId` it gets what
+concerns that agent (SSE-3, SSE-7), judged by what the agent was when the event happened. `types` chooses among that:
+names of events, or groups such as `message.*`, with commas between them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator
 
 import orjson
 import trio
 
-from relay.store import EventLog, LoggedEvent
+from relay.store import LoggedEvent
 
 from .answers import Header, Stream, Write
 from .errors import Refused
-from .routing import LARGEST, Call, Routes
+from .feed import Feed, Matcher, everything, portions
+from .routing import LARGEST, Call, Query, Routes
 
 __all__ = ["route"]
 
@@ -23,27 +25,23 @@ route = Routes()
 
 EVENT_STREAM: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 KEEP_ALIVE = 15.0  # seconds of silence before a comment is sent
-MOST_EVENTS = 512  # in one chunk
-MOST_BYTES = 256 * 1024  # in one chunk, but for a single larger event
-
-Matcher = Callable[[LoggedEvent], bool]
+MOST_TYPES = 50
+LONGEST_TYPES = 4_000  # characters
+TYPE = re.compile(r"[a-z]+(\.[a-z]+)*(\.\*)?")
 
 
 @route("GET", "/api/events", scope="event:read")
 async def events(call: Call[None]) -> Stream:
     log = call.fleet.store.events
     after = _resume_point(call)
+    wanted = _types(call.query)
+    place = log.last_id if after is None else after
     agent = call.query.text("agentId")
-    matches: Matcher = call.fleet.matcher(agent) if agent is not None else _everything
-
-    async def run(write: Write) -> None:
-        await _Subscription(log, matches, write, log.last_id if after is None else after).run()
-
-    return Stream(EVENT_STREAM, run, ((b"x-accel-buffering", b"no"),))
-
-
-def _everything(_: LoggedEvent) -> bool:
-    return True
+    concerned = call.fleet.matcher(agent, place) if agent is not None else everything
+    feed = Feed(log, _both(concerned, wanted), place)
+    return Stream(
+        EVENT_STREAM, lambda write: _Subscription(feed, write).run(), ((b"x-accel-buffering", b"no"),)
+    )
 
 
 def _resume_point(call: Call[None]) -> int | None:
@@ -55,42 +53,48 @@ def _resume_point(call: Call[None]) -> int | None:
     return int(value)
 
 
-class _Subscription:
-    """One client: a cursor on the log, and the time by which it must hear something."""
+def _types(query: Query) -> re.Pattern[str] | None:
+    """What the name of an event must be."""
+    text = query.text("types", longest=LONGEST_TYPES)
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if len(names) > MOST_TYPES or not all(TYPE.fullmatch(name) for name in names):
+        example = "such as message.new,command.*"
+        raise Refused(400, f"types: expected at most {MOST_TYPES} names of events or groups, {example}")
+    return re.compile("|".join(re.escape(name).replace(r"\*", ".+") for name in names))
 
-    def __init__(self, log: EventLog, matches: Matcher, write: Write, cursor: int) -> None:
-        self._log = log
-        self._matches = matches
+
+def _both(concerned: Matcher, wanted: re.Pattern[str] | None) -> Matcher:
+    """A matcher that follows an agent must see every event, also those that are not wanted."""
+    if wanted is None:
+        return concerned
+    fits = wanted.fullmatch
+    return lambda event: concerned(event) and fits(event.type) is not None
+
+
+class _Subscription:
+    """One client, and the time by which it must hear something."""
+
+    def __init__(self, feed: Feed, write: Write) -> None:
+        self._feed = feed
         self._write = write
-        self._cursor = cursor
         self._comment_at = 0.0
 
     async def run(self) -> None:
-        await self._send(self._comment("relay"))
+        await self._comment("relay")
         while True:
-            if self._log.oldest_id - 1 <= self._cursor <= self._log.last_id:
-                await self._advance()
-            else:
-                self._cursor = self._log.last_id
-                await self._send(_reset(self._log))
+            if self._feed.lost:
+                told = self._feed.start_over()
+                await self._send(b"id: %d\nevent: reset\ndata: %s\n\n" % (told["last"], orjson.dumps(told)))
+            for chunk in _chunks(await self._feed.next(self._comment_at)):
+                await self._send(chunk)
+            if trio.current_time() >= self._comment_at:
+                await self._comment("keep-alive")
 
-    async def _advance(self) -> None:
-        new = await self._read()
-        for chunk in _chunks(event for event in new if self._matches(event)):
-            await self._send(chunk)
-        if new:
-            self._cursor = new[-1].id
-        if trio.current_time() >= self._comment_at:
-            await self._send(self._comment("keep-alive"))
-
-    async def _read(self) -> Sequence[LoggedEvent]:
-        with trio.move_on_at(self._comment_at):
-            return await self._log.read_after(self._cursor, MOST_EVENTS)
-        return ()
-
-    def _comment(self, text: str) -> bytes:
+    async def _comment(self, text: str) -> None:
         """Breaks the silence, and tells the place to resume from: there may have been no event for this client yet."""
-        return b": %s\nid: %d\n\n" % (text.encode(), self._cursor)
+        await self._send(b": %s\nid: %d\n\n" % (text.encode(), self._feed.cursor))
 
     async def _send(self, chunk: bytes) -> None:
         await self._write(chunk)
@@ -98,19 +102,7 @@ class _Subscription:
 
 
 def _chunks(new: Iterable[LoggedEvent]) -> Iterator[bytes]:
-    parts: list[bytes] = []
-    size = 0
-    for event in new:
-        part = b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.type.encode(), event.data)
-        if parts and size + len(part) > MOST_BYTES:
-            yield b"".join(parts)
-            parts, size = [], 0
-        parts.append(part)
-        size += len(part)
-    if parts:
-        yield b"".join(parts)
-
-
-def _reset(log: EventLog) -> bytes:
-    data = orjson.dumps({"oldest": log.oldest_id, "last": log.last_id})
-    return b"id: %d\nevent: reset\ndata: %s\n\n" % (log.last_id, data)
+    texts = (
+        b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.type.encode(), event.data) for event in new
+    )
+    return (b"".join(portion) for portion in portions(texts))

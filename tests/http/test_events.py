@@ -14,7 +14,7 @@ import pytest
 import trio
 from rawhttp import Connection, request
 
-from relay.http import Settings, events, serve
+from relay.http import Settings, events, feed, serve
 from relay.http.hosting import Hosting
 from relay.store import LoggedEvent
 
@@ -151,6 +151,55 @@ async def test_a_bound_stream_hears_what_concerns_its_agent(server: Any, api: ht
         assert (await ghost.event()).type == "agent.status"
 
 
+@pytest.mark.spec("SSE-4", "M-I30")
+async def test_a_stream_that_resumes_is_told_what_concerned_the_agent_when_it_happened(
+    server: Any, api: httpx2.AsyncClient
+) -> None:
+    async def tagged(*tags: str) -> None:
+        await api.post("/api/agents", json={"id": "a3", "tags": list(tags)})
+
+    async with stream(server) as every:
+        await tagged("t")
+        start = (await every.until("agent.status")).id
+        await send(api, to="tag:t", body="had it")
+        await send(api, to="tag:u", body="has it not yet")
+        await tagged("u")
+        await send(api, to="tag:t", body="has it no more")
+        await send(api, to="tag:u", body="has it now")
+        await api.delete("/api/agents/a3")
+        end = (await every.until("agent.removed")).id
+    async with stream(server, f"?agentId=a3&after={start}") as again:
+        heard = [await again.event() for _ in range(4)]
+        assert [event.data.get("body") for event in heard] == ["had it", None, "has it now", None]
+    await tagged("t")
+    async with stream(server, f"?agentId=a3&after={end}") as later:
+        assert (await later.event()).type == "agent.status"
+
+
+async def test_a_stream_of_some_types_is_told_no_others(server: Any, api: httpx2.AsyncClient) -> None:
+    async with stream(server, "?types=agent.status,%20command.*") as reader:
+        await send(api)
+        await api.post("/api/agents", json={"id": "a3"})
+        await api.post("/api/commands", json={"type": "y", "source": "s", "target": "a3"})
+        assert [(await reader.event()).type for _ in range(2)] == ["agent.status", "command.requested"]
+
+
+async def test_a_bound_stream_follows_its_agent_though_it_wants_no_news_of_it(
+    server: Any, api: httpx2.AsyncClient
+) -> None:
+    async with stream(server, "?agentId=a3&types=message.*") as reader:
+        await api.post("/api/agents", json={"id": "a3", "tags": ["t"]})
+        await send(api, to="tag:t", body="yours")
+        assert (await reader.event()).data["body"] == "yours"
+
+
+@pytest.mark.parametrize("types", ["*", "message.", ".*", "Message.new", "a,,b", ",".join(["a.b"] * 51)])
+async def test_types_that_name_nothing_are_400(api: httpx2.AsyncClient, types: str) -> None:
+    answer = await api.get("/api/events", params={"types": types})
+    assert answer.status_code == 400
+    assert "types" in answer.json()["error"]
+
+
 async def test_silence_is_broken_by_comments(
     server: Any, api: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +269,6 @@ def test_chunks_are_bounded_and_hold_whole_events() -> None:
     chunks = list(events._chunks(made))
     assert b"".join(chunks).count(b"\n\n") == 7
     assert [chunk.count(b"\n\n") for chunk in chunks] == [2, 2, 2, 1]
-    assert all(len(chunk) <= events.MOST_BYTES for chunk in chunks)
+    assert all(len(chunk) <= feed.MOST_BYTES for chunk in chunks)
     huge = [LoggedEvent(1, 0, "t", "s", None, b"x" * 1_000_000)]
     assert len(list(events._chunks(huge))) == 1

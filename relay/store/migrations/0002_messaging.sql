@@ -55,12 +55,14 @@ create index bindings_by_channel on channel_bindings (channel_id, seq);
 create unique index bindings_pool_holder on channel_bindings (target_id, pool_agent_id)
   where target_type = 'pool' and pool_agent_id is not null;
 
+-- `state`: due, sent or failed. `delivery` is what the receiver knows a call by, however often it is tried.
 create table callbacks (
-  id integer primary key autoincrement, integration text not null, task_id integer not null, event text not null,
-  body text not null, attempt integer not null, due_at integer not null, state text not null, error text,
-  created_at integer not null
+  id integer primary key autoincrement, delivery text not null, integration text not null, task_id integer not null,
+  event text not null, body text not null, attempt integer not null, due_at integer not null, state text not null,
+  error text, created_at integer not null, ended_at integer
 );
-create index callbacks_due on callbacks (due_at) where state = 'due';
+create index callbacks_due on callbacks (integration, id) where state = 'due';
+create index callbacks_ended on callbacks (ended_at) where ended_at is not null;
 
 create table connectors (
   id text primary key, installed integer not null, enabled integer not null, config text not null,
@@ -82,4 +84,12 @@ create index timeline_by_agent on agent_timeline (agent_id, id);
 create table message_reactions (
   message_id integer not null, agent_id text not null, emoji text not null, at integer not null,
   primary key (message_id, agent_id, emoji)
+) without rowid;
+
+-- What an agent was at some event (SSE-4).
+create index cards_told on events (subject, id) where type in ('agent.status', 'agent.removed');
+
+-- How far in the event log a component of the bus has confirmed to be.
+create table bus_sessions (
+  component_id text primary key, agent_id text, acked_event integer not null, seen_at integer not null
 ) without rowid;
