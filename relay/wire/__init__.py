@@ -16,6 +16,16 @@ from .agents import (
     SetStatus as SetStatus,
     SetTags as SetTags,
 )
+from .channels import (
+    Binding as Binding,
+    BindingTarget as BindingTarget,
+    Channel as Channel,
+    ChannelEvent as ChannelEvent,
+    FannedOut as FannedOut,
+    NewBinding as NewBinding,
+    SlotChange as SlotChange,
+    target_at as target_at,
+)
 from .commands import (
     ClaimCommand as ClaimCommand,
     Command as Command,
@@ -23,6 +33,11 @@ from .commands import (
     PatchCommand as PatchCommand,
 )
 from .health import Counts as Counts, Health as Health
+from .integrations import (
+    Integration as Integration,
+    IntegrationEvent as IntegrationEvent,
+    IntegrationSettings as IntegrationSettings,
+)
 from .messages import (
     Claim as Claim,
     ClaimMessage as ClaimMessage,
@@ -42,19 +57,30 @@ from .orchestrators import (
     Roster as Roster,
     SpawnAgent as SpawnAgent,
 )
+from .pairs import (
+    Member as Member,
+    Pair as Pair,
+    PairMessage as PairMessage,
+    ProposePair as ProposePair,
+)
 from .vocabulary import (
     RESERVED as RESERVED,
     ActivityKind as ActivityKind,
     AgentKind as AgentKind,
     AgentStatus as AgentStatus,
     ApprovalMode as ApprovalMode,
+    BindingMode as BindingMode,
     CommandStatus as CommandStatus,
     DeliveryStatus as DeliveryStatus,
     Effort as Effort,
     MessageKind as MessageKind,
     OrchestratorStatus as OrchestratorStatus,
+    PairStatus as PairStatus,
     Provider as Provider,
     Strategy as Strategy,
+    TargetType as TargetType,
+    TaskSeverity as TaskSeverity,
+    TaskStatus as TaskStatus,
     WorkspaceMode as WorkspaceMode,
     WorkspaceStatus as WorkspaceStatus,
     WorkspaceVerb as WorkspaceVerb,

@@ -8,13 +8,18 @@ __all__ = [
     "AgentKind",
     "AgentStatus",
     "ApprovalMode",
+    "BindingMode",
     "CommandStatus",
     "DeliveryStatus",
     "Effort",
     "MessageKind",
     "OrchestratorStatus",
+    "PairStatus",
     "Provider",
     "Strategy",
+    "TargetType",
+    "TaskSeverity",
+    "TaskStatus",
     "WorkspaceMode",
     "WorkspaceStatus",
     "WorkspaceVerb",
@@ -68,6 +73,26 @@ class Effort(StrEnum):
     MAX = "max"
 
 
+class TargetType(StrEnum):
+    """What a channel can be bound to."""
+
+    AGENT = "agent"
+    LABEL = "label"
+    TAG = "tag"
+    CAPABILITY = "capability"
+    BROADCAST = "broadcast"
+    ORCHESTRATOR = "orchestrator"
+    POOL = "pool"
+    POLICY = "policy"
+
+
+class BindingMode(StrEnum):
+    """Whether a binding stands alone, or beside others."""
+
+    EXCLUSIVE = "exclusive"
+    BROADCAST = "broadcast"
+
+
 class MessageKind(StrEnum):
     CHAT = "chat"
     CHANNEL_EVENT = "channel.event"
@@ -92,6 +117,36 @@ class ActivityKind(StrEnum):
     PAIR = "pair"
     TASK = "task"
     STATE = "state"
+
+
+class PairStatus(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    ENDED = "ended"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+class TaskSeverity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class TaskStatus(StrEnum):
+    OPEN = "open"
+    CLAIMED = "claimed"
+    IN_PROGRESS = "in_progress"
+    BLOCKED = "blocked"
+    ORPHANED = "orphaned"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def final(self) -> bool:
+        """Whether it is an end (TSK-5)."""
+        return self in (TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.CANCELED)
 
 
 class CommandStatus(StrEnum):
