@@ -15,6 +15,7 @@ __all__ = [
     "Exited",
     "Follow",
     "Heartbeat",
+    "ReapIfSilent",
     "Register",
     "Registered",
     "Remove",
@@ -23,6 +24,7 @@ __all__ = [
     "SetStatus",
     "SetTags",
     "Silence",
+    "Update",
 ]
 
 
@@ -67,6 +69,16 @@ class Heartbeat(Ask[AgentProtocol, wire.Agent]):
 
 
 @attrs.frozen
+class Update(Ask[AgentProtocol, wire.Agent]):
+    """Status, ready flag and more members of `meta` in one; what is None stays as it is (BUS-3)."""
+
+    status: wire.AgentStatus | None = None
+    ready: bool | None = None
+    meta: Mapping[str, Any] | None = None
+    instance: str | None = None
+
+
+@attrs.frozen
 class SetLabel(Ask[AgentProtocol, wire.Agent]):
     label: str | None
 
@@ -103,3 +115,13 @@ class Follow(Tell[AgentProtocol]):
 @attrs.frozen
 class Silence(Tell[AgentProtocol]):
     """It is time to look how long there has been no contact."""
+
+
+@attrs.frozen
+class ReapIfSilent(Ask[AgentProtocol, bool]):
+    """Go offline, if there has been no contact for too long; the answer is whether it did (step 5 of 19.2).
+
+    `held_up`: the server was, so that nobody could be heard; everybody has the whole time again.
+    """
+
+    held_up: bool = False

@@ -24,6 +24,7 @@ from ._agent_protocol import (
     SetReady,
     SetStatus,
     SetTags,
+    Update,
 )
 from ._audit import audit
 from ._errors import Conflict, Invalid, NotFound
@@ -32,8 +33,10 @@ from ._records import text_of
 
 __all__ = [
     "LIVENESS",
+    "LOST",
     "OFFLINE",
     "OFFLINE_AFTER",
+    "QUIET",
     "STALE_AFTER",
     "decide",
     "exit_id",
@@ -49,11 +52,13 @@ LIVE = frozenset({ONLINE, IDLE, BUSY})
 STALE_AFTER = 90.0  # seconds without contact
 OFFLINE_AFTER = 180.0
 
+QUIET, LOST = "quiet", "lost"  # what the agent's own timer finds, and what a maintenance run does
+
 LIVENESS: Mapping[wire.AgentStatus, Mapping[str, wire.AgentStatus]] = {
-    ONLINE: {"quiet": STALE, "lost": OFFLINE},
-    IDLE: {"quiet": STALE, "lost": OFFLINE},
-    BUSY: {"quiet": STALE, "lost": OFFLINE},
-    STALE: {"lost": OFFLINE},
+    ONLINE: {QUIET: STALE, LOST: OFFLINE},
+    IDLE: {QUIET: STALE, LOST: OFFLINE},
+    BUSY: {QUIET: STALE, LOST: OFFLINE},
+    STALE: {LOST: OFFLINE},
     OFFLINE: {},
 }
 """What silence does to a status (spec 22.10)."""
@@ -76,6 +81,8 @@ def decide(card: wire.Agent | None, message: Any, moment: Moment) -> Outcome:
         case SetReady(ready, instance):
             _guard(card, instance)
             return _set(card, attrs.evolve(card, ready=ready), moment)
+        case Update():
+            return _update(card, message, moment)
         case Heartbeat():
             return _heartbeat(card, message, moment)
         case SetLabel(label):
@@ -93,15 +100,14 @@ def decide(card: wire.Agent | None, message: Any, moment: Moment) -> Outcome:
     raise NotImplementedError(message)
 
 
-def silent(card: wire.Agent, quiet: float, moment: Moment) -> Outcome:
-    """What `quiet` seconds without contact make of the agent."""
-    event = "lost" if quiet >= OFFLINE_AFTER else "quiet" if quiet >= STALE_AFTER else "contact"
+def silent(card: wire.Agent, event: str, moment: Moment) -> Outcome:
+    """What silence makes of the agent: `event` is one of `LIVENESS`. The reply is whether it changed anything."""
     status = LIVENESS[card.status].get(event)
     if status is None:
-        return card, Decision(reply=None)
+        return card, Decision(reply=False)
     after = _moved(card, status)
     if status is not OFFLINE:
-        return after, _announced(after, None)
+        return after, _announced(after, True)
     record = audit(
         moment,
         f"server-agent-{card.id}-heartbeat-lost-{moment.ms}",
@@ -112,7 +118,7 @@ def silent(card: wire.Agent, quiet: float, moment: Moment) -> Outcome:
         view="chat",
         agent_id=card.id,
     )
-    return after, _announced(after, None, record)
+    return after, _announced(after, True, record)
 
 
 def _register(card: wire.Agent | None, asked: wire.RegisterAgent, moment: Moment) -> Outcome:
@@ -142,6 +148,17 @@ def _heartbeat(card: wire.Agent, beat: Heartbeat, moment: Moment) -> Outcome:
         return after, Decision(reply=after) if meta == card.meta else _announced(after, after)
     after = _moved(after, beat.status or _alive(card))
     return after, _announced(after, after)
+
+
+def _update(card: wire.Agent, update: Update, moment: Moment) -> Outcome:
+    _guard(card, update.instance)
+    meta = _merged(card.meta, update.meta) if update.meta else card.meta
+    ready = card.ready if update.ready is None else update.ready
+    status = update.status or (card.status if card.status in LIVE else _alive(card))
+    after = attrs.evolve(_moved(card, status), ready=ready, meta=meta, last_seen=moment.at)
+    if meta != card.meta and (card.status, card.ready) == (after.status, ready):
+        return after, _announced(after, after)
+    return _set(card, after, moment)
 
 
 def _merged(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ One actor per id owns the agent's row: its card, its status, its session.
 
 1. A registration inserts the card or refreshes what it names. Another instance takes the session over; from then on
    writes in the name of the former one are refused (O-08).
-2. Registration, status and heartbeat are contact. Without contact an agent goes stale, then offline, by `LIVENESS`;
-   the next contact restores the status it had. `user` and `system` are always there, and the identity of an
+2. Registration, status and heartbeat are contact. Without contact an agent goes stale by its own timer, and then offline
+   by a maintenance run (`LIVENESS`); the next contact restores the status it had. `user` and `system` are always there, and the identity of an
    orchestrator follows its host (O-10); setting it offline is the host's goodbye.
 3. A heartbeat, status or ready flag that changes nothing is neither stored nor announced, but for `lastSeen`, which is
    stored now and then.
@@ -35,11 +35,14 @@ from ._agent_protocol import (
     SetStatus,
     SetTags,
     Silence,
+    Update,
 )
 from ._agent_rules import (
     LIVENESS,
+    LOST,
     OFFLINE,
     OFFLINE_AFTER,
+    QUIET,
     STALE_AFTER,
     decide,
     exit_id,
@@ -64,6 +67,7 @@ __all__ = [
     "Exited",
     "Follow",
     "Heartbeat",
+    "ReapIfSilent",
     "Register",
     "Registered",
     "Remove",
@@ -71,6 +75,7 @@ __all__ = [
     "SetReady",
     "SetStatus",
     "SetTags",
+    "Update",
     "find_agent",
     "find_participant",
     "get_agent",
@@ -97,17 +102,20 @@ class Agent(FleetActor[AgentProtocol]):
         if isinstance(message, Silence):
             self._look(message, context)
             return
+        if isinstance(message, ReapIfSilent):
+            self._reap(message, context)
+            return
         if isinstance(message, Exited) and self._was_told(message):
             self.settle(message, Decision(reply=False), context)
             return
         card, decision = decide(self.card, message, self.moment())
-        if isinstance(message, Register | SetStatus | Heartbeat):
+        if isinstance(message, Register | SetStatus | Update | Heartbeat):
             self._contact.heard()
         if card is not None and card is not self.card and not decision.writes and self._contact.storable:
             decision = attrs.evolve(decision, writes=(row_of(card),))
         if decision.writes:
             self._contact.stored()
-        if isinstance(message, SetStatus) and message.status is OFFLINE:
+        if isinstance(message, SetStatus | Update) and message.status is OFFLINE:
             decision = attrs.evolve(decision, tells=self._goodbyes())
         self._become(message, card, decision, context)
         self._watch(context)
@@ -121,13 +129,23 @@ class Agent(FleetActor[AgentProtocol]):
         self.settle(message, attrs.evolve(decision, tells=tells) if tells else decision, context)
 
     def _look(self, tick: Silence, context: Context[AgentProtocol]) -> None:
-        quiet = self._contact.silence()
+        self._contact.rang()
         if self.card is None:
             return
-        if watched(self.card):
-            self._become(tick, *silent(self.card, quiet, self.moment()), context)
+        if watched(self.card) and self._contact.silent(STALE_AFTER):
+            self._become(tick, *silent(self.card, QUIET, self.moment()), context)
         elif self.card.kind is wire.AgentKind.ORCHESTRATOR and not is_online(self.store, self.id):
             self._become(tick, *decide(self.card, Follow(OFFLINE), self.moment()), context)
+        self._watch(context)
+
+    def _reap(self, message: ReapIfSilent, context: Context[AgentProtocol]) -> None:
+        """Whether it is lost is decided here, where its last sign of life is known (M-I27)."""
+        if message.held_up:
+            self._contact.heard()
+        if self.card is None or not watched(self.card) or not self._contact.silent(OFFLINE_AFTER):
+            self.settle(message, Decision(reply=False), context)
+            return
+        self._become(message, *silent(self.card, LOST, self.moment()), context)
         self._watch(context)
 
     def _watch(self, context: Context[AgentProtocol]) -> None:

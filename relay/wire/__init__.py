@@ -4,6 +4,7 @@ Records are what relay keeps and answers; the other classes are what it accepts.
 specification stand in the fields and nowhere else.
 """
 
+from . import bus as bus
 from ._fields import Instant as Instant
 from ._json import Invalid as Invalid, decode as decode, encode as encode, to_json as to_json
 from .activity import Activity as Activity, NewActivity as NewActivity
@@ -31,6 +32,18 @@ from .commands import (
     Command as Command,
     NewCommand as NewCommand,
     PatchCommand as PatchCommand,
+)
+from .deliveries import (
+    Ack as Ack,
+    AckDeliveries as AckDeliveries,
+    AckResult as AckResult,
+    AckResults as AckResults,
+    HandOver as HandOver,
+    HandOvers as HandOvers,
+    Progress as Progress,
+    Redeliver as Redeliver,
+    Redelivered as Redelivered,
+    TakeDeliveries as TakeDeliveries,
 )
 from .health import Counts as Counts, Health as Health
 from .integrations import (
@@ -63,6 +76,14 @@ from .pairs import (
     PairMessage as PairMessage,
     ProposePair as ProposePair,
 )
+from .tasks import (
+    ClaimTask as ClaimTask,
+    Ingested as Ingested,
+    SetTaskStatus as SetTaskStatus,
+    Task as Task,
+    TaskClaim as TaskClaim,
+    TaskEvent as TaskEvent,
+)
 from .vocabulary import (
     RESERVED as RESERVED,
     ActivityKind as ActivityKind,
@@ -79,6 +100,7 @@ from .vocabulary import (
     Provider as Provider,
     Strategy as Strategy,
     TargetType as TargetType,
+    TaskChange as TaskChange,
     TaskSeverity as TaskSeverity,
     TaskStatus as TaskStatus,
     WorkspaceMode as WorkspaceMode,
