@@ -15,6 +15,8 @@ create index claims_due on message_claims (expires_at);
 alter table message_claims add column task_id integer;
 create index claims_by_task on message_claims (task_id) where task_id is not null;
 
+create index commands_due on commands (expires_at) where status in ('pending', 'accepted', 'running');
+
 create table managed_agents (
   policy_name text primary key, status text not null, spawn_request_id text, agent_id text,
   orchestrator_id text, record text not null, updated_at integer not null
@@ -35,15 +37,16 @@ create table task_events (
 );
 create index task_events_by_task on task_events (task_id, id);
 
--- How far a message got with one recipient, from the first hand-over on.
+-- How far a message got with one recipient, from the first hand-over on. `alone`: it was handed over by itself, or is to be.
 create table deliveries (
   agent_id text not null, message_id integer not null, rung text not null, token integer not null,
-  attempt integer not null, instance_id text, visible_at integer, handed_at integer, confirmed_at integer,
-  replied_at integer, reply_id integer, dead_at integer, evidence text, error text,
+  attempt integer not null, deaths integer not null, alone integer not null, instance_id text, visible_at integer,
+  handed_at integer, confirmed_at integer, replied_at integer, reply_id integer, dead_at integer, evidence text,
+  error text,
   primary key (agent_id, message_id)
 ) without rowid;
 create index deliveries_by_message on deliveries (message_id);
-create index deliveries_open on deliveries (visible_at) where rung = 'handed';
+create index deliveries_open on deliveries (agent_id, message_id) where rung in ('handed', 'routed');
 create index deliveries_dead on deliveries (message_id) where rung = 'dead';
 
 create table channel_bindings (
@@ -73,13 +76,18 @@ create table pairs (
   id text primary key, from_id text not null, to_id text not null, status text not null, expires_at integer,
   record text not null, created_at integer not null, updated_at integer not null
 ) without rowid;
-create index pairs_by_status on pairs (status, expires_at);
+create index pairs_by_age on pairs (created_at);
+create index pairs_pending on pairs (expires_at) where status = 'pending';
+create index pairs_open_from on pairs (from_id) where status in ('pending', 'active');
+create index pairs_open_to on pairs (to_id) where status in ('pending', 'active');
 
+-- What agents report of themselves (`reported`), and the server of their statuses.
 create table agent_timeline (
-  id integer primary key, agent_id text not null, at integer not null, dedupe text not null, record text not null,
-  unique (agent_id, dedupe)
+  id integer primary key, agent_id text not null, at integer not null, reported integer not null, dedupe text not null,
+  record text not null, unique (agent_id, dedupe)
 );
 create index timeline_by_agent on agent_timeline (agent_id, id);
+create index timeline_reported on agent_timeline (agent_id, id) where reported;
 
 create table message_reactions (
   message_id integer not null, agent_id text not null, emoji text not null, at integer not null,
