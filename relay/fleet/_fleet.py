@@ -15,6 +15,7 @@ from relay.store import EventLog, Store
 
 from .activity import ActivityLog, ActivityProtocol
 from .agents import Agent, AgentProtocol
+from .bus_sessions import BusProtocol, BusSessions
 from .commands import Adopt, Command, CommandProtocol, adoptable
 from .health import Tally
 from .matching import Matcher
@@ -39,6 +40,7 @@ class Fleet:
     commands: Family[str, CommandProtocol]
     post_office: Ref[Post]
     activity: Ref[ActivityProtocol]
+    bus_sessions: Ref[BusProtocol]
 
     def __init__(self, system: System, store: Store) -> None:
         self.system = system
@@ -67,6 +69,7 @@ class Fleet:
         """Start the single actors, and wake whoever has a timer to keep."""
         self.activity = await self.system.spawn(ActivityLog, self, name="activity")
         self.post_office = await self.system.spawn(PostOffice, self, name="post-office")
+        self.bus_sessions = await self.system.spawn(BusSessions, self, name="bus-sessions")
         await _wake(self.leases, _keys(self.store, "select repo_root from merge_leases"))
         await _wake(self.commands, adoptable(self.store))
         await _wake(
@@ -80,7 +83,7 @@ class Fleet:
             await self.system.idle()
         for family in (self.commands, self.workspaces, self.leases, self.orchestrators):
             await family.stop()
-        for single in (self.post_office, self.activity):
+        for single in (self.bus_sessions, self.post_office, self.activity):
             await self.system.stop(single)
         await self.agents.stop()
 
