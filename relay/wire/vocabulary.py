@@ -14,10 +14,13 @@ __all__ = [
     "Effort",
     "MessageKind",
     "OrchestratorStatus",
+    "Outcome",
     "PairStatus",
     "Provider",
+    "Rung",
     "Strategy",
     "TargetType",
+    "TaskChange",
     "TaskSeverity",
     "TaskStatus",
     "WorkspaceMode",
@@ -109,6 +112,36 @@ class DeliveryStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class Rung(StrEnum):
+    """How far a message got with one recipient, by evidence. The first five follow each other; two are ends on the way.
+
+    `stored`: it is kept. `routed`: there is somebody whom it is for. `handed`: the bytes left for that agent's runner.
+    `confirmed`: the agent's own program acknowledged it, or it was marked as read. `replied`: an answer to it is stored.
+    """
+
+    STORED = "stored"
+    ROUTED = "routed"
+    HANDED = "handed"
+    CONFIRMED = "confirmed"
+    REPLIED = "replied"
+    EXPIRED = "expired"
+    DEAD = "dead"
+
+
+class Outcome(StrEnum):
+    """What became of a hand-over, in the words of whoever took it.
+
+    `busy`: the agent has it and has not come to it. `died`: the agent's program ended over it. `returned`: it was not
+    given to the agent, or its end had nothing to do with it.
+    """
+
+    CONFIRMED = "confirmed"
+    BUSY = "busy"
+    REFUSED = "refused"
+    DIED = "died"
+    RETURNED = "returned"
+
+
 class ActivityKind(StrEnum):
     MESSAGE = "message"
     REPLY = "reply"
@@ -163,6 +196,17 @@ class CommandStatus(StrEnum):
     def final(self) -> bool:
         """Whether nothing follows it (CMD-10)."""
         return self not in (CommandStatus.PENDING, CommandStatus.ACCEPTED, CommandStatus.RUNNING)
+
+
+class TaskChange(StrEnum):
+    """What may happen to a task, in its history."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    CLAIMED = "claimed"
+    STATUS = "status"
+    RELEASED = "released"
+    ORPHANED = "orphaned"
 
 
 class WorkspaceMode(StrEnum):
