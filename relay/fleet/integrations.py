@@ -1,0 +1,102 @@
+"""Integrations: which there are, how often each may call, what it may ask for (messaging-control 9).
+
+They are configured, not registered: whoever runs the server reads them from a file and puts them here, at the start and
+again when that has changed. What an integration reports is a task, which belongs to the post office; this module decides
+whether it gets there.
+
+1. A window begins with the first request that passes, and lasts a minute. As many as are allowed pass in it, the others
+   do not count (O-34). Windows know nothing of each other, and outlive a change of the configuration (M-I35).
+2. Whether a target may be used is judged as it was asked for, before a channel is resolved to who it is bound to (INT-5).
+3. The source of a task is the integration's name, whatever it says itself (M-I37).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from relay import wire
+
+from ._errors import Forbidden, Invalid
+
+__all__ = ["PER_MINUTE", "Integrations", "list_integrations", "permit", "requested_channel"]
+
+PER_MINUTE = 60
+WINDOW = 60.0  # seconds
+CHANNEL = "channel:"
+
+
+@attrs.define
+class _Window:
+    """`began` is in seconds of the system."""
+
+    began: float
+    passed: int = 0
+
+
+class Integrations:
+    """Those that are configured now, and their windows."""
+
+    def __init__(
+        self, configured: Iterable[wire.IntegrationSettings] = (), *, per_minute: int = PER_MINUTE
+    ) -> None:
+        self.per_minute = per_minute
+        self._configured = {each.name: each for each in configured}
+        self._windows: dict[str, _Window] = {}
+
+    def all(self) -> list[wire.IntegrationSettings]:
+        """In the order of the configuration."""
+        return list(self._configured.values())
+
+    def find(self, name: str) -> wire.IntegrationSettings | None:
+        return self._configured.get(name)
+
+    def replace(self, configured: Iterable[wire.IntegrationSettings]) -> None:
+        """From now on it is these."""
+        self._configured = {each.name: each for each in configured}
+        for name in self._windows.keys() - self._configured.keys():
+            del self._windows[name]
+
+    def admit(self, name: str, now: float) -> float:
+        """0 if the integration may call now, and then it has; else the seconds until it may again."""
+        window = self._windows.get(name)
+        if window is None or now >= window.began + WINDOW:
+            window = self._windows[name] = _Window(now)
+        if window.passed >= self.per_minute:
+            return window.began + WINDOW - now
+        window.passed += 1
+        return 0.0
+
+
+def list_integrations(integrations: Integrations) -> list[wire.Integration]:
+    """What may be known of them, by name (INT-2)."""
+    found = [
+        wire.Integration(
+            name=each.name,
+            targets=each.targets,
+            channels=each.channels,
+            scopes=each.scopes,
+            callback_url=each.callback_url,
+        )
+        for each in integrations.all()
+    ]
+    return sorted(found, key=lambda each: each.name)
+
+
+def requested_channel(target: str) -> str | None:
+    """The channel that a target names, or None. Raises `Invalid` when it names none after all (9.2, step 6)."""
+    if not target.startswith(CHANNEL):
+        return None
+    channel = target.removeprefix(CHANNEL).strip()
+    if not channel:
+        raise Invalid(f"target: {CHANNEL} must be followed by the id of a channel")
+    return channel
+
+
+def permit(caller: wire.IntegrationSettings, event: wire.IntegrationEvent, channel: str | None) -> None:
+    """Raises `Forbidden` unless the integration may report to this target and channel (INT-6)."""
+    if caller.targets and event.target not in caller.targets:
+        raise Forbidden(f"{caller.name} may not use the target {event.target}")
+    if caller.channels and channel is not None and channel not in caller.channels:
+        raise Forbidden(f"{caller.name} may not use the channel {channel}")
