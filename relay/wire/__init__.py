@@ -51,6 +51,7 @@ from .integrations import (
     IntegrationEvent as IntegrationEvent,
     IntegrationSettings as IntegrationSettings,
 )
+from .maintenance import Reaped as Reaped
 from .messages import (
     Claim as Claim,
     ClaimMessage as ClaimMessage,

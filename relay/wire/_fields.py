@@ -27,6 +27,7 @@ __all__ = [
     "document",
     "instant",
     "integer",
+    "integers",
     "item",
     "items",
     "length",
@@ -130,6 +131,18 @@ def integer(least: int, most: int = SAFE, *, required: bool = False, default: in
         return value
 
     return _field(read, required=required, default=default)
+
+
+def integers(least: int, *, most: int) -> Any:
+    """A list of at most `most` integers, all of at least `least`; None when absent."""
+    read_one = integer(least).metadata["read"]
+
+    def read(value: Any) -> list[int]:
+        if not isinstance(value, list) or len(value) > most:
+            raise ValueError(f"expected a list of at most {most} integers")
+        return [read_one(each) for each in value]
+
+    return _field(read, required=False, default=None)
 
 
 def boolean(*, required: bool = False, default: bool | None = None) -> Any:

@@ -1,0 +1,111 @@
+"""The rows of the delivery ladder, and what is announced of their changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+import orjson
+
+from relay.store import Event, Store, Write
+
+from ._audit import audit
+from ._delivery_rules import Row
+from ._moment import Moment
+
+__all__ = ["Change", "announced", "audits", "find_row", "load", "open_rows", "saved"]
+
+NAMES = tuple(field.name for field in attrs.fields(Row))
+COLUMNS = ", ".join(NAMES)
+LONGEST_REASON = 2_000  # characters, of an audit record
+INSERT = (
+    f"insert into deliveries ({COLUMNS}) select {', '.join('?' * len(NAMES))}"
+    " where exists (select 1 from messages where id = ?)"
+)
+UPDATE = (
+    f"update deliveries set {', '.join(f'{name} = ?' for name in NAMES)}"
+    " where agent_id = ? and message_id = ? and token = ? and rung = ?"
+)
+TOLD = {
+    "taken": "handed",
+    "confirmed": "confirmed",
+    "returned": "returned",
+    "failed": "returned",
+    "spent": "dead",
+    "replied": "replied",
+    "redelivered": "redelivered",
+}
+"""Step -> the event that tells of it. What stays where it is, is not announced."""
+
+
+@attrs.frozen
+class Change:
+    """One step of one row; `before` None when the row is new."""
+
+    step: str
+    before: Row | None
+    after: Row
+
+
+def load(store: Store, condition: str, *params: object) -> list[Row]:
+    rows = store.rows(f"select {COLUMNS} from deliveries where {condition}", *params)
+    return [Row(**dict(zip(NAMES, row, strict=True))) for row in rows]
+
+
+def find_row(store: Store, agent_id: str, number: int) -> Row | None:
+    found = load(store, "agent_id = ? and message_id = ?", agent_id, number)
+    return found[0] if found else None
+
+
+def open_rows(store: Store, agent_id: str) -> dict[int, Row]:
+    """What was handed to the agent, or came back and is due some time."""
+    found = load(store, "agent_id = ? and rung in ('handed', 'routed') order by message_id", agent_id)
+    return {row.message_id: row for row in found}
+
+
+def saved(change: Change) -> Write:
+    """Fenced: it fails when the message has been deleted meanwhile, or the row is not what was looked at."""
+    values = attrs.astuple(change.after)
+    if change.before is None:
+        return Write(INSERT, (*values, change.after.message_id), 1)
+    before = change.before
+    return Write(UPDATE, (*values, before.agent_id, before.message_id, before.token, before.rung), 1)
+
+
+def announced(changes: Sequence[Change]) -> tuple[Event, ...]:
+    """One event for all that went the same way."""
+    groups: dict[tuple[str, str | None], list[Row]] = {}
+    for change in changes:
+        if change.step in TOLD:
+            failed = change.step in ("failed", "spent", "returned")
+            error = change.after.error if failed else None
+            groups.setdefault((TOLD[change.step], error), []).append(change.after)
+    return tuple(_event(name, error, rows) for (name, error), rows in groups.items())
+
+
+def _event(name: str, error: str | None, rows: list[Row]) -> Event:
+    agent_id = rows[0].agent_id
+    data = {"agentId": agent_id, "messageIds": [row.message_id for row in rows], "rung": rows[0].rung}
+    if error is not None:
+        data["error"] = error
+    if name == "replied":
+        data["replyIds"] = [row.reply_id for row in rows]
+    source = "server" if name in ("dead", "redelivered") else agent_id
+    return Event(f"delivery.{name}", source, agent_id, orjson.dumps(data))
+
+
+def audits(changes: Iterable[Change], moment: Moment) -> tuple[tuple[Write, Event], ...]:
+    """Dead letters are on record where people look."""
+    return tuple(
+        audit(
+            moment,
+            f"server-message-{row.message_id}-dead-{row.agent_id}-{row.token}",
+            f"message {row.message_id} is dead: {row.agent_id} does not take it",
+            body=f"{(row.error or 'no reason given')[:LONGEST_REASON]}. `relay dlq redeliver {row.message_id} {row.agent_id}` tries again.",
+            icon="ti-mail-off",
+            view="messages",
+            agent_id=row.agent_id,
+            message_id=row.message_id,
+        )
+        for row in (change.after for change in changes if change.step == "spent")
+    )
