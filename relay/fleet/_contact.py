@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from relay.actors import Context, System, Tell
 
-__all__ = ["Contact"]
+__all__ = ["HELD_UP", "Contact"]
 
 P = TypeVar("P")
 
@@ -43,21 +43,28 @@ class Contact:
         """Whether the time of the last contact in the store has become too old."""
         return self._system.now() - self._stored >= STORED_EVERY
 
-    def silence(self) -> float:
-        """How many seconds there was none; to be asked when the timer rings."""
+    def rang(self) -> None:
+        """The tick has come; a late one is the server's fault."""
+        self._forgive()
+        self._due = None
+
+    def silent(self, limit: float) -> bool:
+        """Whether there was none for `limit` seconds in which the server could have heard any."""
+        self._forgive()
+        return self._last + limit <= self._system.now()
+
+    def _forgive(self) -> None:
         now = self._system.now()
         if self._due is not None and now - self._due > HELD_UP:
             self._last = now
-        self._due = None
-        return max(now - self._last, *(limit for limit in self._limits if self._last + limit <= now), 0.0)
 
     def watch(self, context: Context[P], tick: Tell[P] | None) -> None:
-        """Have `tick` sent when the next limit is reached; None ends the watch."""
+        """Have `tick` sent when the next limit is reached, and again and again after the last; None ends the watch."""
         if tick is None:
             context.cancel_timer("silence")
             self._due = None
         elif self._due is None:
             now = self._system.now()
             ends = [self._last + limit for limit in self._limits]
-            self._due = next((end for end in ends if end > now), ends[-1])
+            self._due = next((end for end in ends if end > now), now + self._limits[-1])
             context.set_timer("silence", self._due - now, tick)

@@ -18,6 +18,7 @@ from .agents import Agent, AgentProtocol
 from .bus_sessions import BusProtocol, BusSessions
 from .commands import Adopt, Command, CommandProtocol, adoptable
 from .health import Tally
+from .maintenance import Maintenance, Upkeep
 from .matching import Matcher
 from .merges import MergeLease, MergeProtocol
 from .messages import Post, PostOffice
@@ -40,6 +41,7 @@ class Fleet:
     commands: Family[str, CommandProtocol]
     post_office: Ref[Post]
     activity: Ref[ActivityProtocol]
+    maintenance: Ref[Upkeep]
     bus_sessions: Ref[BusProtocol]
 
     def __init__(self, system: System, store: Store) -> None:
@@ -76,11 +78,13 @@ class Fleet:
             self.orchestrators, _keys(self.store, "select id from orchestrators where status <> 'offline'")
         )
         await _wake(self.agents, _keys(self.store, "select id from agents where status <> 'offline'"))
+        self.maintenance = await self.system.spawn(Maintenance, self, name="maintenance")
 
     async def stop(self) -> None:
         """Let what is queued be handled, then stop everybody; those who ask others first."""
         with trio.move_on_after(DRAIN_WITHIN):
             await self.system.idle()
+        await self.system.stop(self.maintenance)
         for family in (self.commands, self.workspaces, self.leases, self.orchestrators):
             await family.stop()
         for single in (self.bus_sessions, self.post_office, self.activity):

@@ -13,6 +13,7 @@ __all__ = [
     "Heartbeat",
     "Leave",
     "OrchestratorProtocol",
+    "ReapIfSilent",
     "Register",
     "Registered",
     "Remove",
@@ -87,3 +88,13 @@ class Leave(Tell[OrchestratorProtocol]):
 @attrs.frozen
 class Silence(Tell[OrchestratorProtocol]):
     """It is time to look how long there has been no contact."""
+
+
+@attrs.frozen
+class ReapIfSilent(Ask[OrchestratorProtocol, bool]):
+    """Go offline, if there has been no contact for too long; the answer is whether it did (step 6 of 19.2).
+
+    `held_up`: the server was, so that nobody could be heard; everybody has the whole time again.
+    """
+
+    held_up: bool = False

@@ -5,8 +5,8 @@ One actor per id owns the agent's row: its card, its status, its session.
 1. A registration inserts the card or refreshes what it names. Another instance takes the session over; from then on
    writes in the name of the former one are refused (O-08).
 2. Registration, status and heartbeat are contact. Without contact an agent goes stale by its own timer, and then offline
-   by a maintenance run (`LIVENESS`); the next contact restores the status it had. `user` and `system` are always there, and the identity of an
-   orchestrator follows its host (O-10); setting it offline is the host's goodbye.
+   by a maintenance run (`LIVENESS`); the next contact restores the status it had. `user` and `system` are always there,
+   and the identity of an orchestrator follows its host (O-10); setting it offline is the host's goodbye.
 3. A heartbeat, status or ready flag that changes nothing is neither stored nor announced, but for `lastSeen`, which is
    stored now and then.
 """
@@ -27,6 +27,7 @@ from ._agent_protocol import (
     Exited,
     Follow,
     Heartbeat,
+    ReapIfSilent,
     Register,
     Registered,
     Remove,

@@ -8,7 +8,8 @@ One actor per command owns its row. Whoever makes a command inserts the row in i
    Each step may be repeated without harm, so a chain broken by a crash is finished by the next report or expiry.
 4. A claim gives a token that only grows. From then on only reports that carry the newest one count: a claimant that
    was replaced, or comes back late, is refused (CMD-14).
-5. A command with a life time is adopted, now or when the server starts: its timer ends it as `timed_out`.
+5. A command with a life time is adopted, now or when the server starts. Once that is over, a maintenance run ends it as
+   `timed_out` (CMD-12); its own timer does what the runs have missed.
 6. A merge does not wait for a host that is away, as its base may move meanwhile and nobody else can merge: one that has
    not been begun when its host goes offline fails (W-I18). One that has been begun waits for its outcome or its expiry.
 """
@@ -45,10 +46,12 @@ __all__ = [
     "Command",
     "CommandProtocol",
     "Create",
+    "ExpireIfDue",
     "HostLeft",
     "Patch",
     "adoptable",
     "create_command",
+    "due",
     "find_command",
     "get_command",
     "impatient",
@@ -59,6 +62,7 @@ __all__ = [
 IMPATIENT = ("workspace.merge",)
 NEIGHBOURS_WITHIN = 20.0  # seconds that workspace and lease have to settle
 RESTART_GRACE = 30.0  # seconds of life that a command has at least after the server started
+OVERDUE = 60.0  # seconds after its life time in which a maintenance run is to end it
 
 
 class CommandProtocol:
@@ -102,7 +106,12 @@ class HostLeft(Tell[CommandProtocol]):
 
 @attrs.frozen
 class Expire(Tell[CommandProtocol]):
-    """Its life time is over."""
+    """Its life time is long over."""
+
+
+@attrs.frozen
+class ExpireIfDue(Ask[CommandProtocol, bool]):
+    """Time out, if its life time is over; the answer is whether it did (step 4 of 19.2)."""
 
 
 class Command(FleetActor[CommandProtocol]):
@@ -112,6 +121,7 @@ class Command(FleetActor[CommandProtocol]):
         super().__init__(fleet)
         self.id = key
         self.record = find_command(self.store, key)
+        self._ends = float("inf")
 
     def started(self, context: Context[CommandProtocol]) -> None:
         self._mind(context, RESTART_GRACE)
@@ -137,9 +147,8 @@ class Command(FleetActor[CommandProtocol]):
                 if not MOVES[self._known().status]:
                     raise NotFound("no such command, or it has ended")
                 return self._move(message, "cancel", {}, None, context)
-            case Expire():
-                if self.record is not None and MOVES[self.record.status]:
-                    return self._move(message, "time_out", {}, None, context)
+            case Expire() | ExpireIfDue():
+                return self._expire(message, context)
         return None
 
     def _known(self) -> wire.Command:
@@ -160,6 +169,13 @@ class Command(FleetActor[CommandProtocol]):
         if record is None or record.type not in IMPATIENT or record.status is not wire.CommandStatus.PENDING:
             return False
         return not is_online(self.store, record.target)
+
+    def _expire(self, message: Expire | ExpireIfDue, context: Context[CommandProtocol]) -> Step:
+        is_open = self.record is not None and bool(MOVES[self.record.status])
+        if is_open and self._ends <= context.system.now():
+            return self._move(message, "time_out", {}, True, context)
+        self.settle(message, Decision(reply=False), context)
+        return None
 
     def _create(self, message: Create, asked: wire.NewCommand, context: Context[CommandProtocol]) -> None:
         self.record, writes, events = new_command(self.moment(), asked, id=self.id)
@@ -240,7 +256,9 @@ class Command(FleetActor[CommandProtocol]):
         if record is None or record.expires_at is None or record.ttl_ms is None or not MOVES[record.status]:
             return
         left = max(least, record.expires_at - context.system.wall())
-        context.set_timer("life", min(left, max(least, record.ttl_ms / 1000)), Expire())
+        left = min(left, max(least, record.ttl_ms / 1000))
+        self._ends = context.system.now() + left
+        context.set_timer("life", left + OVERDUE, Expire())
 
 
 async def create_command(fleet: Fleet, asked: wire.NewCommand) -> wire.Command:
@@ -292,3 +310,9 @@ def adoptable(store: Store) -> list[str]:
     marks = ", ".join("?" * len(OPEN))
     sql = f"select id from commands where expires_at is not null and status in ({marks})"
     return [key for (key,) in store.rows(sql, *OPEN)]
+
+
+def due(store: Store, at: float) -> list[str]:
+    """The ids of open commands whose life time is over by the wall clock (`at`, epoch seconds), oldest first."""
+    sql = "select id from commands where expires_at <= ? and status in ('pending', 'accepted', 'running') order by seq"
+    return [key for (key,) in store.rows(sql, at * 1000)]

@@ -2,8 +2,8 @@
 
 One actor per id owns the host's row: what it is, whether it is there, which agents it runs.
 
-1. Registration and heartbeat are contact. After 90 s without any, or at once after a goodbye, the host is offline; the
-   next contact brings it back. It takes part under an identity of its own, an agent of kind `orchestrator` that follows it.
+1. Registration and heartbeat are contact. After 90 s without any a maintenance run takes the host offline, or at once
+   a goodbye; the next contact brings it back. It takes part under an identity of its own, an agent of kind `orchestrator` that follows it.
 2. The roster replaces the list of managed agents. What it says of workspaces and ended sessions goes to their owners
    before the roster is stored, so a roster that is sent again after a crash does no harm. A workspace whose session
    is not in it any more has lost its owner.
@@ -19,7 +19,7 @@ import attrs
 import trio
 
 from relay import wire
-from relay.actors import Context, Step
+from relay.actors import Context, Refusal, Step
 from relay.store import Decision, Event, Store, Write
 
 from . import agents, commands
@@ -33,6 +33,7 @@ from ._orchestrator_protocol import (
     Heartbeat,
     Leave,
     OrchestratorProtocol,
+    ReapIfSilent,
     Register,
     Registered,
     Remove,
@@ -52,6 +53,7 @@ __all__ = [
     "Heartbeat",
     "Orchestrator",
     "OrchestratorProtocol",
+    "ReapIfSilent",
     "Register",
     "Registered",
     "Remove",
@@ -66,6 +68,7 @@ __all__ = [
 ONLINE, OFFLINE = wire.OrchestratorStatus.ONLINE, wire.OrchestratorStatus.OFFLINE
 
 OFFLINE_AFTER = 90.0  # seconds without contact (O-10)
+OVERDUE = 60.0  # seconds more, after which a host goes offline by itself: merges wait for nothing but that
 NEIGHBOURS_WITHIN = 20.0  # seconds that other actors have to do their part
 
 
@@ -75,7 +78,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
     def __init__(self, fleet: Fleet, key: str) -> None:
         super().__init__(fleet)
         self.record = find_orchestrator(self.store, key)
-        self._contact = Contact(fleet.system, (OFFLINE_AFTER,))
+        self._contact = Contact(fleet.system, (OFFLINE_AFTER + OVERDUE,))
 
     def started(self, context: Context[OrchestratorProtocol]) -> None:
         self._watch(context)
@@ -96,6 +99,8 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
                 return self._remove(message, context)
             case Leave():
                 return self._gone(context)
+            case ReapIfSilent():
+                return self._reap(message, context)
             case Silence():
                 return self._look(context)
         return None
@@ -176,10 +181,20 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         context.reply(message, None)
 
     def _look(self, context: Context[OrchestratorProtocol]) -> Step:
-        if self._contact.silence() >= OFFLINE_AFTER:
+        self._contact.rang()
+        if self._contact.silent(OFFLINE_AFTER + OVERDUE):
             return self._gone(context)
         self._watch(context)
         return None
+
+    async def _reap(self, message: ReapIfSilent, context: Context[OrchestratorProtocol]) -> None:
+        if message.held_up:
+            self._contact.heard()
+        there = self.record is not None and self.record.status is ONLINE
+        lost = there and self._contact.silent(OFFLINE_AFTER)
+        if lost:
+            await self._gone(context)
+        context.reply(message, lost)
 
     async def _gone(self, context: Context[OrchestratorProtocol]) -> None:
         """The host is not there any more."""
@@ -204,14 +219,20 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
 
 
 async def spawn_anywhere(fleet: Fleet, request: wire.SpawnAgent) -> Dispatched:
-    """Spawn on the first fitting host, by id (AGT-43, O-12). Raises `Invalid` when there is none (AGT-47)."""
+    """Spawn on the first fitting host, by id (AGT-43, O-12). Raises `Invalid` when there is none (AGT-47).
+
+    A host that has just gone is passed over, and so is one whose base directory does not contain `cwd`.
+    """
+    refused: Refusal | None = None
     for host in list_orchestrators(fleet.store, status=ONLINE):
         if request.provider in host.providers:
             try:
                 return await fleet.orchestrators[host.id].ask(Spawn(request, anywhere=True))
-            except (Conflict, NotFound) as refusal:
-                raise Invalid(str(refusal)) from None
-    raise Invalid(f"no host that is online has the provider {request.provider.value}")
+            except (Conflict, Invalid, NotFound) as refusal:
+                refused = refused or refusal
+    raise Invalid(
+        str(refused) if refused else f"no host that is online has the provider {request.provider.value}"
+    )
 
 
 def find_orchestrator(store: Store, key: str) -> wire.Orchestrator | None:

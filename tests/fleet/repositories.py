@@ -24,7 +24,7 @@ REPORTS = {
 }
 SHARED = wire.WorkspaceReport(id="ws", mode=wire.WorkspaceMode.SHARED, source_cwd="/home/u/repo")
 
-GONE_AFTER = 100.0
+GONE_AFTER = 125.0
 """Seconds of silence after which a host is offline, and a few more."""
 
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from relay import wire
 from relay.actors import System, open_system, virtual_wall
-from relay.fleet import Conflict, Fleet, Invalid, NotFound, agents, open_fleet
+from relay.fleet import Conflict, Fleet, Invalid, NotFound, agents, maintenance, open_fleet
 from relay.store import Store, open_store
 from relay.testing import Sim, simulate
 
@@ -195,10 +195,14 @@ async def test_silence_makes_an_agent_stale_and_then_offline(fleet: Fleet, log: 
     assert agents.get_agent(fleet.store, "a1").status is A.BUSY
     await trio.sleep(2)
     assert agents.get_agent(fleet.store, "a1").status is A.STALE
-    await trio.sleep(88)
+    await trio.sleep(88.5)
+    assert (await fleet.maintenance.ask(maintenance.Reap())).reaped_agent_ids == ()
     assert agents.get_agent(fleet.store, "a1").status is A.STALE
-    await trio.sleep(2)
+    await trio.sleep(1)
+    assert agents.get_agent(fleet.store, "a1").status is A.STALE
+    assert (await fleet.maintenance.ask(maintenance.Reap())).reaped_agent_ids == ("a1",)
     assert agents.get_agent(fleet.store, "a1").status is A.OFFLINE
+    assert (await fleet.maintenance.ask(maintenance.Reap())).reaped_agent_ids == ()
     await trio.sleep(10_000)
     assert [e["data"]["status"] for e in log.events("agent.status")] == ["busy", "stale", "offline"]
     (lost,) = log.audits("server-agent-a1-heartbeat-lost-")
@@ -217,7 +221,9 @@ async def test_silence_is_noticed_at_every_instant(sim: Sim, after: float) -> No
         await register(fleet)
         await trio.sleep(91)
         assert agents.get_agent(store, "a1").status is A.STALE
-        await trio.sleep(90)
+        await trio.sleep(88)
+        assert agents.get_agent(store, "a1").status is A.STALE
+        await trio.sleep(1 + maintenance.EVERY)
         assert agents.get_agent(store, "a1").status is A.OFFLINE
 
 

@@ -20,6 +20,7 @@ from relay.fleet import (
     NotFound,
     agents,
     commands,
+    maintenance,
     merges,
     open_fleet,
     orchestrators,
@@ -230,6 +231,7 @@ async def test_the_server_ends_a_claimed_command_and_its_claimant_is_late(fleet:
         await fleet.commands[key].ask(commands.Cancel())
     else:
         await trio.sleep(1.1)
+        assert (await fleet.maintenance.ask(maintenance.Reap())).expired_command_ids == (key,)
     with pytest.raises(Conflict):
         await patch(fleet, key, S.SUCCEEDED, token=1)
     assert status(fleet, key) is (S.CANCELED if end == "cancel" else S.TIMED_OUT)
@@ -248,13 +250,19 @@ async def test_a_claim_is_there_after_a_restart(system: System, store: Store) ->
 
 
 @pytest.mark.spec("M-139", "CMD-12")
-async def test_a_life_time_ends_a_command_and_only_one_that_has_it(fleet: Fleet, log: Log) -> None:
+async def test_a_life_time_ends_a_command_and_only_one_that_has_it(
+    fleet: Fleet, log: Log, autojump_clock: MockClock
+) -> None:
     mortal, immortal = await create(fleet, ttl_ms=1_000), await create(fleet)
     await trio.sleep(0.9)
+    assert (await fleet.maintenance.ask(maintenance.Reap())).expired_command_ids == ()
     assert status(fleet, mortal.id) is S.PENDING
     await trio.sleep(0.2)
-    assert status(fleet, mortal.id) is S.TIMED_OUT
-    await trio.sleep(365 * 86_400)
+    for expired in [(mortal.id,), ()]:
+        assert (await fleet.maintenance.ask(maintenance.Reap())).expired_command_ids == expired
+        assert status(fleet, mortal.id) is S.TIMED_OUT
+    autojump_clock.jump(365 * 86_400)
+    await fleet.maintenance.ask(maintenance.Reap())
     assert status(fleet, immortal.id) is S.PENDING
     assert log.types() == ["command.requested", "command.requested", "command.timed_out"]
 
@@ -270,7 +278,12 @@ async def test_expiry_and_completion_meet_at_one_end(fleet: Fleet, log: Log) -> 
         except Conflict:
             pass
 
+    async def reap() -> None:
+        await trio.sleep(1)
+        await fleet.maintenance.ask(maintenance.Reap())
+
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(reap)
         for number, key in enumerate(keys):
             nursery.start_soon(finish, key, 0.995 + number / 2000)
     ended = [status(fleet, key) for key in keys]
@@ -285,11 +298,14 @@ async def test_a_life_time_goes_on_after_a_restart(system: System, store: Store)
     async with open_fleet(system, store) as fleet:
         await trio.sleep(29)
         assert await patch(fleet, (await create(fleet)).id, S.RUNNING)
+        await fleet.maintenance.ask(maintenance.Reap())
+        assert status(fleet, short.id) is S.PENDING
         await trio.sleep(2)
+        await fleet.maintenance.ask(maintenance.Reap())
         assert status(fleet, short.id) is S.TIMED_OUT
         await trio.sleep(160)
         assert status(fleet, long.id) is S.PENDING
-        await trio.sleep(10)
+        await trio.sleep(10 + maintenance.EVERY)
         assert status(fleet, long.id) is S.TIMED_OUT
 
 
@@ -417,6 +433,7 @@ async def test_a_merge_that_does_not_land_goes_to_review_and_frees_the_lease(fle
         assert command.ttl_ms is not None
         await patch(fleet, command.id, S.RUNNING)
         await trio.sleep(command.ttl_ms / 1000 + 1)
+        await fleet.maintenance.ask(maintenance.Reap())
         assert status(fleet, command.id) is S.TIMED_OUT
         await host(fleet)
     assert workspaces.get_workspace(fleet.store, "w1").status is wire.WorkspaceStatus.REVIEW_REQUESTED

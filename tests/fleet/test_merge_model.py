@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from relay import wire
 from relay.actors import open_system, virtual_wall
-from relay.fleet import Conflict, Invalid, NotFound, merges, open_fleet, workspaces
+from relay.fleet import Conflict, Invalid, NotFound, maintenance, merges, open_fleet, workspaces
 from relay.store import Store, open_store
 
 REPOSITORIES = ("/home/u/r1", "/home/u/r2", "/home/u/r3")
@@ -228,6 +228,7 @@ class Run:
 
     async def _wait(self, seconds: float) -> None:
         await trio.sleep(seconds)
+        await self.hosts.fleet.maintenance.ask(maintenance.Reap())
         await trio.testing.wait_all_tasks_blocked()
         self.model.passed(seconds)
 

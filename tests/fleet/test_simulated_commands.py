@@ -94,7 +94,7 @@ async def test_a_command_ends_once_and_every_change_is_told_once(sim: Sim) -> No
             for name in ("h1", "h1", "h2"):
                 nursery.start_soon(people.carry_out, name)
             nursery.start_soon(people.call_off)
-        await trio.sleep(2 * LIFE / 1000)
+        await trio.sleep(LIFE / 1000 + 100)
         told = [event for event in Log(store).events() if event["subject"] == key]
         path = [S(event["data"]["command"]["status"]) for event in told]
         assert path[0] is S.PENDING

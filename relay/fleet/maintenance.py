@@ -1,0 +1,215 @@
+"""The maintenance run: what is over ends, and what was left behind is taken up again (spec 19.2).
+
+1. It happens every 30 s, and whenever somebody asks; never two at once (SYS-15, M-I26).
+2. It decides nothing itself. For each class of what may be due it asks the owners, in the order of `STEPS`; each of them
+   compares and acts in one, and commits what it did with the events that tell of it. So nobody who was heard of meanwhile
+   is lost (M-I27), and the events are in the order of the steps (M-233).
+3. A step that fails is logged, and the others are done; whoever asked for the run hears of it. The next run makes up for it.
+4. A run is audited. One by the timer that found nothing is not worth a record.
+5. When the server was held up or suspended, or the wall clock was set forward, nobody could be heard and nothing renewed:
+   whatever is held gets that time on top, and nothing expires in bulk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import trio
+
+from relay import wire
+from relay.actors import ActorError, Ask, Context, Family, Ref, System, Tell, Unavailable
+from relay.store import Decision
+
+from . import agents, commands, orchestrators
+from ._actor import FleetActor
+from ._audit import audit
+from ._contact import HELD_UP
+
+if TYPE_CHECKING:
+    from ._fleet import Fleet
+
+__all__ = ["EVERY", "Maintenance", "Reap", "Upkeep"]
+
+log = logging.getLogger(__name__)
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+EVERY = 30.0  # seconds between two runs (O-57)
+OWNERS_WITHIN = 20.0  # seconds that an owner has for its part
+AT_ONCE = 64  # owners asked at the same time: their commits share syncs of the disk
+
+
+class Upkeep:
+    """What maintenance understands."""
+
+
+@attrs.frozen
+class Reap(Ask[Upkeep, wire.Reaped]):
+    """Do a run now; the answer is what it has done."""
+
+
+@attrs.frozen
+class Tick(Tell[Upkeep]):
+    """It is time for a run."""
+
+
+@attrs.frozen
+class Missed:
+    """What the server missed since the last run: whether it was `held_up`, and the seconds that nobody can answer for."""
+
+    held_up: bool = False
+    seconds: float = 0.0
+
+
+class Absence:
+    """Notices when the server was not there: by a timer that rings late, and by a wall clock that ran ahead."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self.look()
+
+    def look(self) -> None:
+        """The server is there; it will look again within `EVERY` seconds."""
+        self._now, self._wall = self._system.now(), self._system.wall()
+
+    def missed(self) -> Missed:
+        """Since the last look, which is now."""
+        now, wall = self._now, self._wall
+        self.look()
+        passed = self._now - now
+        late, ahead = passed - EVERY, self._wall - wall - passed
+        return Missed(late > HELD_UP, sum(gap for gap in (late, ahead) if gap > HELD_UP))
+
+
+class Maintenance(FleetActor[Upkeep]):
+    """Does the runs, one after the other."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(fleet)
+        self._absence = Absence(fleet.system)
+
+    def started(self, context: Context[Upkeep]) -> None:
+        context.set_timer("run", EVERY, Tick())
+
+    async def handle(self, message: Reap | Tick, context: Context[Upkeep]) -> None:
+        run = Run(self.fleet, self._absence.missed())
+        await run.do()
+        self._absence.look()
+        context.set_timer("run", EVERY, Tick())
+        if isinstance(message, Reap):
+            slot = context.defer(message)
+            await self._audit(run, context)
+            if run.failed is None:
+                slot.set(run.report)
+            else:
+                slot.fail(run.failed)
+        elif run.found:
+            await self._audit(run, context)
+
+    async def _audit(self, run: Run, context: Context[Upkeep]) -> None:
+        moment = self.moment()
+        write, event = audit(
+            moment,
+            f"server-system-reap-{moment.ms}",
+            "maintenance ran",
+            body=run.counts(),
+            icon="ti-broom",
+            view="activity",
+        )
+        await self.commit(Decision(reply=None, writes=(write,), events=(event,)), context)
+
+
+class Run:
+    """One run. `report` is what it has done so far; `failed` the first failure, if any."""
+
+    def __init__(self, fleet: Fleet, missed: Missed) -> None:
+        self.fleet = fleet
+        self.missed = missed
+        self.report = wire.Reaped()
+        self.failed: Exception | None = None
+
+    async def do(self) -> None:
+        for step in STEPS:
+            try:
+                await step(self)
+            except (ActorError, Unavailable, trio.TooSlowError) as error:
+                self.fail(step.__name__, error)
+
+    def fail(self, what: str, error: Exception) -> None:
+        log.error("maintenance: %s: %s", what.replace("_", " "), error)
+        self.failed = self.failed or error
+
+    async def ask(self, ref: Ref[P], message: Ask[P, R]) -> R:
+        with trio.fail_after(OWNERS_WITHIN):
+            return await ref.ask(message)
+
+    async def ask_each(
+        self, family: Family[str, P], keys: list[str], message: Ask[P, bool]
+    ) -> tuple[str, ...]:
+        """Those of `keys` whose owner says that it was due, in their order."""
+        due: set[str] = set()
+
+        async def ask(key: str) -> None:
+            try:
+                if await self.ask(family[key], message):
+                    due.add(key)
+            except (ActorError, Unavailable, trio.TooSlowError) as error:
+                self.fail(key, error)
+
+        for first in range(0, len(keys), AT_ONCE):
+            async with trio.open_nursery() as nursery:
+                for key in keys[first : first + AT_ONCE]:
+                    nursery.start_soon(ask, key)
+        return tuple(key for key in keys if key in due)
+
+    def keys(self, sql: str) -> list[str]:
+        return [key for (key,) in self.fleet.store.rows(sql)]
+
+    @property
+    def found(self) -> bool:
+        return any(ids for name, ids in attrs.asdict(self.report).items() if name != "ok")
+
+    def found_also(self, **ids: tuple[Any, ...]) -> None:
+        """These were ended or set free."""
+        known: dict[str, Any] = dict(ids)
+        self.report = attrs.evolve(self.report, **known)
+
+    def counts(self) -> str:
+        """In the order of M-234."""
+        report = self.report
+        found = {
+            "agents": report.reaped_agent_ids,
+            "orchestrators": report.reaped_orchestrator_ids,
+            "message claims": report.released_message_ids,
+            "task claims": report.released_task_ids,
+            "queued messages": report.expired_queued_message_ids,
+            "commands": report.expired_command_ids,
+        }
+        return ", ".join(f"{len(ids)} {name}" for name, ids in found.items())
+
+
+async def expire_commands(run: Run) -> None:
+    fleet = run.fleet
+    due = commands.due(fleet.store, fleet.system.wall())
+    run.found_also(expired_command_ids=await run.ask_each(fleet.commands, due, commands.ExpireIfDue()))
+
+
+async def reap_agents(run: Run) -> None:
+    """Long before an agent is lost, its own timer has made it stale."""
+    found = run.keys("select id from agents where status = 'stale' order by id")
+    message = agents.ReapIfSilent(run.missed.held_up)
+    run.found_also(reaped_agent_ids=await run.ask_each(run.fleet.agents, found, message))
+
+
+async def reap_orchestrators(run: Run) -> None:
+    found = run.keys("select id from orchestrators where status = 'online' order by id")
+    message = orchestrators.ReapIfSilent(run.missed.held_up)
+    run.found_also(reaped_orchestrator_ids=await run.ask_each(run.fleet.orchestrators, found, message))
+
+
+STEPS: tuple[Callable[[Run], Awaitable[None]], ...] = (expire_commands, reap_agents, reap_orchestrators)
+"""Steps 1 to 6 and 14 of 19.2, each with its own announcements (C-17)."""
