@@ -40,6 +40,7 @@ __all__ = [
     "STALE_AFTER",
     "decide",
     "exit_id",
+    "guard",
     "row_of",
     "silent",
     "watched",
@@ -76,10 +77,10 @@ def decide(card: wire.Agent | None, message: Any, moment: Moment) -> Outcome:
         raise NotFound("no such agent")
     match message:
         case SetStatus(status, instance):
-            _guard(card, instance)
+            guard(card, instance)
             return _set(card, attrs.evolve(_moved(card, status), last_seen=moment.at), moment)
         case SetReady(ready, instance):
-            _guard(card, instance)
+            guard(card, instance)
             return _set(card, attrs.evolve(card, ready=ready), moment)
         case Update():
             return _update(card, message, moment)
@@ -141,7 +142,7 @@ def _register(card: wire.Agent | None, asked: wire.RegisterAgent, moment: Moment
 
 
 def _heartbeat(card: wire.Agent, beat: Heartbeat, moment: Moment) -> Outcome:
-    _guard(card, beat.instance)
+    guard(card, beat.instance)
     meta = _merged(card.meta, beat.meta) if beat.meta else card.meta
     after = attrs.evolve(card, last_seen=moment.at, meta=meta)
     if card.status in LIVE:
@@ -151,7 +152,7 @@ def _heartbeat(card: wire.Agent, beat: Heartbeat, moment: Moment) -> Outcome:
 
 
 def _update(card: wire.Agent, update: Update, moment: Moment) -> Outcome:
-    _guard(card, update.instance)
+    guard(card, update.instance)
     meta = _merged(card.meta, update.meta) if update.meta else card.meta
     ready = card.ready if update.ready is None else update.ready
     status = update.status or (card.status if card.status in LIVE else _alive(card))
@@ -264,7 +265,7 @@ def _registered(card: wire.Agent, moment: Moment) -> tuple[Write, Event]:
     return audit(moment, client_id, f"{_name(card)} registered", meta=card.id, agent_id=card.id)
 
 
-def _guard(card: wire.Agent, instance: str | None) -> None:
+def guard(card: wire.Agent, instance: str | None) -> None:
     if instance is not None and card.instance_id is not None and instance != card.instance_id:
         raise Conflict("the agent is bound to another session")
 
