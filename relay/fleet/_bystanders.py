@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from relay import wire
 from relay.actors import Ref, Tell
 
+from ._pair_protocol import Left, pairs_of
+
 if TYPE_CHECKING:
     from ._fleet import Fleet
 
@@ -24,6 +26,8 @@ def bystanders(fleet: Fleet, before: wire.Agent | None, after: wire.Agent | None
     if _seen(before) == _seen(after):
         return ()
     tells: list[tuple[Ref[Any], Tell[Any]]] = []
+    if before is not None and gone(after):
+        tells += [(fleet.pairs[key], Left(before.id)) for key in pairs_of(fleet.store, before.id)]
     return tuple(tells)
 
 

@@ -23,6 +23,7 @@ from .matching import Matcher
 from .merges import MergeLease, MergeProtocol
 from .messages import Post, PostOffice
 from .orchestrators import Orchestrator, OrchestratorProtocol
+from .pairs import Pair, PairProtocol, open_pairs
 from .workspaces import Workspace, WorkspaceProtocol
 
 __all__ = ["Fleet", "open_fleet"]
@@ -39,6 +40,7 @@ class Fleet:
     workspaces: Family[str, WorkspaceProtocol]
     leases: Family[str, MergeProtocol]
     commands: Family[str, CommandProtocol]
+    pairs: Family[str, PairProtocol]
     post_office: Ref[Post]
     activity: Ref[ActivityProtocol]
     maintenance: Ref[Upkeep]
@@ -53,6 +55,7 @@ class Fleet:
         self.leases = system.family(partial(MergeLease, self), name="leases")
         self.workspaces = system.family(partial(Workspace, self), name="workspaces")
         self.commands = system.family(partial(Command, self), name="commands")
+        self.pairs = system.family(partial(Pair, self), name="pairs")
 
     @property
     def events(self) -> EventLog:
@@ -77,6 +80,7 @@ class Fleet:
         await _wake(
             self.orchestrators, _keys(self.store, "select id from orchestrators where status <> 'offline'")
         )
+        await _wake(self.pairs, open_pairs(self.store))
         await _wake(self.agents, _keys(self.store, "select id from agents where status <> 'offline'"))
         self.maintenance = await self.system.spawn(Maintenance, self, name="maintenance")
 
@@ -85,6 +89,7 @@ class Fleet:
         with trio.move_on_after(DRAIN_WITHIN):
             await self.system.idle()
         await self.system.stop(self.maintenance)
+        await self.pairs.stop()
         for family in (self.commands, self.workspaces, self.leases, self.orchestrators):
             await family.stop()
         for single in (self.bus_sessions, self.post_office, self.activity):

@@ -2,12 +2,12 @@
 
 from itertools import chain
 
-from . import activity, agents, commands, events, merges, messages, orchestrators, system, workspaces
+from . import activity, agents, commands, events, merges, messages, orchestrators, pairs, system, workspaces
 from .routing import Table
 
 __all__ = ["routes", "table"]
 
-MODULES = (activity, agents, commands, events, merges, messages, orchestrators, system, workspaces)
+MODULES = (activity, agents, commands, events, merges, messages, orchestrators, pairs, system, workspaces)
 
 
 def table() -> Table:

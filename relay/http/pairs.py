@@ -1,0 +1,62 @@
+"""`/api/pairs` (messaging-control 6)."""
+
+from typing import Any
+
+from relay import wire
+from relay.actors import Ref
+from relay.fleet import pairs
+
+from .answers import Answer, created, ok
+from .routing import Call, Routes
+
+__all__ = ["route"]
+
+route = Routes()
+
+
+@route("POST", "/api/pairs", scope="pair:write", body=wire.ProposePair)
+async def propose(call: Call[wire.ProposePair]) -> Answer:
+    key = call.fleet.system.new_id("pair")
+    return created(await call.fleet.pairs[key].ask(pairs.Propose(call.body)))
+
+
+@route("GET", "/api/pairs", scope="pair:read")
+async def list_(call: Call[None]) -> Answer:
+    query = call.query
+    found = pairs.list_pairs(
+        call.fleet.store,
+        status=query.choice("status", wire.PairStatus),
+        agent_id=query.text("agentId"),
+        limit=query.integer("limit", 1, 500) or 100,
+    )
+    return ok(found)
+
+
+@route("GET", "/api/pairs/:id", scope="pair:read")
+async def get(call: Call[None]) -> Answer:
+    return ok(pairs.get_pair(call.fleet.store, call.path["id"]))
+
+
+@route("POST", "/api/pairs/:id/accept", scope="pair:write", body=wire.Member)
+async def accept(call: Call[wire.Member]) -> Answer:
+    return ok(await _pair(call).ask(pairs.Accept(call.body.agent_id)))
+
+
+@route("POST", "/api/pairs/:id/reject", scope="pair:write", body=wire.Member)
+async def reject(call: Call[wire.Member]) -> Answer:
+    return ok(await _pair(call).ask(pairs.Reject(call.body.agent_id)))
+
+
+@route("POST", "/api/pairs/:id/end", scope="pair:write", body=wire.Member)
+async def end(call: Call[wire.Member]) -> Answer:
+    return ok(await _pair(call).ask(pairs.End(call.body.agent_id)))
+
+
+@route("POST", "/api/pairs/:id/messages", scope="message:send", body=wire.PairMessage)
+async def say(call: Call[wire.PairMessage]) -> Answer:
+    sent = await _pair(call).ask(pairs.Say(call.body))
+    return Answer(201 if sent.new else 200, sent.text)
+
+
+def _pair(call: Call[Any]) -> Ref[pairs.PairProtocol]:
+    return call.fleet.pairs[call.path["id"]]
