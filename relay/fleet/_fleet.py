@@ -16,14 +16,17 @@ from relay.store import EventLog, Store
 from .activity import ActivityLog, ActivityProtocol
 from .agents import Agent, AgentProtocol
 from .bus_sessions import BusProtocol, BusSessions
+from .callbacks import CallbackProtocol, Callbacks, Outgoing, Unreachable
 from .commands import Adopt, Command, CommandProtocol, adoptable
 from .health import Tally
+from .integrations import Integrations
 from .maintenance import Maintenance, Upkeep
 from .matching import Matcher
 from .merges import MergeLease, MergeProtocol
 from .messages import Post, PostOffice
 from .orchestrators import Orchestrator, OrchestratorProtocol
 from .pairs import Pair, PairProtocol, open_pairs
+from .policies import Policy, PolicyProtocol
 from .workspaces import Workspace, WorkspaceProtocol
 
 __all__ = ["Fleet", "open_fleet"]
@@ -41,14 +44,27 @@ class Fleet:
     leases: Family[str, MergeProtocol]
     commands: Family[str, CommandProtocol]
     pairs: Family[str, PairProtocol]
+    policies: Family[str, PolicyProtocol]
     post_office: Ref[Post]
     activity: Ref[ActivityProtocol]
     maintenance: Ref[Upkeep]
     bus_sessions: Ref[BusProtocol]
+    callbacks: Ref[CallbackProtocol]
+    integrations: Integrations
+    outgoing: Outgoing
 
-    def __init__(self, system: System, store: Store) -> None:
+    def __init__(
+        self,
+        system: System,
+        store: Store,
+        *,
+        integrations: Integrations | None = None,
+        outgoing: Outgoing | None = None,
+    ) -> None:
         self.system = system
         self.store = store
+        self.integrations = integrations or Integrations()
+        self.outgoing = outgoing or Unreachable()
         self.tally = Tally(system, store)
         self.agents = system.family(partial(Agent, self), name="agents")
         self.orchestrators = system.family(partial(Orchestrator, self), name="orchestrators")
@@ -56,6 +72,7 @@ class Fleet:
         self.workspaces = system.family(partial(Workspace, self), name="workspaces")
         self.commands = system.family(partial(Command, self), name="commands")
         self.pairs = system.family(partial(Pair, self), name="pairs")
+        self.policies = system.family(partial(Policy, self), name="policies")
 
     @property
     def events(self) -> EventLog:
@@ -73,6 +90,7 @@ class Fleet:
     async def start(self) -> None:
         """Start the single actors, and wake whoever has a timer to keep."""
         self.activity = await self.system.spawn(ActivityLog, self, name="activity")
+        self.callbacks = await self.system.spawn(Callbacks, self, name="callbacks")
         self.post_office = await self.system.spawn(PostOffice, self, name="post-office")
         self.bus_sessions = await self.system.spawn(BusSessions, self, name="bus-sessions")
         await _wake(self.leases, _keys(self.store, "select repo_root from merge_leases"))
@@ -92,15 +110,26 @@ class Fleet:
         await self.pairs.stop()
         for family in (self.commands, self.workspaces, self.leases, self.orchestrators):
             await family.stop()
-        for single in (self.bus_sessions, self.post_office, self.activity):
-            await self.system.stop(single)
         await self.agents.stop()
+        await self.policies.stop()
+        for single in (self.bus_sessions, self.post_office, self.callbacks, self.activity):
+            await self.system.stop(single)
 
 
 @asynccontextmanager
-async def open_fleet(system: System, store: Store) -> AsyncGenerator[Fleet]:
-    """The fleet of `store`, as the last server left it. Stopped, with everything it decided, when the block ends."""
-    fleet = Fleet(system, store)
+async def open_fleet(
+    system: System,
+    store: Store,
+    *,
+    integrations: Integrations | None = None,
+    outgoing: Outgoing | None = None,
+) -> AsyncGenerator[Fleet]:
+    """The fleet of `store`, as the last server left it. Stopped, with everything it decided, when the block ends.
+
+    `integrations` are those that may report tasks; `outgoing` is the network by which they are called back. Without
+    them there are none, and nobody is called.
+    """
+    fleet = Fleet(system, store, integrations=integrations, outgoing=outgoing)
     await fleet.start()
     try:
         yield fleet

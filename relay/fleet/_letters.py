@@ -14,30 +14,28 @@ from ._audit import audit
 from ._claims import Held
 from ._errors import Invalid, Unprocessable
 from ._moment import Moment
+from ._post_protocol import Sent
+from ._queue import Routed, lifetime
 
-__all__ = ["Sent", "accept", "claimed", "deleted", "joined", "letter", "read", "sent"]
+__all__ = ["accept", "claimed", "deleted", "destination", "joined", "letter", "read", "sent"]
 
 R = TypeVar("R")
 
+INSERT = (
+    "insert into messages (id, sender, address, kind, thread_id, idempotency_key, record, created_at, delivery,"
+    " resolved_to, queued_at, expires_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
 PAST_OFFLINE = frozenset({wire.MessageKind.SYSTEM, wire.MessageKind.CONTROL, wire.MessageKind.SESSION})
 """Kinds that reach an offline agent's mailbox (MSG-10)."""
-
-
-@attrs.frozen
-class Sent:
-    """The message that stands for what was sent, and its JSON text; `new` unless an earlier one of the same key does."""
-
-    message: wire.Message
-    text: bytes
-    new: bool
 
 
 def accept(
     asked: wire.SendMessage, parent: wire.Message | None, store: Store, *, even_offline: bool = False
 ) -> None:
     """Raises unless the message may be stored: it has an address, and a direct target is not offline."""
-    to = asked.to or (parent.from_ if parent else None)
-    if to is None:
+    to = destination(asked, parent)
+    if not to:
         raise Invalid("a message needs `to`, or `replyTo` a message to answer")
     if to.startswith("pool:"):
         raise Invalid("a pool is no address; send to an agent, label:, tag:, cap: or broadcast")
@@ -47,19 +45,25 @@ def accept(
             raise Unprocessable(f"{to} is offline")
 
 
-def letter(asked: wire.SendMessage, parent: wire.Message | None, moment: Moment) -> wire.Message:
-    """The message as it is stored. A reply without `to` goes to the parent's sender, in its thread (MSG-5)."""
+def destination(asked: wire.SendMessage, parent: wire.Message | None) -> str:
+    """The address it goes to: a reply without `to` goes to the parent's sender (MSG-5)."""
+    return asked.to or (parent.from_ if parent else "")
+
+
+def letter(
+    asked: wire.SendMessage, parent: wire.Message | None, moment: Moment, routed: Routed
+) -> wire.Message:
+    """The message as it is stored. A reply is in its parent's thread."""
     number = moment.next_id("messages")
     given = attrs.asdict(asked, recurse=False)
-    routed = parent is not None and asked.to is None
-    given["to"] = asked.to or (parent.from_ if parent else "")
-    given["channel"] = asked.channel or (parent.channel if parent and routed else None)
-    waits = given["to"].startswith("policy:")
+    given["to"] = destination(asked, parent)
+    given["channel"] = asked.channel or (parent.channel if parent and asked.to is None else None)
     return wire.Message(
         **given,
         id=number,
         thread_id=(parent.thread_id or parent.id) if parent else number,
-        delivery_status=wire.DeliveryStatus.QUEUED if waits else wire.DeliveryStatus.AVAILABLE,
+        delivery_status=wire.DeliveryStatus.QUEUED if routed.queued else wire.DeliveryStatus.AVAILABLE,
+        resolved_to_agent=routed.resolved,
         created_at=moment.at,
     )
 
@@ -67,6 +71,7 @@ def letter(asked: wire.SendMessage, parent: wire.Message | None, moment: Moment)
 def sent(stored: wire.Message, moment: Moment, *, audited: bool = True) -> Decision[Sent]:
     """Stored, announced and audited (MSG-12)."""
     text = wire.encode(stored)  # once, for the row, the event and the answer
+    queued = stored.delivery_status is wire.DeliveryStatus.QUEUED
     row = (
         stored.id,
         stored.from_,
@@ -76,13 +81,12 @@ def sent(stored: wire.Message, moment: Moment, *, audited: bool = True) -> Decis
         stored.idempotency_key,
         text.decode(),
         moment.ms,
+        stored.delivery_status,
+        stored.resolved_to_agent,
+        moment.ms if queued else None,
+        moment.ms + 1000 * lifetime(stored) if queued else None,
     )
-    write = Write(
-        "insert into messages (id, sender, address, kind, thread_id, idempotency_key, record, created_at)"
-        " values (?, ?, ?, ?, ?, ?, ?, ?)",
-        row,
-    )
-    queued = stored.delivery_status is wire.DeliveryStatus.QUEUED
+    write = Write(INSERT, row)
     event = Event("message.queued" if queued else "message.new", stored.from_, str(stored.id), text)
     told = Decision(reply=Sent(stored, text, new=True), writes=(write,), events=(event,))
     return joined(told.reply, told, _audited(stored, moment)) if audited else told
@@ -109,6 +113,7 @@ def joined(reply: R, *decisions: Decision[Any]) -> Decision[R]:
         writes=tuple(write for each in decisions for write in each.writes),
         events=tuple(event for each in decisions for event in each.events),
         tells=tuple(tell for each in decisions for tell in each.tells),
+        timers={key: timer for each in decisions for key, timer in each.timers.items()},
     )
 
 
@@ -141,12 +146,13 @@ def read(number: int, agent_id: str, moment: Moment) -> Decision[None]:
 
 
 def deleted(number: int) -> Decision[None]:
-    """Gone, with its read marks."""
+    """Gone, with its read marks and how far it got."""
     writes = tuple(
         Write(f"delete from {table} where {column} = ?", (number,))
         for table, column in (
             ("messages", "id"),
             ("message_reads", "message_id"),
+            ("deliveries", "message_id"),
         )
     )
     event = Event("message.deleted", "server", str(number), {"messageId": number})

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import attrs
+import orjson
 
 from relay import wire
 from relay.store import Store
@@ -11,18 +16,32 @@ from ._addresses import addresses_of
 from ._errors import NotFound
 from .agents import find_participant
 
-__all__ = ["delivery", "find_message", "get_message", "latest_id", "list_messages", "thread"]
+__all__ = ["delivery", "find_message", "get_message", "latest_id", "list_messages", "list_queued", "messages_of", "thread"]
 
-POLL = "select id from messages where address = ? and id > ? and sender <> ? order by id limit ?"
+COLUMNS = "record, delivery, resolved_to"
+POLL = "select id from messages where {column} = ?1 and id > ?2 and sender <> ?3 order by id limit ?4"
 POLL_UNREAD = (
-    "select id from messages where address = ?1 and id > ?2 and sender <> ?3 and not exists"
+    "select id from messages where {column} = ?1 and id > ?2 and sender <> ?3 and kind <> 'session' and not exists"
     " (select 1 from message_reads where agent_id = ?3 and message_id = id) order by id limit ?4"
+)
+QUEUED = (
+    "select {columns} from messages where address in (?1, 'policy:' || ?1) and delivery = 'queued'"
+    " and (expires_at > ?2 or expires_at = queued_at) order by id limit ?3"
+)
+READS = (
+    "select message_id, agent_id from message_reads where message_id in (select value from json_each(?))"
+    " order by message_id, at"
+)
+CLAIMS = (
+    "select message_id, agent_id, expires_at from message_claims"
+    " where message_id in (select value from json_each(?))"
 )
 
 
 def find_message(store: Store, number: int) -> wire.Message | None:
-    row = store.row("select record from messages where id = ?", number)
-    return wire.decode(wire.Message, row[0]) if row else None
+    """The message without its claim and its read marks."""
+    row = store.row(f"select {COLUMNS} from messages where id = ?", number)
+    return _message(row) if row else None
 
 
 def get_message(store: Store, number: int) -> wire.Message:
@@ -42,8 +61,8 @@ def latest_id(store: Store) -> int:
 def thread(store: Store, number: int) -> list[wire.Message]:
     """The thread a message belongs to, oldest first; raises `NotFound`."""
     root = get_message(store, number).thread_id
-    rows = store.rows("select record from messages where thread_id = ? order by id limit 1000", root)
-    return _dressed(store, [wire.decode(wire.Message, record) for (record,) in rows])
+    rows = store.rows(f"select {COLUMNS} from messages where thread_id = ? order by id limit 1000", root)
+    return _dressed(store, map(_message, rows))
 
 
 def list_messages(
@@ -51,56 +70,86 @@ def list_messages(
 ) -> list[wire.Message]:
     """What reaches agent `for_`, its own messages apart, oldest first; without `for_` the newest, newest first.
 
-    An agent nobody knows is reached by nothing. `since` is an id, exclusive (MSG-21).
+    An agent nobody knows is reached by nothing. `since` is an id, exclusive (MSG-21). What is `unread` is there to be
+    delivered, which a turn of a session never is (MSG-17).
     """
     if for_ is None:
-        rows = store.rows("select record from messages where id > ? order by id desc limit ?", since, limit)
-        return _dressed(store, [wire.decode(wire.Message, record) for (record,) in rows])
+        rows = store.rows(
+            f"select {COLUMNS} from messages where id > ? order by id desc limit ?", since, limit
+        )
+        return _dressed(store, map(_message, rows))
     agent = find_participant(store, for_)
     if agent is None:
         return []
+    poll = POLL_UNREAD if unread else POLL
     ids: set[int] = set()
-    for address in addresses_of(agent):
-        ids.update(
-            number for (number,) in store.rows(POLL_UNREAD if unread else POLL, address, since, for_, limit)
-        )
-    chosen = sorted(ids)[:limit]
-    return _dressed(store, [found for number in chosen if (found := find_message(store, number)) is not None])
+    for column, value in [("resolved_to", for_), *(("address", each) for each in addresses_of(agent))]:
+        ids.update(n for (n,) in store.rows(poll.format(column=column), value, since, for_, limit))
+    return messages_of(store, sorted(ids)[:limit])
+
+
+def list_queued(store: Store, for_: str, *, now: float, limit: int = 100) -> list[wire.Message]:
+    """What waits for `for_`, an address or the bare name of a policy, and may still be released; oldest first."""
+    rows = store.rows(QUEUED.format(columns=COLUMNS), for_, int(now * 1000), limit)
+    return _dressed(store, map(_message, rows))
 
 
 def delivery(store: Store, number: int) -> wire.Delivery:
     """How far a message got (MSG-35); raises `NotFound`."""
     found = get_message(store, number)
-    queued = found.delivery_status is wire.DeliveryStatus.QUEUED
+    row = store.row(
+        "select queued_at, available_at, expires_at, expired_at, created_at from messages where id = ?",
+        number,
+    )
+    assert row is not None
+    queued_at, available_at, expires_at, expired_at, created_at = row
     return wire.Delivery(
         id=found.id,
         to=found.to,
         delivery_status=found.delivery_status,
         resolved_to_agent=found.resolved_to_agent,
-        queued_at=found.created_at if queued else None,
-        available_at=None if queued else found.created_at,
+        queued_at=_instant(queued_at),
+        available_at=_instant(available_at if queued_at is not None else created_at),
+        expires_at=_instant(expires_at),
+        expired_at=_instant(expired_at),
         read_by=found.read_by,
         claimed_by=found.claimed_by,
         claim_expires_at=found.claim_expires_at,
     )
 
 
-def _dressed(store: Store, found: list[wire.Message]) -> list[wire.Message]:
+def _instant(ms: int | None) -> wire.Instant | None:
+    return wire.Instant(ms / 1000) if ms is not None else None
+
+
+def messages_of(store: Store, numbers: Sequence[int]) -> list[wire.Message]:
+    """Those that there are, in the order of ids."""
+    rows = store.rows(
+        f"select {COLUMNS} from messages where id in (select value from json_each(?)) order by id",
+        orjson.dumps(numbers).decode(),
+    )
+    return _dressed(store, map(_message, rows))
+
+
+def _message(row: Sequence[Any]) -> wire.Message:
+    """The record as it was stored, with what the queue made of it."""
+    record, status, resolved = row
+    found = wire.decode(wire.Message, record)
+    if found.delivery_status == status and found.resolved_to_agent == resolved:
+        return found
+    return attrs.evolve(found, delivery_status=wire.DeliveryStatus(status), resolved_to_agent=resolved)
+
+
+def _dressed(store: Store, found: Iterable[wire.Message]) -> list[wire.Message]:
     """The messages with what happened to them since: read marks and claims have rows of their own."""
-    dressed = []
-    for each in found:
-        readers = store.rows("select agent_id from message_reads where message_id = ? order by at", each.id)
-        claim = (
-            store.row("select agent_id, expires_at from message_claims where message_id = ?", each.id)
-            if each.claimable
-            else None
-        )
-        dressed.append(
-            attrs.evolve(
-                each,
-                read_by=[agent_id for (agent_id,) in readers],
-                claimed_by=claim[0] if claim else None,
-                claim_expires_at=wire.Instant(claim[1] / 1000) if claim else None,
-            )
-        )
-    return dressed
+    page = list(found)
+    numbers = orjson.dumps([each.id for each in page]).decode()
+    readers: dict[int, list[str]] = defaultdict(list)
+    for number, agent_id in store.rows(READS, numbers):
+        readers[number].append(agent_id)
+    claims = {number: (agent_id, until) for number, agent_id, until in store.rows(CLAIMS, numbers)}
+    return [_with(each, readers[each.id], *claims.get(each.id, (None, None))) for each in page]
+
+
+def _with(message: wire.Message, readers: list[str], holder: str | None, until: int | None) -> wire.Message:
+    return attrs.evolve(message, read_by=readers, claimed_by=holder, claim_expires_at=_instant(until))

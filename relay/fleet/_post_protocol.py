@@ -5,11 +5,24 @@ from __future__ import annotations
 import attrs
 
 from relay import wire
-from relay.actors import Ask, Refusal
+from relay.actors import Ask, Refusal, Tell
 
-from ._letters import Sent
-
-__all__ = ["Claim", "Delete", "MarkRead", "Post", "Renew", "Send", "SendMany", "TaskMessage"]
+__all__ = [
+    "Claim",
+    "Delete",
+    "ExpireQueued",
+    "MarkAllRead",
+    "MarkRead",
+    "Post",
+    "ReleaseQueue",
+    "Renew",
+    "ResumeQueue",
+    "Returned",
+    "Send",
+    "SendMany",
+    "Sent",
+    "TaskMessage",
+]
 
 
 class Post:
@@ -18,6 +31,15 @@ class Post:
 
 class TaskMessage:
     """Marks those messages of the post office's protocol that are about tasks."""
+
+
+@attrs.frozen
+class Sent:
+    """The message that stands for what was sent, and its JSON text; `new` unless an earlier one of the same key does."""
+
+    message: wire.Message
+    text: bytes
+    new: bool
 
 
 @attrs.frozen
@@ -65,5 +87,48 @@ class MarkRead(Ask[Post, None]):
 
 
 @attrs.frozen
+class MarkAllRead(Ask[Post, None]):
+    """The agent has confirmed these. Those that are gone are passed over."""
+
+    message_ids: tuple[int, ...]
+    agent_id: str
+
+
+@attrs.frozen
 class Delete(Ask[Post, None]):
     message_id: int
+
+
+@attrs.frozen
+class ReleaseQueue(Ask[Post, bool]):
+    """Give the agent that serves the policy, if one does, what waits for it (MSG-40). The answer: whether more waits.
+
+    One answer stands for a limited number of messages; the post office goes on with the rest by itself.
+    """
+
+    policy: str
+
+
+@attrs.frozen
+class ResumeQueue(Tell[Post]):
+    """As `ReleaseQueue`; nobody waits for it."""
+
+    policy: str
+
+
+@attrs.frozen
+class Returned(Tell[Post]):
+    """The agent is not offline any more: it may serve policies."""
+
+    agent_id: str
+
+
+@attrs.frozen
+class ExpireQueued(Ask[Post, tuple[int, ...]]):
+    """Queued messages whose life time is over expire (MSG-43). The answer: which, a bounded number; ask again until none
+    is left.
+
+    `missed`: seconds that the server was not there. They are added to every life time first, for nobody could register.
+    """
+
+    missed: float = 0.0

@@ -7,23 +7,23 @@ is durable. So the actor looks here first. What has become durable is forgotten,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-__all__ = ["Staged"]
+__all__ = ["Progress", "Staged"]
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+Progress: TypeAlias = Callable[[], tuple[int, int]]
+"""How many decisions the actor has staged, and how many of them are durable."""
 
 FORGOTTEN = 256  # entries between two looks at what is durable
 
 
 class Staged(Generic[K, V]):
-    """Values by key, the latest of each; None stands for what is gone.
+    """Values by key, the latest of each; None stands for what is gone."""
 
-    `progress` tells how many decisions the actor has staged, and how many of them are durable.
-    """
-
-    def __init__(self, progress: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._values: dict[K, tuple[int, V | None]] = {}
         self._sweep_at = FORGOTTEN

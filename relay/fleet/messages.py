@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from relay import wire
 from relay.actors import Context, Refusal
 from relay.store import Decision
@@ -20,11 +22,27 @@ from relay.store import Decision
 from ._actor import FleetActor
 from ._addresses import matches
 from ._claims import CLAIM_TERM, Claims, Held
+from ._delivery_protocol import tell_of_reading, tell_of_reply
 from ._errors import Conflict, Forbidden, Invalid, NotFound
-from ._letters import Sent, accept, claimed, deleted, joined, letter, read, sent
-from ._mailboxes import delivery, get_message, latest_id, list_messages, thread
+from ._letters import accept, claimed, deleted, destination, joined, letter, read, sent
+from ._mailboxes import delivery, get_message, latest_id, list_messages, list_queued, thread
 from ._moment import Moment
-from ._post_protocol import Claim, Delete, MarkRead, Post, Renew, Send, SendMany
+from ._post_protocol import (
+    Claim,
+    Delete,
+    ExpireQueued,
+    MarkAllRead,
+    MarkRead,
+    Post,
+    ReleaseQueue,
+    Renew,
+    ResumeQueue,
+    Returned,
+    Send,
+    SendMany,
+    Sent,
+)
+from ._queue import PolicyQueue, resume, served_by
 from ._recent import Recent
 from .agents import find_participant
 
@@ -35,10 +53,14 @@ __all__ = [
     "CLAIM_TERM",
     "Claim",
     "Delete",
+    "ExpireQueued",
     "MarkRead",
     "Post",
     "PostOffice",
+    "ReleaseQueue",
     "Renew",
+    "ResumeQueue",
+    "Returned",
     "Send",
     "SendMany",
     "Sent",
@@ -46,6 +68,7 @@ __all__ = [
     "get_message",
     "latest_id",
     "list_messages",
+    "list_queued",
     "matches",
     "thread",
 ]
@@ -56,9 +79,13 @@ class PostOffice(FleetActor[Post]):
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet)
-        self._recent = Recent(self.store)
         self._parts = 0
+        self._recent = Recent(self.store, self._progress)
+        self.queue = PolicyQueue(self.store, self._recent, self._progress)
         self.claims = Claims(self.store, self._progress)
+
+    def started(self, context: Context[Post]) -> None:
+        self._resume(served_by(self.store), context)
 
     def handle(self, message: Any, context: Context[Post]) -> None:
         match message:
@@ -72,8 +99,18 @@ class PostOffice(FleetActor[Post]):
                 self._renew(message, self.existing(number).id, agent_id, context)
             case MarkRead(number, agent_id):
                 self._mark(message, self.existing(number).id, agent_id, context)
+            case MarkAllRead():
+                self._mark_all(message, context)
             case Delete(number):
                 self._delete(message, self.existing(number), context)
+            case ReleaseQueue(policy) | ResumeQueue(policy):
+                self.settle(message, self.queue.release(policy, self.moment(), self._now()), context)
+            case Returned(agent_id):
+                self._resume(served_by(self.store, agent_id), context)
+            case ExpireQueued(missed):
+                self.settle(
+                    message, self.queue.expire(self.moment(), self._now(), round(missed * 1000)), context
+                )
 
     def _send_many(self, message: SendMany, context: Context[Post]) -> None:
         if message.together:
@@ -108,9 +145,17 @@ class PostOffice(FleetActor[Post]):
         earlier, parent = self._judge(asked, even_offline=even_offline)
         if earlier is not None:
             return Decision(reply=Sent(earlier, wire.encode(earlier), new=False))
-        stored = letter(asked, parent, moment)
+        routed = self.queue.route(destination(asked, parent), moment, self._now())
+        stored = letter(asked, parent, moment, routed)
         self._recent.remember(stored)
-        return sent(stored, moment, audited=audited)
+        if routed.queued:
+            self.queue.enter(stored, moment)
+        decision = sent(stored, moment, audited=audited)
+        if stored.reply_to is not None:
+            decision = attrs.evolve(decision, tells=tell_of_reply(self.fleet, stored))
+        if routed.released is None:
+            return decision
+        return joined(decision.reply, routed.released, decision)
 
     def _judge(
         self, asked: wire.SendMessage, *, even_offline: bool
@@ -163,16 +208,34 @@ class PostOffice(FleetActor[Post]):
         self.settle(message, decision, context)
 
     def _mark(self, message: MarkRead, number: int, agent_id: str, context: Context[Post]) -> None:
+        decision = self._reading(number, agent_id)
+        tells = tell_of_reading(self.fleet, number, agent_id)
+        self.settle(message, attrs.evolve(decision, tells=tells), context)
+
+    def _mark_all(self, message: MarkAllRead, context: Context[Post]) -> None:
+        there = [number for number in message.message_ids if self._recent.find(number) is not None]
+        decisions = [self._reading(number, message.agent_id) for number in there]
+        self.settle(message, joined(None, *decisions), context)
+
+    def _reading(self, number: int, agent_id: str) -> Decision[None]:
         known = self.store.row(
             "select 1 from message_reads where agent_id = ? and message_id = ?", agent_id, number
         )
-        decision = read(number, agent_id, self.moment()) if known is None else Decision(reply=None)
-        self.settle(message, decision, context)
+        return read(number, agent_id, self.moment()) if known is None else Decision(reply=None)
 
     def _delete(self, message: Delete, gone: wire.Message, context: Context[Post]) -> None:
         self._recent.delete(gone)
+        self.queue.leave(gone.id)
         freed = Decision(reply=None, writes=self.claims.free([gone.id]))
         self.settle(message, joined(None, deleted(gone.id), freed), context)
+
+    def _resume(self, policies: list[str], context: Context[Post]) -> None:
+        for policy in policies:
+            context.set_timer(*resume(policy))
+
+    def _now(self) -> int:
+        """The wall clock, in epoch milliseconds. A moment may be ahead of it."""
+        return int(self.fleet.system.wall() * 1000)
 
     def _progress(self) -> tuple[int, int]:
         """How many decisions were staged, and how many of them are durable."""

@@ -77,6 +77,7 @@ from .pairs import (
     PairMessage as PairMessage,
     ProposePair as ProposePair,
 )
+from .policies import PolicyState as PolicyState
 from .tasks import (
     ClaimTask as ClaimTask,
     Ingested as Ingested,
@@ -99,6 +100,7 @@ from .vocabulary import (
     OrchestratorStatus as OrchestratorStatus,
     Outcome as Outcome,
     PairStatus as PairStatus,
+    PolicyStatus as PolicyStatus,
     Provider as Provider,
     Rung as Rung,
     Strategy as Strategy,

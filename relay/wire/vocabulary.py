@@ -16,6 +16,7 @@ __all__ = [
     "OrchestratorStatus",
     "Outcome",
     "PairStatus",
+    "PolicyStatus",
     "Provider",
     "Rung",
     "Strategy",
@@ -140,6 +141,14 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     DIED = "died"
     RETURNED = "returned"
+
+
+class PolicyStatus(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FAILED = "failed"
 
 
 class ActivityKind(StrEnum):

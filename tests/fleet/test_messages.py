@@ -255,9 +255,11 @@ async def test_a_poll_finds_what_reaches_the_agent_as_it_is_now(pair: Fleet) -> 
 
 
 @pytest.mark.parametrize("sql", [POLL, POLL_UNREAD])
-async def test_a_poll_reads_by_the_index_of_its_address(store: Store, sql: str) -> None:
-    plan = [str(row[-1]) for row in store.rows(f"explain query plan {sql}", "a2", 0, "a2", 100)]
-    assert "USING INDEX messages_by_address" in plan[0]
+@pytest.mark.parametrize("column", ["address", "resolved_to"])
+async def test_a_poll_reads_by_an_index(store: Store, sql: str, column: str) -> None:
+    query = f"explain query plan {sql.format(column=column)}"
+    plan = [str(row[-1]) for row in store.rows(query, "a2", 0, "a2", 100)]
+    assert f"USING INDEX messages_by_{column.removesuffix('_to')}" in plan[0]
     assert not any(step.startswith("SCAN") for step in plan)
 
 
