@@ -50,7 +50,12 @@ class Say(Ask[PairProtocol, Sent]):
 
 @attrs.frozen
 class Expire(Ask[PairProtocol, bool]):
-    """End an invitation that nobody has answered in time; the answer is whether there was one."""
+    """End an invitation that nobody has answered in time; the answer is whether there was one.
+
+    `held_up`: nobody could have answered it for so many seconds, as the server was not there; it gets them on top.
+    """
+
+    held_up: float = 0.0
 
 
 @attrs.frozen

@@ -89,9 +89,10 @@ def moved(pair: wire.Pair, event: str, moment: Moment, **given: Any) -> Outcome:
 def row_of(pair: wire.Pair, before: Status | None = None) -> Write:
     """The row of a pair that was in status `before`, or is as it was; anything else is a lost fence."""
     return Write(
-        "update pairs set status = ?, record = ?, updated_at = ? where id = ? and status = ?",
+        "update pairs set status = ?, expires_at = ?, record = ?, updated_at = ? where id = ? and status = ?",
         (
             pair.status,
+            _ms(pair),
             text_of(wire.to_json(pair)),
             round((pair.updated_at or 0.0) * 1000),
             pair.id,

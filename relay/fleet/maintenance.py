@@ -23,7 +23,7 @@ from relay import wire
 from relay.actors import ActorError, Ask, Context, Family, Ref, System, Tell, Unavailable
 from relay.store import Decision
 
-from . import agents, commands, orchestrators
+from . import agents, commands, orchestrators, pairs
 from ._actor import FleetActor
 from ._audit import audit
 from ._contact import HELD_UP
@@ -211,5 +211,12 @@ async def reap_orchestrators(run: Run) -> None:
     run.found_also(reaped_orchestrator_ids=await run.ask_each(run.fleet.orchestrators, found, message))
 
 
-STEPS: tuple[Callable[[Run], Awaitable[None]], ...] = (expire_commands, reap_agents, reap_orchestrators)
+async def expire_pairs(run: Run) -> None:
+    """Invitations that nobody answered. Those that nobody could answer, as the server was not there, get more time."""
+    at = float("inf") if run.missed.seconds else run.fleet.system.wall()
+    due = pairs.due_pairs(run.fleet.store, at)
+    await run.ask_each(run.fleet.pairs, due, pairs.Expire(run.missed.seconds))
+
+
+STEPS: tuple[Callable[[Run], Awaitable[None]], ...] = (expire_commands, reap_agents, reap_orchestrators, expire_pairs)
 """Steps 1 to 6 and 14 of 19.2, each with its own announcements (C-17)."""

@@ -66,6 +66,7 @@ __all__ = [
 Status = wire.PairStatus
 
 POST_WITHIN = 20.0  # seconds that the post office has to take a message
+LATE = "not answered in time"
 AGAIN = 5.0  # seconds until an invitation is tried again that could not be sent
 TROUBLE = (ActorError, Unavailable, trio.TooSlowError)
 
@@ -96,8 +97,8 @@ class Pair(FleetActor[PairProtocol]):
                 self._move(message, "end", context, ended_by=agent_id, reason="ended")
             case Say(said):
                 return self._say(message, said, context)
-            case Expire():
-                self._expire(message, context)
+            case Expire(held_up):
+                self._expire(message, held_up, context)
             case Left(agent_id):
                 self._leave(message, agent_id, context)
             case Look():
@@ -126,11 +127,16 @@ class Pair(FleetActor[PairProtocol]):
         self.pair = after
         self.settle(message, attrs.evolve(decision, tells=((context.self_ref, Look()),)), context)
 
-    def _expire(self, message: Expire, context: Context[PairProtocol]) -> None:
-        decision: Decision[Any] = Decision(reply=False)
-        if self._is_due():
-            self.pair, decision = moved(self._known(), "expire", self.moment(), reason="not answered in time")
-            decision = attrs.evolve(decision, reply=True)
+    def _expire(self, message: Expire, held_up: float, context: Context[PairProtocol]) -> None:
+        decision: Decision[bool] = Decision(reply=False)
+        pair = self.pair
+        if held_up and pair is not None and pair.status is Status.PENDING:
+            later = wire.Instant((pair.expires_at or 0.0) + held_up)
+            self.pair = attrs.evolve(pair, expires_at=later)
+            decision = Decision(reply=False, writes=(row_of(self.pair),))
+        elif pair is not None and self._is_due():
+            self.pair, ended = moved(pair, "expire", self.moment(), reason=LATE)
+            decision = Decision(reply=True, writes=ended.writes, events=ended.events)
         self.settle(message, decision, context)
 
     def _is_due(self) -> bool:
@@ -188,7 +194,7 @@ class Pair(FleetActor[PairProtocol]):
             if lost is not None:
                 self._leave(message, lost, context)
         elif self._is_due():
-            self._move(message, "expire", context, reason="not answered in time")
+            self._move(message, "expire", context, reason=LATE)
         elif pair.message_id is None:
             await self._invite(pair, context)
 
@@ -225,5 +231,5 @@ def open_pairs(store: Store) -> list[str]:
 
 def due_pairs(store: Store, at: float) -> list[str]:
     """The ids of invitations whose lifetime is over at `at` (epoch seconds), for the maintenance run to `Expire`."""
-    sql = "select id from pairs where status = 'pending' and expires_at <= ? order by expires_at"
-    return [key for (key,) in store.rows(sql, round(at * 1000))]
+    sql = "select id from pairs where status = 'pending' and expires_at <= ? order by expires_at, id"
+    return [key for (key,) in store.rows(sql, at * 1000)]

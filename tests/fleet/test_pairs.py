@@ -245,8 +245,8 @@ async def test_one_who_goes_while_the_other_accepts_leaves_no_active_pair(fleet:
 
 @pytest.mark.spec("PAR-5")
 async def test_an_invitation_expires_when_it_is_over_and_not_before(fleet: Fleet) -> None:
-    pair = await propose(fleet, ttl_seconds=60)
-    await trio.sleep(59)
+    pair = await propose(fleet, ttl_seconds=20)
+    await trio.sleep(19)
     assert pairs.due_pairs(fleet.store, fleet.system.wall()) == []
     assert not await fleet.pairs[pair.id].ask(pairs.Expire())
     await trio.sleep(1)
@@ -258,6 +258,27 @@ async def test_an_invitation_expires_when_it_is_over_and_not_before(fleet: Fleet
     await trio.sleep(2)
     assert not await fleet.pairs[accepted.id].ask(pairs.Expire())
     assert status(fleet, accepted) is S.ACTIVE
+
+
+@pytest.mark.spec("PAR-5")
+async def test_an_invitation_gets_the_time_on_top_that_the_server_was_away(fleet: Fleet) -> None:
+    pair = await propose(fleet, ttl_seconds=10)
+    await trio.sleep(11)
+    assert not await fleet.pairs[pair.id].ask(pairs.Expire(held_up=10.0))
+    assert status(fleet, pair) is S.PENDING
+    assert pairs.due_pairs(fleet.store, fleet.system.wall()) == []
+    await trio.sleep(10)
+    assert pairs.due_pairs(fleet.store, fleet.system.wall()) == [pair.id]
+    assert await fleet.pairs[pair.id].ask(pairs.Expire())
+
+
+@pytest.mark.spec("PAR-5")
+async def test_maintenance_ends_what_nobody_answered(fleet: Fleet, log: Log) -> None:
+    pair, longer = await propose(fleet, ttl_seconds=20), await propose(fleet, ttl_seconds=900)
+    await trio.sleep(31)
+    assert (status(fleet, pair), status(fleet, longer)) == (S.EXPIRED, S.PENDING)
+    (updated,) = log.events("pair.updated")
+    assert (updated["subject"], updated["data"]["status"]) == (pair.id, "expired")
 
 
 async def test_what_was_missed_while_the_server_was_away_is_made_up_for(store: Store, system: System) -> None:

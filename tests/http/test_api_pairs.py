@@ -1,0 +1,111 @@
+"""`/api/pairs` on a whole server."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+
+@pytest.fixture
+async def api(api: httpx2.AsyncClient) -> httpx2.AsyncClient:
+    """As everywhere, with three agents registered."""
+    for name in ("a1", "a2", "a3"):
+        await api.post("/api/agents", json={"id": name})
+    return api
+
+
+async def propose(api: httpx2.AsyncClient, **members: Any) -> httpx2.Response:
+    return await api.post("/api/pairs", json={"from": "a1", "to": "a2", **members})
+
+
+@pytest.mark.spec("PAR-1", "PAR-2", "PAR-3", "PAR-4")
+async def test_two_agents_pair_up_talk_and_part(api: httpx2.AsyncClient) -> None:
+    answer = await propose(api, topic="tests")
+    assert answer.status_code == 201
+    pair = answer.json()
+    path = f"/api/pairs/{pair['id']}"
+    assert (pair["status"], pair["ttlSeconds"]) == ("pending", 900)
+    assert pair["expiresAt"] == pair["createdAt"] + 900_000
+    assert (await api.get(path)).json() == pair
+    (invitation,) = (await api.get("/api/messages", params={"for": "a2"})).json()
+    assert (invitation["id"], invitation["kind"]) == (pair["messageId"], "pair")
+    assert invitation["payload"]["pairId"] == pair["id"]
+    accepted = await api.post(f"{path}/accept", json={"agentId": "a2"})
+    assert (accepted.status_code, accepted.json()["status"]) == (200, "active")
+    said = {"from": "a2", "body": "hello", "idempotencyKey": "k"}
+    first = await api.post(f"{path}/messages", json=said)
+    again = await api.post(f"{path}/messages", json=said)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json()
+    assert (first.json()["to"], first.json()["kind"]) == ("a1", "pair")
+    ended = await api.post(f"{path}/end", json={"agentId": "a1"})
+    assert (ended.status_code, ended.json()["status"], ended.json()["endedBy"]) == (200, "ended", "a1")
+    for verb, body in (
+        ("accept", {"agentId": "a2"}),
+        ("reject", {"agentId": "a2"}),
+        ("end", {"agentId": "a1"}),
+    ):
+        assert (await api.post(f"{path}/{verb}", json=body)).status_code == 409
+    assert (await api.post(f"{path}/messages", json=said)).status_code == 409
+
+
+@pytest.mark.spec("PAR-2")
+async def test_what_is_no_proposal(api: httpx2.AsyncClient) -> None:
+    for wrong in (
+        {"to": "a1"},
+        {"to": "nobody"},
+        {"from": "nobody"},
+        {"to": ""},
+        {"ttlSeconds": 0},
+        {"ttlSeconds": 86_401},
+        {"ttlSeconds": None},
+        {"topic": "x" * 241},
+        {"from": 7},
+    ):
+        assert (await propose(api, **wrong)).status_code == 400, wrong
+    for right in ({"ttlSeconds": 1}, {"ttlSeconds": 86_400}, {"topic": "x" * 240}):
+        assert (await propose(api, **right)).status_code == 201, right
+    await api.patch("/api/agents/a2/status", json={"status": "offline"})
+    assert (await propose(api)).status_code == 422
+
+
+@pytest.mark.spec("PAR-3", "PAR-4")
+async def test_checks_come_in_order(api: httpx2.AsyncClient) -> None:
+    path = f"/api/pairs/{(await propose(api)).json()['id']}"
+    for verb in ("accept", "reject", "end"):
+        assert (await api.post(f"/api/pairs/none/{verb}", json={})).status_code == 400
+        assert (await api.post(f"/api/pairs/none/{verb}", json={"agentId": "a2"})).status_code == 404
+        assert (await api.post(f"{path}/{verb}", json={"agentId": "a3"})).status_code == 403
+    assert (await api.post("/api/pairs/none/messages", json={"from": "a1", "body": "x"})).status_code == 404
+    assert (await api.post(f"{path}/messages", json={"from": "a1"})).status_code == 400
+    assert (await api.post(f"{path}/messages", json={"from": "a3", "body": "x"})).status_code == 403
+    assert (await api.post(f"{path}/messages", json={"from": "a1", "body": "x"})).status_code == 409
+    assert (await api.get("/api/pairs/none")).status_code == 404
+
+
+async def test_pairs_are_found(api: httpx2.AsyncClient) -> None:
+    first = (await propose(api)).json()
+    second = (await propose(api, to="a3")).json()
+    await api.post(f"/api/pairs/{first['id']}/accept", json={"agentId": "a2"})
+
+    async def found(**query: Any) -> list[str]:
+        return [pair["id"] for pair in (await api.get("/api/pairs", params=query)).json()]
+
+    assert set(await found()) == {first["id"], second["id"]}
+    assert await found(status="active") == [first["id"]]
+    assert await found(agentId="a3") == [second["id"]]
+    assert len(await found(limit=1)) == 1
+    for wrong in ({"status": "over"}, {"limit": 0}, {"limit": 501}):
+        assert (await api.get("/api/pairs", params=wrong)).status_code == 400
+
+
+async def test_scopes(limited_to: Any) -> None:
+    async with limited_to("pair:read") as (root, limited):
+        assert (await limited.get("/api/pairs")).status_code == 200
+        for path, body in (
+            ("", {"from": "a1", "to": "a2"}),
+            ("/p/accept", {"agentId": "a"}),
+            ("/p/messages", {"from": "a1", "body": "x"}),
+        ):
+            assert (await limited.post(f"/api/pairs{path}", json=body)).status_code == 403
+            assert (await root.post(f"/api/pairs{path}", json=body)).status_code in {400, 404}
