@@ -7,6 +7,7 @@ again much later, and nobody reads a row for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +19,7 @@ from relay.store import LoggedEvent, Store
 from ._addresses import addresses_of
 from .agents import find_participant, reserved
 
-__all__ = ["Matcher"]
+__all__ = ["Matcher", "orders"]
 
 CARDS = ("agent.status", "agent.removed")
 LAST_CARD = f"select type, data from events where subject = ? and type in {CARDS} and id <= ? order by id desc limit 1"
@@ -43,6 +44,8 @@ class Matcher:
         group, _, name = event.type.partition(".")
         if group == "agent":
             return self._own(event)
+        if group == "delivery":
+            return event.subject == self._id
         if group == "message":
             return self._message(event, name)
         if group == "task":
@@ -64,6 +67,17 @@ class Matcher:
             return bool(data.get("agentId") == self._id)
         concerned = self._id in (data.get("from"), data.get("resolvedToAgent"))
         return concerned or data.get("to") in self._addresses
+
+
+def orders(agent_id: str) -> Callable[[LoggedEvent], bool]:
+    """What a host is told whose identity this agent is: of commands for it, and of itself (BUS-8)."""
+
+    def concerns(event: LoggedEvent) -> bool:
+        if event.type.startswith("command."):
+            return bool(_data(event.data)["command"]["target"] == agent_id)
+        return event.type.startswith("agent.") and event.subject == agent_id
+
+    return concerns
 
 
 @lru_cache(maxsize=256)

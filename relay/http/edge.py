@@ -15,7 +15,7 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
 from quart import Response
 from quart_trio import QuartTrio
-from quart_trio.asgi import TrioASGIHTTPConnection
+from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
 from werkzeug.exceptions import HTTPException
 
 from relay import wire
@@ -23,6 +23,7 @@ from relay.fleet import Fleet
 
 from .answers import Answer, Header, Stream, failure
 from .auth import Authenticator, Principal
+from .bus import Bus
 from .errors import CHALLENGE, Refused, answer_to
 from .routing import NO_QUERY, PUBLIC, Call, Query, Route, Table
 from .upstream import Upstream
@@ -33,7 +34,7 @@ MOST_STREAMS = 2_000
 
 
 class Edge(QuartTrio):
-    """The Quart application of a server. `close_streams` ends the answers that have no end of their own."""
+    """The Quart application of a server. `close_streams` ends what has no end of its own: event streams, and the bus."""
 
     def __init__(
         self,
@@ -46,12 +47,14 @@ class Edge(QuartTrio):
     ) -> None:
         super().__init__("relay.http", static_folder=None)
         self.asgi_http_class = _Connection
+        self.asgi_websocket_class = _Socket
         self.register_error_handler(HTTPException, _quart_failure)
         self.table = table
         self._fleet = fleet
         self._authenticator = authenticator
         self.upstream = upstream
         self._answer_within = answer_within
+        self.bus = Bus(fleet, authenticator, answer_within=answer_within)
         self._started = trio.current_time()
         self._streams: set[trio.CancelScope] = set()
         self._closing = False
@@ -110,6 +113,10 @@ class Edge(QuartTrio):
     def streams(self) -> int:
         return len(self._streams)
 
+    @property
+    def bus_connections(self) -> int:
+        return self.bus.connections
+
     def uptime(self) -> float:
         return trio.current_time() - self._started
 
@@ -117,6 +124,7 @@ class Edge(QuartTrio):
         self._closing = True
         for scope in self._streams:
             scope.cancel()
+        self.bus.close()
 
 
 NOBODY = Principal("nobody", frozenset())
@@ -139,10 +147,22 @@ class _Connection(TrioASGIHTTPConnection):
             await send_answer(answer, send)
 
 
+class _Socket(TrioASGIWebsocketConnection):
+    """Gives the bus its connections. Quart refuses the others."""
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if self.scope["path"] == "/bus":
+            await cast(Edge, self.app).bus.serve(self.scope, receive, send)
+        else:
+            await super().__call__(receive, send)
+
+
 def _body(route: Route, raw: bytes) -> Any:
     """The body as the route declares it. Routes that take any JSON check its members later."""
     if route.body is None:
         return None
+    if route.body is bytes:
+        return raw
     text = raw.strip()
     if route.empty_body and text in (b"", b"null"):
         return None

@@ -9,14 +9,18 @@ from functools import partial
 
 import attrs
 import hypercorn.protocol
+import hypercorn.protocol.h11
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 from hypercorn.typing import ASGIFramework
 
+from relay.wire.bus import LARGEST
+
 from .lean import LeanConfig
 from .listening import BACKLOG
 from .protocol import EdgeProtocol
+from .websocket import EdgeWebSocket
 
 __all__ = ["Hosting", "hypercorn_config", "keep_serving"]
 
@@ -81,9 +85,10 @@ def hypercorn_config(hosting: Hosting) -> Config:
     config.keep_alive_timeout = hosting.idle  # also what a client has to send its request head in
     config.keep_alive_max_requests = 1_000_000
     config.read_timeout = None  # would end silent event streams; slow bodies are the guard's
-    config.websocket_max_message_size = 1_048_576
+    config.websocket_max_message_size = LARGEST
     config.backlog = BACKLOG
     return config
 
 
+setattr(hypercorn.protocol.h11, "WSStream", EdgeWebSocket)  # noqa: B010
 setattr(hypercorn.protocol, "H11Protocol", EdgeProtocol)  # noqa: B010 - what every connection begins with, lean or not

@@ -94,6 +94,10 @@ class Surroundings(Protocol):
     def streams(self) -> int:
         """How many event streams are open."""
 
+    @property
+    def bus_connections(self) -> int:
+        """How many connections the bus has."""
+
     def uptime(self) -> float:
         """Seconds since the server started."""
 

@@ -19,6 +19,7 @@ class Counts:
     workspaces: int = f.integer(0, default=0)
     pending_commands: int = f.integer(0, default=0)
     sse_connections: int = f.integer(0, default=0)
+    bus_connections: int = f.integer(0, default=0)
 
 
 @attrs.frozen(kw_only=True)

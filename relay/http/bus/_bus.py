@@ -1,0 +1,74 @@
+"""All connections of the bus."""
+
+from collections.abc import Mapping
+
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
+
+from relay.fleet import Fleet
+from relay.http.answers import failure
+from relay.http.auth import Authenticator, Principal
+from relay.http.errors import CHALLENGE
+
+from .connection import Connection
+from .ends import GOING_AWAY, SUPERSEDED
+from .socket import Socket, refuse
+
+__all__ = ["Bus"]
+
+MOST_CONNECTIONS = 2_000
+TOKEN_HEADERS = (b"x-agent-relay-token", b"authorization")
+
+
+class Bus:
+    """Takes connections. An agent has one at a time: the newest, as with sessions (O-08)."""
+
+    def __init__(self, fleet: Fleet, authenticator: Authenticator, *, answer_within: float) -> None:
+        self.fleet = fleet
+        self.answer_within = answer_within
+        self._authenticator = authenticator
+        self._open: set[Connection] = set()
+        self._agents: dict[str, Connection] = {}
+        self._closing = False
+
+    @property
+    def connections(self) -> int:
+        return len(self._open)
+
+    async def serve(
+        self, scope: WebsocketScope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """One connection, from the request for it to its end."""
+        headers = dict(scope["headers"])
+        principal = self._authenticator.principal(headers)
+        if principal is None and any(name in headers for name in TOKEN_HEADERS):
+            await refuse(failure(401, "the token is not valid", CHALLENGE), receive, send)
+            return
+        if self._closing or len(self._open) >= MOST_CONNECTIONS:
+            await refuse(failure(503, "too many connections", (b"retry-after", b"5")), receive, send)
+            return
+        connection = Connection(self, Socket(receive, send), principal)
+        self._open.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._open.discard(connection)
+            if self._agents.get(connection.agent_id or "") is connection:
+                del self._agents[connection.agent_id or ""]
+
+    def principal(self, token: str) -> Principal | None:
+        """Whose token it is."""
+        headers: Mapping[bytes, bytes] = {b"x-agent-relay-token": token.encode(errors="replace")}
+        return self._authenticator.principal(headers)
+
+    def take_over(self, agent_id: str, connection: Connection) -> None:
+        """From now on the agent's connection is this one."""
+        before = self._agents.get(agent_id)
+        self._agents[agent_id] = connection
+        if before is not None and before is not connection:
+            before.end(SUPERSEDED)
+
+    def close(self) -> None:
+        """Ends all connections, and takes no more."""
+        self._closing = True
+        for connection in list(self._open):
+            connection.end(GOING_AWAY)
