@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from relay import wire
 from relay.actors import Ref, Tell
 
+from ._channel_protocol import Reconsider
 from ._pair_protocol import Left, pairs_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def bystanders(fleet: Fleet, before: wire.Agent | None, after: wire.Agent | None
     tells: list[tuple[Ref[Any], Tell[Any]]] = []
     if before is not None and gone(after):
         tells += [(fleet.pairs[key], Left(before.id)) for key in pairs_of(fleet.store, before.id)]
+    card = after or before
+    if card is not None:
+        tells.append((fleet.switchboard, Reconsider(card.id)))
     return tuple(tells)
 
 

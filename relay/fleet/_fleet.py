@@ -17,6 +17,7 @@ from .activity import ActivityLog, ActivityProtocol
 from .agents import Agent, AgentProtocol
 from .bus_sessions import BusProtocol, BusSessions
 from .callbacks import CallbackProtocol, Callbacks, Outgoing, Unreachable
+from .channels import SWITCHBOARD, Switchboard, Switching
 from .commands import Adopt, Command, CommandProtocol, adoptable
 from .health import Tally
 from .integrations import Integrations
@@ -46,6 +47,7 @@ class Fleet:
     pairs: Family[str, PairProtocol]
     policies: Family[str, PolicyProtocol]
     post_office: Ref[Post]
+    switchboard: Ref[Switching]
     activity: Ref[ActivityProtocol]
     maintenance: Ref[Upkeep]
     bus_sessions: Ref[BusProtocol]
@@ -92,6 +94,7 @@ class Fleet:
         self.activity = await self.system.spawn(ActivityLog, self, name="activity")
         self.callbacks = await self.system.spawn(Callbacks, self, name="callbacks")
         self.post_office = await self.system.spawn(PostOffice, self, name="post-office")
+        self.switchboard = await self.system.spawn(Switchboard, self, name="switchboard", bounds=SWITCHBOARD)
         self.bus_sessions = await self.system.spawn(BusSessions, self, name="bus-sessions")
         await _wake(self.leases, _keys(self.store, "select repo_root from merge_leases"))
         await _wake(self.commands, adoptable(self.store))
@@ -112,7 +115,7 @@ class Fleet:
             await family.stop()
         await self.agents.stop()
         await self.policies.stop()
-        for single in (self.bus_sessions, self.post_office, self.callbacks, self.activity):
+        for single in (self.bus_sessions, self.switchboard, self.post_office, self.callbacks, self.activity):
             await self.system.stop(single)
 
 

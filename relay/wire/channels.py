@@ -6,9 +6,8 @@ import attrs
 
 from . import _fields as f
 from ._json import nested
-from .agents import AgentStatus
 from .messages import Message
-from .vocabulary import BindingMode, TargetType
+from .vocabulary import AgentStatus, BindingMode, TargetType
 
 __all__ = [
     "Binding",

@@ -54,6 +54,8 @@ create table channel_bindings (
   target_id text not null, mode text not null, pool_agent_id text, record text not null, created_at integer not null
 ) without rowid;
 create index bindings_by_channel on channel_bindings (channel_id, seq);
+-- The card of every channel has this text, and hardly another.
+create index agents_named_channel on agents (id) where instr(record, '"channel"') > 0;
 -- One agent holds at most one slot of a pool (M-I23).
 create unique index bindings_pool_holder on channel_bindings (target_id, pool_agent_id)
   where target_type = 'pool' and pool_agent_id is not null;

@@ -1,0 +1,89 @@
+"""Slots of pools: who holds which (messaging-control 8.4, 22.6). Functions of what they are given, and nothing else.
+
+A binding to a pool has one slot. Whoever is a provider, is there, and has the pool's name among its tags or capabilities
+may hold one slot of that pool. A holder keeps its slot as long as it may; older bindings choose first.
+
+    empty     somebody may hold it -> held     else -> empty
+    held      its holder still may -> held     else, somebody may -> held, by another     else -> empty
+    either    its binding is replaced or deleted -> gone
+
+Only a slot that goes from one to another is a change, so what is evaluated twice changes once (M-I24).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from relay import wire
+
+__all__ = ["PREFERRED", "concerns", "eligible", "evaluate"]
+
+PREFERRED = (wire.AgentStatus.IDLE, wire.AgentStatus.ONLINE, wire.AgentStatus.BUSY)
+"""The statuses in which an agent may hold a slot, the best first; among equals the lowest id is chosen (CHN-24)."""
+
+CardOf = Callable[[str], wire.Agent | None]
+Members = Callable[[str], Iterable[wire.Agent]]
+
+
+def eligible(card: wire.Agent | None, pool: str) -> bool:
+    """Whether this agent may hold a slot of the pool, unless it holds another one of it already."""
+    if card is None or card.kind is not wire.AgentKind.PROVIDER or card.status not in PREFERRED:
+        return False
+    return pool in card.tags or pool in card.capabilities
+
+
+def evaluate(slots: Sequence[wire.Binding], card_of: CardOf, members: Members) -> list[wire.SlotChange]:
+    """What has to change. `slots` are the bindings to pools, oldest first; `members` finds a pool's
+    agents, and maybe others."""
+    held: dict[str, set[str]] = {}
+    vacant: list[wire.Binding] = []
+    for slot in slots:
+        pool = _pool(slot)
+        holders = held.setdefault(pool, set())
+        holder = slot.pool_agent_id
+        if holder is not None and holder not in holders and eligible(card_of(holder), pool):
+            holders.add(holder)
+        else:
+            vacant.append(slot)
+    return _filled(vacant, held, members)
+
+
+def _filled(vacant: list[wire.Binding], held: dict[str, set[str]], members: Members) -> list[wire.SlotChange]:
+    waiting: dict[str, list[str]] = {}
+    changes: list[wire.SlotChange] = []
+    for slot in vacant:
+        pool = _pool(slot)
+        if pool not in waiting:
+            fit = [card for card in members(pool) if eligible(card, pool) and card.id not in held[pool]]
+            waiting[pool] = _ranked(fit)
+        chosen = waiting[pool].pop(0) if waiting[pool] else None
+        if chosen != slot.pool_agent_id:
+            changes.append(_change(slot, chosen))
+    return changes
+
+
+def concerns(slots: Iterable[wire.Binding], agent_id: str, card: wire.Agent | None) -> bool:
+    """Whether any slot may change because this agent did. Cheap, for agents change often and slots do not."""
+    holds = {_pool(slot) for slot in slots if slot.pool_agent_id == agent_id}
+    return any(not eligible(card, pool) for pool in holds) or any(
+        slot.pool_agent_id is None and _pool(slot) not in holds and eligible(card, _pool(slot))
+        for slot in slots
+    )
+
+
+def _ranked(agents: Iterable[wire.Agent]) -> list[str]:
+    ordered = sorted(agents, key=lambda agent: (PREFERRED.index(agent.status), agent.id))
+    return [agent.id for agent in ordered]
+
+
+def _change(slot: wire.Binding, chosen: str | None) -> wire.SlotChange:
+    return wire.SlotChange(
+        binding_id=slot.id,
+        channel_id=slot.channel_id,
+        previous_agent_id=slot.pool_agent_id,
+        new_agent_id=chosen,
+    )
+
+
+def _pool(slot: wire.Binding) -> str:
+    return slot.target.id or ""
