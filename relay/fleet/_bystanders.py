@@ -13,6 +13,7 @@ from relay.actors import Ref, Tell
 
 from ._channel_protocol import Reconsider
 from ._pair_protocol import Left, pairs_of
+from ._post_protocol import Returned
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -29,6 +30,8 @@ def bystanders(fleet: Fleet, before: wire.Agent | None, after: wire.Agent | None
     tells: list[tuple[Ref[Any], Tell[Any]]] = []
     if before is not None and gone(after):
         tells += [(fleet.pairs[key], Left(before.id)) for key in pairs_of(fleet.store, before.id)]
+    if gone(before) and after is not None and not gone(after):
+        tells.append((fleet.post_office, Returned(after.id)))
     card = after or before
     if card is not None:
         tells.append((fleet.switchboard, Reconsider(card.id)))

@@ -16,9 +16,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
 from relay import wire
-from relay.actors import Context, Ref
+from relay.actors import Context, Ref, Step
 from relay.store import Decision, Store
 
 from ._actor import FleetActor
@@ -57,6 +58,7 @@ from ._errors import NotFound
 from ._orchestrator_protocol import Leave, OrchestratorProtocol
 from ._owners import is_online
 from ._records import find_activity
+from .policies import Link, link_of
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -84,6 +86,8 @@ __all__ = [
     "reserved",
 ]
 
+POLICY_WITHIN = 60.0  # seconds that a policy has to link the agent and to give out the mail that waits
+
 
 class Agent(FleetActor[AgentProtocol]):
     """The actor of one agent."""
@@ -99,16 +103,16 @@ class Agent(FleetActor[AgentProtocol]):
             context.self_ref.tell(Silence())
         self._watch(context)
 
-    def handle(self, message: Any, context: Context[AgentProtocol]) -> None:
+    def handle(self, message: Any, context: Context[AgentProtocol]) -> Step:
         if isinstance(message, Silence):
             self._look(message, context)
-            return
+            return None
         if isinstance(message, ReapIfSilent):
             self._reap(message, context)
-            return
+            return None
         if isinstance(message, Exited) and self._was_told(message):
             self.settle(message, Decision(reply=False), context)
-            return
+            return None
         card, decision = decide(self.card, message, self.moment())
         if isinstance(message, Register | SetStatus | Update | Heartbeat):
             self._contact.heard()
@@ -118,6 +122,25 @@ class Agent(FleetActor[AgentProtocol]):
             self._contact.stored()
         if isinstance(message, SetStatus | Update) and message.status is OFFLINE:
             decision = attrs.evolve(decision, tells=self._goodbyes())
+        if isinstance(message, Register) and card is not None and (link := link_of(card)) is not None:
+            return self._become_managed(message, card, decision, link, context)
+        self._become(message, card, decision, context)
+        self._watch(context)
+        return None
+
+    async def _become_managed(
+        self,
+        message: Register,
+        card: wire.Agent,
+        decision: Decision[Any],
+        link: tuple[str, Link],
+        context: Context[AgentProtocol],
+    ) -> None:
+        """First the card, then the policy's state and its mail, which goes to a card that is there; then all hear (AGT-9)."""
+        await self.commit(Decision(reply=None, writes=(row_of(card),)), context)
+        policy, request = link
+        with trio.fail_after(POLICY_WITHIN):
+            await self.fleet.policies[policy].ask(request)
         self._become(message, card, decision, context)
         self._watch(context)
 

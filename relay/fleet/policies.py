@@ -33,7 +33,7 @@ from ._records import text_of
 if TYPE_CHECKING:
     from ._fleet import Fleet
 
-__all__ = ["Begin", "End", "Link", "Policy", "PolicyProtocol", "find_policy_state"]
+__all__ = ["Begin", "End", "Link", "Policy", "PolicyProtocol", "find_policy_state", "link_of"]
 
 Status = wire.PolicyStatus
 
@@ -94,7 +94,7 @@ class Policy(FleetActor[PolicyProtocol]):
             self.settle(link, Decision(reply=False), context)
             return
         self.state = state
-        await self.commit(changed(state, None), context)
+        await self.commit(changed(state, reply=None), context)
         running = state.status is Status.RUNNING
         while running and await self._release():
             pass
@@ -165,6 +165,14 @@ def changed(state: wire.PolicyState, reply: Any) -> Decision[Any]:
     )
     event = Event("policy.state.changed", "server", state.policy_name, known)
     return Decision(reply=reply, writes=(write,), events=(event,))
+
+
+def link_of(card: wire.Agent) -> tuple[str, Link] | None:
+    """The policy that the agent was started for, and what tells it so (AGT-3)."""
+    policy, request = card.meta.get("policyName"), card.meta.get("spawnRequestId")
+    if isinstance(policy, str) and policy and isinstance(request, str) and request:
+        return policy, Link(card.id, request)
+    return None
 
 
 def find_policy_state(store: Store, name: str) -> wire.PolicyState | None:
