@@ -52,7 +52,7 @@ def routes(as_json: bool) -> None:
 def doctor(context: click.Context, target: Target, database: Path | None, as_json: bool) -> None:
     """Check this machine, and the server and token that the other commands would use. Exits with 1 if something does
     not work."""
-    found = [*python(), *git(), *files(), *server(target), *stored(database)]
+    found = [*python(), *git(), *files(), *server(target), *stored(database), *integrations(target)]
     if as_json:
         show_json([finding.told() for finding in found])
     else:
@@ -182,3 +182,32 @@ def stored(given: Path | None) -> Iterator[Finding]:
         "keep a copy of the file, then restore a backup" if path.exists() else "name the file of the server"
     )
     yield Finding("database", verdict == "ok", f"{path}: {verdict}", then)
+
+
+def integrations(target: Target) -> Iterator[Finding]:
+    """The file that names the integrations can be used, if there is one, and the rate that they may call at."""
+    from relay.http import IntegrationsUnusable
+    from relay.http.integration_file import IntegrationFile, per_minute
+
+    file = IntegrationFile.of(home())
+    if file.path.exists() and file.path.stat().st_mode & 0o077:
+        found = f"{file.path} is readable by others, and holds secrets"
+        yield Finding("integrations", False, found, f"chmod 600 {file.path}, and consider new secrets")
+        return
+    try:
+        count = len(file.load(*_known_tokens(target)))
+        rate = per_minute()
+    except IntegrationsUnusable as error:
+        then = "mend it, then kill -HUP the server, or start it again"
+        yield Finding("integrations", False, str(error), then)
+        return
+    if count:
+        found = f"{file.path}: {count}, each with {rate} requests in a minute"
+        yield Finding("integrations", True, found)
+
+
+def _known_tokens(target: Target) -> tuple[str, ...]:
+    try:
+        return (target.token(),)
+    except Failure:
+        return ()

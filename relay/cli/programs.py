@@ -42,7 +42,7 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
     """
     import json
 
-    from relay.http import CannotListen, Ready, TokenUnusable, run
+    from relay.http import CannotListen, IntegrationsUnusable, Ready, TokenUnusable, run
     from relay.store import Locked, NewerDatabase, UnusableDatabase
 
     def announce(ready: Ready) -> None:
@@ -69,6 +69,11 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
     except TokenUnusable as error:
         then = "mend or unset AGENT_RELAY_TOKEN, or remove the token file, then relay serve"
         raise Failure("relay cannot start", why=str(error), then=then) from error
+    except IntegrationsUnusable as error:
+        then = "mend what is named there, then relay serve; relay doctor checks the file"
+        raise Failure(
+            "relay cannot start: its integrations cannot be used", why=str(error), then=then
+        ) from error
     except Locked as error:
         then = f"stop that server, or relay serve{again} --database PATH"
         raise Failure("relay cannot start", why=str(error), then=then) from error

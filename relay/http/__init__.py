@@ -2,5 +2,6 @@
 
 from .api import routes as routes
 from .auth import TokenUnusable as TokenUnusable
+from .integration_file import IntegrationsUnusable as IntegrationsUnusable
 from .listening import CannotListen as CannotListen
 from .server import Ready as Ready, Settings as Settings, run as run, serve as serve

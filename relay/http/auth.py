@@ -4,18 +4,16 @@ A token is always required, and it travels in a header, never in a URL. The root
 and kept in `<home>/token`, which only its owner can read; `AGENT_RELAY_TOKEN` overrides it.
 """
 
-import logging
 import os
 import secrets
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 
-__all__ = ["ROOT", "Authenticator", "Principal", "RootToken", "TokenUnusable", "load_token"]
+from .private_files import read_private
 
-log = logging.getLogger(__name__)
+__all__ = ["ROOT", "Authenticator", "Principal", "RootToken", "TokenUnusable", "load_token"]
 
 ENVIRONMENT = "AGENT_RELAY_TOKEN"
 SHORTEST = 8  # characters; only guards against an empty or cut-off file
@@ -27,10 +25,11 @@ class TokenUnusable(Exception):
 
 @attrs.frozen
 class Principal:
-    """The authenticated caller. The scope `*` stands for all of them."""
+    """The authenticated caller. The scope `*` stands for all of them. `integration` is the name of the one it is."""
 
     subject: str
     scopes: frozenset[str]
+    integration: str | None = None
 
     def may(self, scope: str) -> bool:
         return scope in self.scopes or "*" in self.scopes
@@ -43,6 +42,10 @@ class Authenticator:
     """Finds the principal of a request (AUTH-1): `X-Agent-Relay-Token`, else `Authorization: Bearer`."""
 
     def __init__(self, principals: Mapping[str, Principal]) -> None:
+        self.replace(principals)
+
+    def replace(self, principals: Mapping[str, Principal]) -> None:
+        """From now on it is these tokens, and no others."""
         self._principals = [(token.encode(), principal) for token, principal in principals.items()]
 
     def principal(self, headers: Mapping[bytes, bytes]) -> Principal | None:
@@ -78,7 +81,7 @@ def load_token(home: Path, environment: Mapping[str, str] = os.environ) -> RootT
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _create(path, secrets.token_urlsafe(32))
-        token = _read(path)
+        token = read_private(path, "the token")
     except (OSError, UnicodeDecodeError) as error:
         raise TokenUnusable(f"cannot use the token file {path}: {error}; or set {ENVIRONMENT}") from error
     return RootToken(_long_enough(token, str(path), "delete the file to have a new one made"), path)
@@ -102,23 +105,3 @@ def _create(path: Path, token: str) -> None:
         pass
     finally:
         draft.unlink()
-
-
-def _read(path: Path) -> str:
-    """What the file holds. If it is ours and others can read it, they no longer can; what a link leads to is left alone."""
-    with open(path, encoding="ascii", opener=_without_waiting) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError("it is no regular file")
-        if found.st_mode & 0o077 and found.st_uid == os.geteuid() and not path.is_symlink():
-            mode = stat.S_IMODE(found.st_mode)
-            log.warning(
-                "others could read %s (mode %o); now they cannot, consider replacing the token", path, mode
-            )
-            os.fchmod(file.fileno(), 0o600)
-        return file.read().strip()
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """A pipe would wait for somebody to write to it."""
-    return os.open(path, flags | os.O_NONBLOCK)

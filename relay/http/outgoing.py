@@ -149,4 +149,8 @@ def signature(secret: str, body: bytes) -> str:
 
 
 def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    """What the error says, or else what caused it: the library below gives no reasons of its own."""
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause) if cause is not None else type(error).__name__

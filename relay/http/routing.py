@@ -140,7 +140,7 @@ Typed: TypeAlias = Callable[[Call[B]], Awaitable[Answer | Stream]]
 @attrs.frozen
 class Route:
     """One declared route. `body` None means that a body is not looked at; `dict` is any JSON object, `object` any JSON
-    or nothing."""
+    or nothing, `bytes` whatever comes, for a handler that must not look at it before something else."""
 
     method: str
     path: str

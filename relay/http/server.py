@@ -9,7 +9,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,15 +19,20 @@ import attrs
 import trio
 
 from relay.actors import open_system
-from relay.fleet import open_fleet
+from relay.fleet import Fleet, open_fleet
+from relay.fleet.callbacks import Sweep
+from relay.fleet.integrations import Integrations
 from relay.store import open_store
 
 from .api import table
-from .auth import ROOT, Authenticator, load_token
+from .auth import ROOT, Authenticator, RootToken, load_token
 from .edge import Edge
 from .guard import Guard, Hosts, Limits
+from .hangups import Hangups
 from .hosting import Hosting, keep_serving
+from .integration_file import IntegrationFile, IntegrationsUnusable, per_minute, principals
 from .listening import base_url, listen
+from .outgoing import PinnedOutgoing
 from .trouble import log_trouble
 from .upstream import open_upstream
 
@@ -74,34 +79,75 @@ async def serve(
     settings: Settings,
     *,
     stop: trio.Event | None = None,
+    hangups: AsyncIterator[object] | None = None,
     task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serves until `stop` is set or the task is cancelled. Raises `CannotListen`, `TokenUnusable`, and what the store
-    raises when the database is held by another process."""
+    """Serves until `stop` is set or the task is cancelled. Reads the integrations again whenever `hangups` has one more.
+
+    Raises `CannotListen`, `TokenUnusable`, `IntegrationsUnusable`, and what the store raises when the database is held by
+    another process."""
     stop = trio.Event() if stop is None else stop
     token = load_token(settings.home)
+    file = IntegrationFile.of(settings.home)
+    configured = file.load(token.text)
+    integrations = Integrations(configured, per_minute=per_minute())
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port, stalled=settings.hosting.stalled))
         system = await stack.enter_async_context(open_system(dump_on=settings.dump_on))
         stack.enter_context(system.on_event(log_trouble))
         store = await stack.enter_async_context(open_store(settings.database, system))
-        fleet = await stack.enter_async_context(open_fleet(system, store))
-        upstream = await stack.enter_async_context(open_upstream(token.text))
-        edge = Edge(
-            fleet, table(), Authenticator({token.text: ROOT}), upstream, answer_within=settings.answer_within
+        outgoing = PinnedOutgoing()
+        fleet = await stack.enter_async_context(
+            open_fleet(system, store, integrations=integrations, outgoing=outgoing)
         )
+        upstream = await stack.enter_async_context(open_upstream(token.text))
+        authenticator = Authenticator({token.text: ROOT, **principals(configured)})
+        edge = Edge(fleet, table(), authenticator, upstream, answer_within=settings.answer_within)
         ready = Ready(base_url(listener), token.text, token.file)
-        await serve_edge(edge, listener, settings, stop, started=partial(task_status.started, ready))
+        beside = partial(_read_again, hangups, file, token, fleet, authenticator)
+        await serve_edge(
+            edge, listener, settings, stop, started=partial(task_status.started, ready), beside=beside
+        )
+
+
+async def _read_again(
+    hangups: AsyncIterator[object] | None,
+    file: IntegrationFile,
+    token: RootToken,
+    fleet: Fleet,
+    authenticator: Authenticator,
+) -> None:
+    """Take over what the file says, each time; what cannot be used changes nothing."""
+    if hangups is None:
+        return
+    async for _ in hangups:
+        try:
+            configured = file.load(token.text)
+        except IntegrationsUnusable as error:
+            log.error("the integrations stay as they were: %s", error)
+            continue
+        fleet.integrations.replace(configured)
+        authenticator.replace({token.text: ROOT, **principals(configured)})
+        fleet.callbacks.tell(Sweep())
+        log.info("%d integrations are configured now", len(configured))
 
 
 async def serve_edge(
-    edge: Edge, listener: socket.socket, settings: Settings, stop: trio.Event, *, started: Callable[[], None]
+    edge: Edge,
+    listener: socket.socket,
+    settings: Settings,
+    stop: trio.Event,
+    *,
+    started: Callable[[], None],
+    beside: Callable[[], Awaitable[None]],
 ) -> None:
-    """Serves the edge, guarded, on the socket until `stop`, then ends its streams and gives requests their grace."""
+    """Serves the edge, guarded, on the socket until `stop`, then ends its streams and gives requests their grace. As
+    long as that takes, `beside` runs."""
     own = () if settings.host in EVERYWHERE else (settings.host,)
     guard = Guard(edge, hosts=Hosts((*own, *settings.allowed_hosts)), limits=settings.limits)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_close_streams_at, stop, edge)
+        nursery.start_soon(beside)
         started()
         await keep_serving(guard, listener, settings.hosting, stop)
         nursery.cancel_scope.cancel()
@@ -123,7 +169,7 @@ def run(
 ) -> None:
     """Serves until SIGTERM or SIGINT. Calls `ready` once requests are answered.
 
-    SIGUSR1 prints what every actor is doing on standard error.
+    SIGHUP reads the integrations again. SIGUSR1 prints what every actor is doing on standard error.
     """
     settings = Settings(
         database=database,
@@ -142,8 +188,12 @@ def run(
 async def _run(settings: Settings, ready: Callable[[Ready], None]) -> None:
     stop = trio.Event()
     gc.set_threshold(*GC_THRESHOLD)
-    with trio.CancelScope() as scope, _stopping_on_signals(stop, scope, settings.hosting.grace + STOP_WITHIN):
-        await serve(settings, stop=stop, task_status=_Started(ready))
+    with (
+        trio.CancelScope() as scope,
+        _stopping_on_signals(stop, scope, settings.hosting.grace + STOP_WITHIN),
+        trio.open_signal_receiver(signal.SIGHUP) as hangups,
+    ):
+        await serve(settings, stop=stop, hangups=Hangups(hangups), task_status=_Started(ready))
 
 
 class _Started(trio.TaskStatus[Ready]):

@@ -23,7 +23,8 @@ class IntegrationSettings:
     """What it shows when it calls, and the key that what it is called with is signed with."""
     targets: list[str] = f.texts()
     channels: list[str] = f.texts()
-    scopes: list[str] = f.texts(default=["integration:write"])
+    scopes: list[str] = f.texts()
+    """What it may do; reporting events, if nothing is named."""
     callback_url: str | None = f.text(2_000, form=f.HTTP_URL)
     callback_allow: list[str] = f.texts()
     """Hosts, addresses and networks that may be called back although they are not of the public internet."""
