@@ -7,13 +7,25 @@ from collections.abc import Iterable, Sequence
 import attrs
 import orjson
 
+from relay import wire
 from relay.store import Event, Store, Write
 
 from ._audit import audit
-from ._delivery_rules import Row
+from ._delivery_rules import VISIBLE, Row, moved, overdue
 from ._moment import Moment
 
-__all__ = ["Change", "announced", "audits", "find_row", "load", "open_rows", "saved"]
+__all__ = [
+    "Change",
+    "announced",
+    "audits",
+    "find_row",
+    "handed_over",
+    "judged_late",
+    "load",
+    "made_up",
+    "open_rows",
+    "saved",
+]
 
 NAMES = tuple(field.name for field in attrs.fields(Row))
 COLUMNS = ", ".join(NAMES)
@@ -108,4 +120,30 @@ def audits(changes: Iterable[Change], moment: Moment) -> tuple[tuple[Write, Even
             message_id=row.message_id,
         )
         for row in (change.after for change in changes if change.step == "spent")
+    )
+
+
+def made_up(row: Row, evidence: wire.Progress, moment: Moment) -> Change | None:
+    """What nobody told of, because the server crashed on the way."""
+    if evidence.rung is wire.Rung.REPLIED:
+        return Change("replied", row, moved(row, "replied", moment, reply=evidence.reply_id))
+    if evidence.rung is wire.Rung.CONFIRMED:
+        return Change("confirmed", row, moved(row, "confirmed", moment, evidence="read"))
+    return None
+
+
+def judged_late(row: Row, card: wire.Agent | None, moment: Moment) -> Change:
+    step = overdue(row, card)
+    error = f"not settled within {VISIBLE:g} s" if step in {"failed", "spent"} else None
+    return Change(step, row, moved(row, step, moment, error=error))
+
+
+def handed_over(row: Row, message: wire.Message) -> wire.HandOver:
+    return wire.HandOver(
+        message_id=row.message_id,
+        token=row.token,
+        attempt=row.attempt,
+        handed_at=wire.Instant((row.handed_at or 0) / 1000),
+        visible_until=wire.Instant((row.visible_at or 0) / 1000),
+        message=message,
     )

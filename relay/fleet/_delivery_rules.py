@@ -32,6 +32,8 @@ __all__ = [
     "VISIBLE",
     "Row",
     "acked",
+    "fresh",
+    "judged",
     "moved",
     "overdue",
     "pause_after",
@@ -84,8 +86,19 @@ class Row:
     error: str | None = None
 
 
+def fresh(agent_id: str, number: int) -> Row:
+    """Of a message that was never handed over."""
+    return Row(agent_id=agent_id, message_id=number)
+
+
 def moved(
-    row: Row, step: str, moment: Moment, *, evidence: str | None = None, error: str | None = None
+    row: Row,
+    step: str,
+    moment: Moment,
+    *,
+    evidence: str | None = None,
+    error: str | None = None,
+    reply: int | None = None,
 ) -> Row:
     """The row after a step that its rung allows."""
     rung = MOVES[step][row.rung]
@@ -93,6 +106,8 @@ def moved(
     match step:
         case "confirmed":
             return attrs.evolve(after, confirmed_at=moment.ms, evidence=evidence, dead_at=None, error=None)
+        case "replied":
+            return attrs.evolve(after, replied_at=moment.ms, reply_id=reply, dead_at=None)
         case "busy":
             return attrs.evolve(row, visible_at=moment.ms + round(VISIBLE * 1000))
         case "returned":
@@ -104,13 +119,14 @@ def moved(
     return after
 
 
-def taken(row: Row, instance: str | None, moment: Moment, *, alone: bool) -> Row:
+def taken(row: Row, instance: str | None, moment: Moment, together: int) -> Row:
+    """Handed over, one of `together` messages."""
     return attrs.evolve(
         row,
         rung=MOVES["taken"][row.rung],
         token=row.token + 1,
         attempt=row.attempt + 1,
-        alone=alone,
+        alone=together == 1,
         instance_id=instance,
         handed_at=moment.ms,
         visible_at=moment.ms + round(VISIBLE * 1000),
@@ -128,26 +144,24 @@ def step_of(row: Row, outcome: wire.Outcome) -> str:
     return "spent" if row.attempt >= MOST_ATTEMPTS else "failed"
 
 
-def acked(row: Row | None, ack: wire.Ack, moment: Moment) -> tuple[str | None, Row | None, wire.AckResult]:
-    """The step, the row after it and the answer; no step when nothing changes."""
+def judged(row: Row | None, ack: wire.Ack) -> tuple[str | None, str | None]:
+    """The step that an acknowledgement is, None when there is nothing to do; and what is wrong with it, if anything."""
     if row is None:
-        return None, None, wire.AckResult(message_id=ack.message_id, ok=False, error="unknown")
+        return None, "unknown"
     step = step_of(row, ack.outcome)
     repeated = step == "confirmed" and row.rung in DONE
     if ack.token != row.token or not (repeated or row.rung in MOVES[step]):
-        return None, row, _result(row, error="stale")
-    if repeated:
-        return None, row, _result(row)
+        return None, "stale"
+    return None if repeated else step, None
+
+
+def acked(row: Row, ack: wire.Ack, step: str, moment: Moment) -> Row:
+    """The row after that step."""
     after = moved(row, step, moment, evidence=ack.evidence or "acknowledged", error=ack.error)
     if ack.outcome is wire.Outcome.DIED:
         after = attrs.evolve(after, deaths=row.deaths + row.alone)
-    if ack.outcome in (wire.Outcome.REFUSED, wire.Outcome.DIED):
-        after = attrs.evolve(after, alone=True)
-    return step, after, _result(after)
-
-
-def _result(row: Row, error: str | None = None) -> wire.AckResult:
-    return wire.AckResult(message_id=row.message_id, ok=error is None, rung=row.rung, error=error)
+    failed = ack.outcome in (wire.Outcome.REFUSED, wire.Outcome.DIED)
+    return attrs.evolve(after, alone=True) if failed else after
 
 
 def replaced(row: Row, instance: str | None) -> bool:
