@@ -21,7 +21,9 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 
 @route("GET", "/api/health", scope=PUBLIC)
 async def health(call: Call[None]) -> Answer:
-    counts = attrs.evolve(call.fleet.tally.count(), sse_connections=call.edge.streams, bus_connections=call.edge.bus_connections)
+    counts = attrs.evolve(
+        call.fleet.tally.count(), sse_connections=call.edge.streams, bus_connections=call.edge.bus_connections
+    )
     report = wire.Health(
         status="ok", version=VERSION, uptime_ms=round(call.edge.uptime() * 1000), counts=counts
     )

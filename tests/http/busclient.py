@@ -25,6 +25,10 @@ class Closed(Exception):
     code: int | None
     reason: str | None = None
 
+    @property
+    def told(self) -> tuple[int | None, str | None]:
+        return self.code, self.reason
+
 
 class Socket:
     """A WebSocket. Every wait in it ends after ten seconds."""
@@ -43,8 +47,8 @@ class Socket:
     async def text(self, text: str) -> None:
         await self.raw(self.protocol.send(TextMessage(data=text)))
 
-    async def say(self, type: str, **members: Any) -> None:
-        await self.text(orjson.dumps({"type": type, **members}).decode())
+    async def say(self, kind: str, **members: Any) -> None:
+        await self.text(orjson.dumps({"type": kind, **members}).decode())
 
     async def bytes(self, data: bytes) -> None:
         await self.raw(self.protocol.send(BytesMessage(data=data)))
@@ -80,9 +84,9 @@ class Socket:
             self._events.extend(self.protocol.events())
         return self._events.popleft()
 
-    async def told(self, type: str) -> dict[str, Any]:
+    async def told(self, kind: str) -> dict[str, Any]:
         """The next frame of this type; others are passed over."""
-        while (frame := await self.frame())["type"] != type:
+        while (frame := await self.frame())["type"] != kind:
             pass
         return frame
 
@@ -102,7 +106,11 @@ class Socket:
         """That many messages; other events are passed over."""
         found: list[dict[str, Any]] = []
         while len(found) < count:
-            found += [event["message"] for event in await self.events_of_one_frame() if event["type"] == "message.new"]
+            found += [
+                event["message"]
+                for event in await self.events_of_one_frame()
+                if event["type"] == "message.new"
+            ]
         assert len(found) == count
         return found
 
@@ -114,11 +122,11 @@ class Socket:
             if "eventId" in frame and frame["type"] not in ("ping", "reset"):
                 return [frame]
 
-    async def ask(self, type: str, **members: Any) -> dict[str, Any]:
+    async def ask(self, kind: str, **members: Any) -> dict[str, Any]:
         """Says it, and returns the result. Events that come before are passed over."""
-        await self.say(type, id=f"ask-{type}", **members)
+        await self.say(kind, id=f"ask-{kind}", **members)
         result = await self.told("result")
-        assert result["id"] == f"ask-{type}"
+        assert result["id"] == f"ask-{kind}"
         return result
 
     async def close(self) -> Closed:

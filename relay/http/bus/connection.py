@@ -115,6 +115,8 @@ class Connection:
                 if isinstance(frame, bus.Hello):
                     try:
                         return await self._begin(frame)
+                    except Ended:
+                        raise
                     except Exception as error:  # noqa: BLE001 - it is answered, as in HTTP
                         await self._tell_failure(failed(error))
                 elif isinstance(frame, Bad):
