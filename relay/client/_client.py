@@ -283,9 +283,27 @@ class Client:
 
     # -- activity
 
-    async def activity(self, *, limit: int | None = None) -> list[wire.Activity]:
-        """What happened, newest first. `limit`: 100 unless told, at most 500."""
-        return self._list(wire.Activity, await self._get("/api/activity", {"limit": limit}))
+    async def activity(
+        self,
+        *,
+        agent_id: str | None = None,
+        kind: str | None = None,
+        view: str | None = None,
+        message_id: int | None = None,
+        before: int | None = None,
+        limit: int | None = None,
+    ) -> list[wire.Activity]:
+        """What happened, newest first: what fits every filter. `before` is the id of a record, to go on from it.
+        `limit`: 100 unless told, at most 500."""
+        query = {
+            "agentId": agent_id,
+            "kind": kind,
+            "view": view,
+            "messageId": message_id,
+            "before": before,
+            "limit": limit,
+        }
+        return self._list(wire.Activity, await self._get("/api/activity", query))
 
     async def post_activity(self, activity: wire.NewActivity) -> wire.Activity:
         """Write it down; the same `client_id` twice is one record (ACT-2)."""

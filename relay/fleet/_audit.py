@@ -34,7 +34,7 @@ def audit(
     message_id: int | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> tuple[Write, Event]:
-    """The row of one audit record, and its `activity.created`."""
+    """The row of one audit record, and its `activity.created`, which is told if there is no such record yet (ACT-4)."""
     record = wire.Activity(
         id=moment.next_id("activity"),
         client_id=_end(client_id),
@@ -55,19 +55,20 @@ def audit(
 def record_activity(record: wire.Activity, moment: Moment) -> tuple[Write, Event]:
     known = wire.encode(record)
     write = Write(
-        "insert or ignore into activity (id, client_id, kind, agent_id, message_id, record, created_at)"
-        " values (?, ?, ?, ?, ?, ?, ?)",
+        "insert or ignore into activity (id, client_id, kind, view, agent_id, message_id, record, created_at)"
+        " values (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             record.id,
             record.client_id,
             record.kind,
+            record.view,
             record.agent_id,
             record.message_id,
             known.decode(),
             moment.ms,
         ),
     )
-    return write, Event("activity.created", "server", str(record.id), known)
+    return write, Event("activity.created", "server", str(record.id), known, of=write)
 
 
 def _start(text: str) -> str:

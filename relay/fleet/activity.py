@@ -57,14 +57,30 @@ class ActivityLog(FleetActor[ActivityProtocol]):
         record = wire.Activity(id=moment.next_id("activity"), created_at=wire.Instant(moment.at), **given)
         write, event = record_activity(record, moment)
         await self.commit(Decision(reply=None, writes=(write,), events=(event,)), context)
-        context.reply(message, Noted(record, new=True))
+        kept = (
+            find_activity(self.store, record.client_id) or record
+        )  # the server may have used the id meanwhile
+        context.reply(message, Noted(kept, new=kept.id == record.id))
 
 
 def list_activity(
-    store: Store, *, agent_id: str | None = None, before: int | None = None, limit: int = 100
+    store: Store,
+    *,
+    agent_id: str | None = None,
+    kind: wire.ActivityKind | None = None,
+    view: str | None = None,
+    message_id: int | None = None,
+    before: int | None = None,
+    limit: int = 100,
 ) -> list[wire.Activity]:
-    """The newest records first; `before` is an activity id, exclusive, to go further back."""
-    filters = {"agent_id = ?": agent_id, "id < ?": before}
+    """The newest records first that fit all filters; `before` is an activity id, exclusive, to go further back."""
+    filters = {
+        "agent_id = ?": agent_id,
+        "kind = ?": kind,
+        "view = ?": view,
+        "message_id = ?": message_id,
+        "id < ?": before,
+    }
     asked = {sql: value for sql, value in filters.items() if value is not None}
     where = f"where {' and '.join(asked)} " if asked else ""
     rows = store.rows(f"select record from activity {where}order by id desc limit ?", *asked.values(), limit)

@@ -17,6 +17,9 @@ async def list_(call: Call[None]) -> Answer:
     found = activity.list_activity(
         call.fleet.store,
         agent_id=query.text("agentId"),
+        kind=query.choice("kind", wire.ActivityKind),
+        view=query.text("view", longest=80),
+        message_id=query.integer("messageId", 1, LARGEST),
         before=query.integer("before", 1, LARGEST),
         limit=query.integer("limit", 1, 500) or 100,
     )

@@ -28,8 +28,8 @@ MACHINE = (
 )
 """Errors that say something of the machine, not of what was to be written."""
 
-Undated = tuple[str, str, str | None, bytes]
-"""An event without its id and moment: type, source, subject, JSON."""
+Undated = tuple[str, str, str | None, int | None, bytes]
+"""An event without its id and moment: type, source, subject, the place of the write that it is of, JSON."""
 
 
 @attrs.define(eq=False)
@@ -103,12 +103,18 @@ class Batch:
         if part.unfit is not None:
             raise part.unfit
         connection = self._connection
-        for write in part.writes:
+        idle: set[int | None] = set()
+        for place, write in enumerate(part.writes):
             connection.execute(write.sql, write.params)
-            if write.rows is not None and connection.changes() != write.rows:
-                raise Conflict(f"expected {write.rows} changed rows, not {connection.changes()}: {write.sql}")
+            changes = connection.changes()
+            if write.rows is not None and changes != write.rows:
+                raise Conflict(f"expected {write.rows} changed rows, not {changes}: {write.sql}")
+            if not changes:
+                idle.add(place)
         logged = []
-        for kind, source, subject, data in part.events:
+        for kind, source, subject, of, data in part.events:
+            if of in idle:
+                continue
             self._last += 1
             connection.execute(EVENT, (self._last, part.at, kind, source, subject, data.decode()))
             logged.append(LoggedEvent(self._last, part.at, kind, source, subject, data))

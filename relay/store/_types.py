@@ -73,12 +73,14 @@ class Write:
 @attrs.frozen
 class Event:
     """Something that happened, to be told to whoever listens. `subject` is the id of what it happened to; `data` is
-    JSON text, or what it is made of."""
+    JSON text, or what it is made of. `of`, one of the writes it is staged with, must have changed a row; if it has not,
+    nothing happened, and nothing is told."""
 
     type: str
     source: str
     subject: str | None
     data: Mapping[str, Any] | bytes
+    of: Write | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen

@@ -290,11 +290,20 @@ def _part(writes: Sequence[Write], events: Sequence[Event], owner: Owner, done: 
     undated: list[Undated] = []
     unfit: Exception | None = None
     try:
-        undated += [(event.type, event.source, event.subject, _text(event.data)) for event in events]
-    except TypeError as error:
+        for event in events:
+            of = _place(event.of, writes) if event.of is not None else None
+            undated.append((event.type, event.source, event.subject, of, _text(event.data)))
+    except (TypeError, ValueError) as error:
         unfit = error
     size = sum(_size(write) for write in writes) + sum(128 + len(data) for *_, data in undated)
     return Part(writes, undated, owner, done, at, size, unfit)
+
+
+def _place(wanted: Write, writes: Sequence[Write]) -> int:
+    for place, write in enumerate(writes):
+        if write is wanted:
+            return place
+    raise ValueError(f"an event is of a write that is not staged with it: {wanted.sql}")
 
 
 def _text(data: Mapping[str, Any] | bytes) -> bytes:

@@ -42,6 +42,47 @@ async def test_one_client_id_is_one_record(fleet: Fleet, log: Log) -> None:
     assert len(log.audits()) == len(log.events("activity.created")) == 1
 
 
+@pytest.mark.spec("M-I32", "ACT-4")
+async def test_a_record_that_a_client_wrote_first_is_kept_and_nothing_else_is_told(
+    fleet: Fleet, log: Log
+) -> None:
+    theirs = (await note(fleet, "server-message-1")).activity
+    sent = await fleet.post_office.ask(messages.Send(wire.SendMessage(from_="u", to="a1", body="b")))
+    assert sent.message.id == 1
+    assert [event["data"]["id"] for event in log.events("activity.created")] == [theirs.id]
+    assert [record["id"] for record in log.audits()] == [theirs.id]
+    assert not (await note(fleet, "server-message-1")).new
+
+
+async def test_records_are_found_by_what_they_are_about(fleet: Fleet) -> None:
+    ids = {}
+    for name, fields in {
+        "plain": {},
+        "pair": {"kind": wire.ActivityKind.PAIR, "view": "messages"},
+        "about": {"message_id": 7, "agent_id": "a1", "view": "messages"},
+    }.items():
+        ids[name] = (await note(fleet, name, **fields)).activity.id
+
+    def found(**query: Any) -> set[str]:
+        listed = {record.id for record in activity.list_activity(fleet.store, **query)}
+        return {name for name, key in ids.items() if key in listed}
+
+    assert found() == {"plain", "pair", "about"}
+    assert found(kind=wire.ActivityKind.PAIR) == {"pair"}
+    assert found(view="messages") == {"pair", "about"}
+    assert found(message_id=7) == found(agent_id="a1") == {"about"}
+    assert found(view="messages", kind=wire.ActivityKind.TASK) == set()
+
+
+@pytest.mark.parametrize(
+    ("where", "index"),
+    [("kind", "activity_by_kind"), ("view", "activity_by_view"), ("message_id", "activity_by_message")],
+)
+async def test_a_rare_record_is_found_without_reading_all(fleet: Fleet, where: str, index: str) -> None:
+    sql = f"explain query plan select record from activity where {where} = ? order by id desc limit 100"
+    assert index in str(fleet.store.rows(sql, "x"))
+
+
 async def test_the_newest_records_come_first(fleet: Fleet) -> None:
     ids = [(await note(fleet, f"c{n}", agent_id="a1" if n % 2 else None)).activity.id for n in range(6)]
     assert [record.id for record in activity.list_activity(fleet.store)] == ids[::-1]

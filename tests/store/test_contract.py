@@ -78,6 +78,23 @@ async def test_a_part_that_fails_is_undone_alone(
     assert [logged.id for logged in store.events.since(0)] == [1, 2]
 
 
+async def test_an_event_of_a_write_that_changed_nothing_is_not_told(store: Store, outcomes: Outcomes) -> None:
+    """And takes no id."""
+    for name in ("first", "again", "other"):
+        key = "its own" if name == "other" else "shared"
+        write = Write("insert or ignore into meta (key, value) values (?, ?)", (key, name))
+        outcomes.stage(
+            name, [put(name), write], [event(1), Event("kept", "test", name, {}, of=write), event(2)]
+        )
+    elsewhere = Event("kept", "test", None, {}, of=put("elsewhere"))
+    outcomes.stage("odd", [put("odd")], [elsewhere])
+    told = await outcomes.all()
+    assert isinstance(told["odd"], ValueError)
+    logged = store.events.since(0)
+    assert [each.subject for each in logged if each.type == "kept"] == ["first", "other"]
+    assert [each.id for each in logged] == list(range(1, 9))
+
+
 async def test_an_event_that_is_no_json_fails_its_part(store: Store, outcomes: Outcomes) -> None:
     outcomes.stage("odd", [put("odd")], [event(1), Event("odd", "test", None, {"value": object()})])
     outcomes.stage("even", [put("even")], [event(2)])

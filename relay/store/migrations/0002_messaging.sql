@@ -103,3 +103,10 @@ create index cards_told on events (subject, id) where type in ('agent.status', '
 create table bus_sessions (
   component_id text primary key, agent_id text, acked_event integer not null, seen_at integer not null
 ) without rowid;
+
+-- What the activity can be asked for. All three grow at their ends: an audit record costs little more.
+alter table activity add column view text;
+update activity set view = record ->> '$.view';
+create index activity_by_kind on activity (kind, id);
+create index activity_by_view on activity (view, id) where view is not null;
+create index activity_by_message on activity (message_id, id) where message_id is not null;
