@@ -48,7 +48,7 @@ WAITING = (
 )
 DUE = (
     "select id from messages where delivery = 'queued' and expires_at <= ?1"
-    " and (expires_at <= ?1 - ?2 or expires_at = queued_at) order by expires_at, id limit ?3"
+    " and (expires_at <= ?2 or expires_at = queued_at) order by expires_at, id limit ?3"
 )
 EXTEND = (
     "update messages set expires_at = expires_at + ? where delivery = 'queued' and expires_at > queued_at"
@@ -73,6 +73,9 @@ class Waiting:
 
     def alive(self, now: int) -> bool:
         return self.due > now or self.for_sweep
+
+    def over(self, now: int) -> bool:
+        return self.due <= now or self.for_sweep
 
 
 @attrs.frozen
@@ -136,7 +139,7 @@ class PolicyQueue:
     def expire(self, moment: Moment, now: int, missed: int) -> Decision[tuple[int, ...]]:
         """What has waited too long (MSG-43), once all life times are `missed` ms longer. The reply: which, ascending."""
         extended = self._extended(missed) if missed else ()
-        chosen = self._leaving(self._due(now, missed), delivery_status=wire.DeliveryStatus.EXPIRED)
+        chosen = self._leaving(self._due(moment, now, missed), delivery_status=wire.DeliveryStatus.EXPIRED)
         ids = tuple(number for number, _, _ in chosen)
         writes = (Write(EXPIRE, (moment.ms, orjson.dumps(ids).decode()), rows=len(ids)),) if ids else ()
         events = [Event("message.expired", "server", str(number), text) for number, _, text in chosen]
@@ -163,11 +166,11 @@ class PolicyQueue:
         ]
         return sorted({number for (number,) in rows} - dict(moved).keys() | set(entered))
 
-    def _due(self, now: int, missed: int) -> list[int]:
+    def _due(self, moment: Moment, now: int, missed: int) -> list[int]:
         """Those whose life time is over, a bounded number; the rows do not have the `missed` ms on top yet."""
         moved = list(self._moved)
-        rows = self._store.rows(DUE, now, missed, AT_ONCE + len(moved))
-        entered = [number for number, waiting in moved if waiting is not None and waiting.due <= now]
+        rows = self._store.rows(DUE, moment.ms, now - missed, AT_ONCE + len(moved))
+        entered = [number for number, waiting in moved if waiting is not None and waiting.over(now)]
         return sorted(({number for (number,) in rows} - dict(moved).keys()) | set(entered))
 
     def _leaving(self, numbers: Iterable[int], **changes: Any) -> list[tuple[int, str, bytes]]:

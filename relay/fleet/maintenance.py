@@ -23,7 +23,7 @@ from relay import wire
 from relay.actors import ActorError, Ask, Context, Family, Ref, System, Tell, Unavailable
 from relay.store import Decision
 
-from . import agents, commands, orchestrators, pairs
+from . import agents, commands, messages, orchestrators, pairs
 from ._actor import FleetActor
 from ._audit import audit
 from ._contact import HELD_UP
@@ -192,6 +192,16 @@ class Run:
         return ", ".join(f"{len(ids)} {name}" for name, ids in found.items())
 
 
+async def expire_queued(run: Run) -> None:
+    """Mail that has waited too long for the agent of a policy."""
+    found: list[int] = []
+    missed = run.missed.seconds
+    while some := await run.ask(run.fleet.post_office, messages.ExpireQueued(missed)):
+        found += some
+        missed = 0.0
+    run.found_also(expired_queued_message_ids=tuple(sorted(found)))
+
+
 async def expire_commands(run: Run) -> None:
     fleet = run.fleet
     due = commands.due(fleet.store, fleet.system.wall())
@@ -218,5 +228,11 @@ async def expire_pairs(run: Run) -> None:
     await run.ask_each(run.fleet.pairs, due, pairs.Expire(run.missed.seconds))
 
 
-STEPS: tuple[Callable[[Run], Awaitable[None]], ...] = (expire_commands, reap_agents, reap_orchestrators, expire_pairs)
+STEPS: tuple[Callable[[Run], Awaitable[None]], ...] = (
+    expire_queued,
+    expire_commands,
+    reap_agents,
+    reap_orchestrators,
+    expire_pairs,
+)
 """Steps 1 to 6 and 14 of 19.2, each with its own announcements (C-17)."""
