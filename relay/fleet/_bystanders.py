@@ -14,6 +14,7 @@ from relay.actors import Ref, Tell
 from ._channel_protocol import Reconsider
 from ._pair_protocol import Left, pairs_of
 from ._post_protocol import Returned
+from ._task_protocol import Left as HolderLeft
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -30,6 +31,8 @@ def bystanders(fleet: Fleet, before: wire.Agent | None, after: wire.Agent | None
     tells: list[tuple[Ref[Any], Tell[Any]]] = []
     if before is not None and gone(after):
         tells += [(fleet.pairs[key], Left(before.id)) for key in pairs_of(fleet.store, before.id)]
+    if before is not None and gone(after) and not gone(before):
+        tells.append((fleet.post_office, HolderLeft(before.id)))
     if gone(before) and after is not None and not gone(after):
         tells.append((fleet.post_office, Returned(after.id)))
     card = after or before

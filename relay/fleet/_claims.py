@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from relay.store import Store, Write
+from relay.store import Event, Store, Write
 
 from ._staged import Staged
 
-__all__ = ["CLAIM_TERM", "Claims", "Held"]
+__all__ = ["CLAIM_TERM", "Claims", "Held", "claim_announced", "claim_released"]
 
 CLAIM_TERM = 900.0
 """Seconds a claim lasts (O-19)."""
@@ -59,6 +59,14 @@ class Claims:
         """The claims whose time is over, by message."""
         return self._fitting(lambda held: held.until <= now, "expires_at <= ?", round(now * 1000))
 
+    def prolong(self, seconds: float) -> tuple[Write, ...]:
+        """Give every claim so much more time."""
+        known = self._fitting(lambda _: True, "expires_at >= ?", 0).items()
+        return tuple(
+            self.hold(number, attrs.evolve(held, until=round(held.until + seconds, 3)))
+            for number, held in known
+        )
+
     def hold(self, number: int, held: Held) -> Write:
         self._staged.put(number, held)
         return Write(
@@ -86,3 +94,14 @@ class Claims:
             if held is not None:
                 found[number] = held
         return {number: held for number, held in sorted(found.items()) if fits(held)}
+
+
+def claim_announced(number: int, held: Held) -> Event:
+    """The agent has won the message."""
+    data = {"messageId": number, "agentId": held.agent_id, "claimExpiresAt": round(held.until * 1000)}
+    return Event("message.claimed", held.agent_id, str(number), data)
+
+
+def claim_released(number: int) -> Event:
+    """Nobody holds the message any more."""
+    return Event("message.claim.released", "server", str(number), {"messageId": number})

@@ -11,7 +11,7 @@ from relay.store import Decision, Event, Store, Write
 
 from ._addresses import is_direct
 from ._audit import audit
-from ._claims import Held
+from ._claims import Held, claim_announced
 from ._errors import Invalid, Unprocessable
 from ._moment import Moment
 from ._post_protocol import Sent
@@ -128,8 +128,7 @@ def _presented(stored: wire.Message) -> tuple[str, wire.ActivityKind]:
 
 def claimed(number: int, held: Held, write: Write, *, announce: bool) -> Decision[wire.Claim]:
     """The agent holds the message for another term; winning it is announced, renewing is not."""
-    data = {"messageId": number, "agentId": held.agent_id, "claimExpiresAt": round(held.until * 1000)}
-    events = (Event("message.claimed", held.agent_id, str(number), data),) if announce else ()
+    events = (claim_announced(number, held),) if announce else ()
     return Decision(
         reply=wire.Claim(ok=True, claim_expires_at=wire.Instant(held.until)), writes=(write,), events=events
     )

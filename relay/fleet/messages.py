@@ -41,10 +41,12 @@ from ._post_protocol import (
     Send,
     SendMany,
     Sent,
+    TaskMessage,
 )
 from ._queue import PolicyQueue, resume, served_by
 from ._recent import Recent
 from .agents import find_participant
+from .tasks import Compare, Tasks
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -83,9 +85,11 @@ class PostOffice(FleetActor[Post]):
         self._recent = Recent(self.store, self._progress)
         self.queue = PolicyQueue(self.store, self._recent, self._progress)
         self.claims = Claims(self.store, self._progress)
+        self.tasks = Tasks(self, self._progress)
 
     def started(self, context: Context[Post]) -> None:
         self._resume(served_by(self.store), context)
+        context.self_ref.tell(Compare())
 
     def handle(self, message: Any, context: Context[Post]) -> None:
         match message:
@@ -96,13 +100,15 @@ class PostOffice(FleetActor[Post]):
             case Claim(number, agent_id):
                 self._claim(message, self.existing(number), agent_id, context)
             case Renew(number, agent_id):
-                self._renew(message, self.existing(number).id, agent_id, context)
+                self._renew(message, self.existing(number), agent_id, context)
             case MarkRead(number, agent_id):
                 self._mark(message, self.existing(number).id, agent_id, context)
             case MarkAllRead():
                 self._mark_all(message, context)
             case Delete(number):
                 self._delete(message, self.existing(number), context)
+            case TaskMessage():
+                self.tasks.handle(message, context)
             case ReleaseQueue(policy) | ResumeQueue(policy):
                 self.settle(message, self.queue.release(policy, self.moment(), self._now()), context)
             case Returned(agent_id):
@@ -176,9 +182,13 @@ class PostOffice(FleetActor[Post]):
             raise Invalid("replyTo names no message, and there is no `to`")
         return found
 
+    def find(self, number: int) -> wire.Message | None:
+        """The message, durable or not."""
+        return self._recent.find(number)
+
     def existing(self, number: int) -> wire.Message:
-        """The message, durable or not; raises `NotFound`."""
-        found = self._recent.find(number)
+        """As `find`; raises `NotFound`."""
+        found = self.find(number)
         if found is None:
             raise NotFound("no such message")
         return found
@@ -191,37 +201,41 @@ class PostOffice(FleetActor[Post]):
         holder = self.claims.holder(claimable.id, self.fleet.system.wall())
         if holder not in (None, agent_id):
             raise Conflict(f"the message is claimed by {holder}")
-        self._hold(message, claimable.id, agent_id, context, announce=holder is None)
-
-    def _renew(self, message: Renew, number: int, agent_id: str, context: Context[Post]) -> None:
-        held = self.claims.of(number)
-        if held is None or held.agent_id != agent_id:
-            raise Conflict("the agent does not hold a claim on the message")
-        self._hold(message, number, agent_id, context, announce=False)
-
-    def _hold(
-        self, message: Claim | Renew, number: int, agent_id: str, context: Context[Post], *, announce: bool
-    ) -> None:
-        moment = self.moment()
-        held = Held(agent_id, moment.at + CLAIM_TERM)
-        decision = claimed(number, held, self.claims.hold(number, held), announce=announce)
+        with_task = self.tasks.claim_with(claimable, agent_id)
+        decision = with_task or self._held(claimable.id, agent_id, announce=holder is None)
         self.settle(message, decision, context)
 
+    def _renew(self, message: Renew, renewed: wire.Message, agent_id: str, context: Context[Post]) -> None:
+        held = self.claims.of(renewed.id)
+        if held is None or held.agent_id != agent_id:
+            raise Conflict("the agent does not hold a claim on the message")
+        with_task = self.tasks.claim_with(renewed, agent_id)
+        decision = with_task or self._held(renewed.id, agent_id, announce=False)
+        self.settle(message, decision, context)
+
+    def _held(self, number: int, agent_id: str, *, announce: bool) -> Decision[wire.Claim]:
+        """The agent holds the message for another term, or as long as it does already."""
+        before = self.claims.of(number)
+        mine = before.until if before is not None and before.agent_id == agent_id else 0.0
+        held = Held(agent_id, max(mine, self.moment().at + CLAIM_TERM))
+        return claimed(number, held, self.claims.hold(number, held), announce=announce)
+
     def _mark(self, message: MarkRead, number: int, agent_id: str, context: Context[Post]) -> None:
-        decision = self._reading(number, agent_id)
+        decision = self._reading(number, agent_id, self.moment())
         tells = tell_of_reading(self.fleet, number, agent_id)
         self.settle(message, attrs.evolve(decision, tells=tells), context)
 
     def _mark_all(self, message: MarkAllRead, context: Context[Post]) -> None:
         there = [number for number in message.message_ids if self._recent.find(number) is not None]
-        decisions = [self._reading(number, message.agent_id) for number in there]
+        moment = self.moment()
+        decisions = [self._reading(number, message.agent_id, moment) for number in there]
         self.settle(message, joined(None, *decisions), context)
 
-    def _reading(self, number: int, agent_id: str) -> Decision[None]:
+    def _reading(self, number: int, agent_id: str, moment: Moment) -> Decision[None]:
         known = self.store.row(
             "select 1 from message_reads where agent_id = ? and message_id = ?", agent_id, number
         )
-        return read(number, agent_id, self.moment()) if known is None else Decision(reply=None)
+        return read(number, agent_id, moment) if known is None else Decision(reply=None)
 
     def _delete(self, message: Delete, gone: wire.Message, context: Context[Post]) -> None:
         self._recent.delete(gone)

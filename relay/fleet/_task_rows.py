@@ -1,0 +1,113 @@
+"""Tasks as rows: what is written of them, and looking at them. `record` holds the whole task, the columns what is
+looked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relay import wire
+from relay.store import Event, Store, Write
+
+from ._errors import NotFound
+from ._moment import Moment
+
+__all__ = ["find_task", "get_task", "inserted", "list_tasks", "noted", "task_events", "told", "updated"]
+
+
+def find_task(store: Store, number: int) -> wire.Task | None:
+    row = store.row("select record from tasks where id = ?", number)
+    return wire.decode(wire.Task, row[0]) if row else None
+
+
+def get_task(store: Store, number: int) -> wire.Task:
+    """The task; raises `NotFound`."""
+    found = find_task(store, number)
+    if found is None:
+        raise NotFound("no such task")
+    return found
+
+
+def list_tasks(
+    store: Store,
+    *,
+    status: wire.TaskStatus | None = None,
+    source: str | None = None,
+    target: str | None = None,
+    channel: str | None = None,
+    claimed_by: str | None = None,
+    limit: int = 100,
+) -> list[wire.Task]:
+    """Those that fit every filter, newest first (TSK-12)."""
+    filters = {
+        "status": status,
+        "source": source,
+        "target": target,
+        "channel": channel,
+        "claimed_by": claimed_by,
+    }
+    asked = {column: value for column, value in filters.items() if value is not None}
+    where = f"where {' and '.join(f'{column} = ?' for column in asked)} " if asked else ""
+    rows = store.rows(f"select record from tasks {where}order by id desc limit ?", *asked.values(), limit)
+    return [wire.decode(wire.Task, record) for (record,) in rows]
+
+
+def task_events(store: Store, number: int) -> list[wire.TaskEvent]:
+    """What happened to the task, oldest first, at most the newest 1 000; raises `NotFound`."""
+    get_task(store, number)
+    rows = store.rows("select record from task_events where task_id = ? order by id desc limit 1000", number)
+    return [wire.decode(wire.TaskEvent, record) for (record,) in reversed(rows)]
+
+
+def inserted(task: wire.Task) -> Write:
+    return Write(
+        "insert into tasks (id, source, key, created_at, target, channel, status, claimed_by, claim_expires_at,"
+        " orphaned_at, message_id, record, updated_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (task.id, task.source, task.key, _ms(task.created_at), *_columns(task)),
+    )
+
+
+def updated(task: wire.Task) -> Write:
+    return Write(
+        "update tasks set target = ?, channel = ?, status = ?, claimed_by = ?, claim_expires_at = ?,"
+        " orphaned_at = ?, message_id = ?, record = ?, updated_at = ? where id = ?",
+        (*_columns(task), task.id),
+        rows=1,
+    )
+
+
+def noted(task: wire.Task, change: wire.TaskChange, moment: Moment, **said: Any) -> Write:
+    """One entry of the history."""
+    entry = wire.TaskEvent(
+        id=moment.next_id("task_events"),
+        task_id=task.id,
+        at=moment.at,
+        type=change,
+        status=task.status,
+        **said,
+    )
+    return Write(
+        "insert into task_events (id, task_id, at, record) values (?, ?, ?, ?)",
+        (entry.id, task.id, moment.ms, wire.encode(entry).decode()),
+    )
+
+
+def told(task: wire.Task, *, new: bool = False) -> Event:
+    return Event("task.created" if new else "task.updated", "server", str(task.id), wire.encode(task))
+
+
+def _columns(task: wire.Task) -> tuple[Any, ...]:
+    return (
+        task.target,
+        task.channel,
+        task.status,
+        task.claimed_by,
+        _ms(task.claim_expires_at),
+        _ms(task.orphaned_at),
+        task.message_id,
+        wire.encode(task).decode(),
+        _ms(task.updated_at),
+    )
+
+
+def _ms(instant: wire.Instant | None) -> int | None:
+    return round(instant * 1000) if instant is not None else None

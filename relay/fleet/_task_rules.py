@@ -1,0 +1,225 @@
+"""What becomes of a task: one function per event, from the task before to the task after (spec 22.3).
+
+They decide and do nothing else: no actor, no store, no clock. `MOVES` says which status may be reported when;
+`CLAIMED`, `ORPHANED` and the way back to `OPEN` have other causes as well:
+
+    | state                          | event                                  | new                     |
+    |--------------------------------|----------------------------------------|-------------------------|
+    | -                              | reported by its source                 | open, or as reported    |
+    | any but an end                 | reported again                         | the same, or as reported|
+    | an end                         | reported again                         | open, or as reported    |
+    | open                           | claimed by A                           | claimed                 |
+    | held by A                      | claimed by A                           | the same, for longer    |
+    | held by A, the claim is over   | claimed by B                           | claimed                 |
+    | held by A                      | A goes offline or is deleted           | orphaned                |
+    | orphaned                       | claim or renewal by its former holder  | what it was before      |
+    | held by A, the claim is over   | maintenance                            | open                    |
+    | orphaned, the grace is over    | maintenance                            | open                    |
+
+*Held* is claimed, in progress or blocked, with a holder. Whatever is in no table is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from relay import wire
+
+from ._claims import CLAIM_TERM
+from ._errors import Conflict, Invalid
+from ._moment import Moment
+
+__all__ = [
+    "GRACE",
+    "HELD",
+    "MOVES",
+    "abandoned",
+    "claimed",
+    "created",
+    "given_up",
+    "holder",
+    "opened",
+    "orphaned",
+    "over",
+    "prolonged",
+    "reported",
+    "reported_again",
+]
+
+S = wire.TaskStatus
+ENDS = frozenset({S.DONE, S.FAILED, S.CANCELED})
+HELD = frozenset({S.CLAIMED, S.IN_PROGRESS, S.BLOCKED})
+
+MOVES: Mapping[S, frozenset[S]] = {
+    S.OPEN: ENDS | {S.OPEN, S.CLAIMED, S.IN_PROGRESS},
+    S.CLAIMED: ENDS | {S.OPEN, S.CLAIMED, S.IN_PROGRESS},
+    S.IN_PROGRESS: ENDS | {S.OPEN, S.IN_PROGRESS, S.BLOCKED},
+    S.BLOCKED: ENDS | {S.OPEN, S.IN_PROGRESS, S.BLOCKED},
+    S.ORPHANED: ENDS | {S.OPEN, S.CLAIMED, S.IN_PROGRESS, S.BLOCKED},
+    S.DONE: frozenset({S.DONE}),
+    S.FAILED: frozenset({S.FAILED}),
+    S.CANCELED: frozenset({S.CANCELED}),
+}
+"""Which status may be reported of a task in which status."""
+
+GRACE = 300.0
+"""Seconds after which an orphaned task is opened again (O-28)."""
+
+
+def created(number: int, source: str, event: wire.IntegrationEvent, moment: Moment) -> wire.Task:
+    """A new task, as its source reports it."""
+    status = event.status or S.OPEN
+    if status not in MOVES[S.OPEN] or status is S.CLAIMED:
+        raise Invalid(
+            f"status: a new task cannot be {status}; expected open, in_progress, done, failed or canceled"
+        )
+    return wire.Task(
+        id=number,
+        source=source,
+        key=event.identity,
+        target=event.target,
+        channel=event.channel,
+        status=status,
+        severity=event.severity,
+        title=event.title,
+        body=event.body,
+        metadata=event.metadata,
+        created_at=moment.at,
+        updated_at=moment.at,
+    )
+
+
+def reported_again(task: wire.Task, event: wire.IntegrationEvent, moment: Moment) -> wire.Task:
+    """The source reports the task again: what it names now holds. After an end, that opens it again (O-35)."""
+    status = event.status or (S.OPEN if task.status.final else task.status)
+    known = S.OPEN if task.status.final and status is not task.status else task.status
+    if status is not known and (status not in MOVES[known] or status is S.CLAIMED):
+        raise Invalid(
+            f"status: a task that is {task.status} cannot become {status} by a report of its source"
+        )
+    after = task if status is task.status else _with_status(task, status)
+    return attrs.evolve(
+        after,
+        target=event.target,
+        channel=event.channel or task.channel,
+        severity=event.severity,
+        title=event.title,
+        body=event.body or task.body,
+        metadata=task.metadata if event.metadata is None else event.metadata,
+        updated_at=moment.at,
+    )
+
+
+def claimed(task: wire.Task, agent_id: str, moment: Moment) -> wire.Task:
+    """The agent holds the task for another term. Raises `Conflict` if it may not."""
+    if task.status.final:
+        raise Conflict(f"task {task.id} is {task.status}")
+    if task.status is S.ORPHANED and task.claimed_by != agent_id:
+        raise Conflict(
+            f"task {task.id} is orphaned; it is opened again if {task.claimed_by} does not come back"
+        )
+    other = holder(task, moment.at)
+    if other not in (None, agent_id):
+        raise Conflict(f"task {task.id} is claimed by {other}")
+    until = max(moment.at + CLAIM_TERM, (task.claim_expires_at or 0.0) if other == agent_id else 0.0)
+    mine = task.claimed_by == agent_id
+    status = (task.orphaned_from or task.status) if mine else S.CLAIMED
+    return attrs.evolve(
+        task,
+        status=status,
+        claimed_by=agent_id,
+        claim_expires_at=wire.Instant(round(until, 3)),
+        orphaned_at=None,
+        orphaned_from=None,
+        updated_at=moment.at,
+    )
+
+
+def reported(task: wire.Task, asked: wire.SetTaskStatus, moment: Moment, *, known: bool) -> wire.Task | None:
+    """What a report makes of the task; None if it says what is known of an end (TSK-7). Raises `Conflict`.
+
+    Whoever begins to work on a task that nobody holds holds it from then on, if it is a participant that is `known`.
+    """
+    if asked.status is task.status and task.status.final:
+        return None
+    if asked.status not in MOVES[task.status]:
+        raise Conflict(f"task {task.id} is {task.status} and cannot become {asked.status}")
+    _may_report(task, asked.agent_id, moment)
+    if asked.agent_id is not None and asked.status in HELD and (known or asked.agent_id == task.claimed_by):
+        if asked.status is S.CLAIMED or holder(task, moment.at) != asked.agent_id:
+            task = claimed(task, asked.agent_id, moment)
+    elif asked.status is S.CLAIMED and task.claimed_by is None:
+        raise Invalid("agentId: a task is claimed by an agent; name one that is registered")
+    return attrs.evolve(_with_status(task, asked.status), updated_at=moment.at)
+
+
+def _may_report(task: wire.Task, agent_id: str | None, moment: Moment) -> None:
+    """Only its holder may, if it has one (TSK-6); of an orphaned task the former one. Whoever runs relay always may."""
+    vanished = task.claimed_by if task.status is S.ORPHANED else None
+    holding = vanished or holder(task, moment.at)
+    if agent_id is not None and holding not in (None, agent_id):
+        raise Conflict(f"task {task.id} is claimed by {holding}")
+
+
+def orphaned(task: wire.Task, moment: Moment) -> wire.Task:
+    """The holder is gone (TSK-13)."""
+    return attrs.evolve(
+        task,
+        status=S.ORPHANED,
+        orphaned_at=moment.at,
+        orphaned_from=task.status,
+        updated_at=moment.at,
+    )
+
+
+def opened(task: wire.Task, moment: Moment) -> wire.Task:
+    """Nobody holds the task, and anybody may."""
+    return attrs.evolve(_with_status(task, S.OPEN), updated_at=moment.at)
+
+
+def holder(task: wire.Task, now: float) -> str | None:
+    """Who holds the task at this instant (epoch seconds)."""
+    return task.claimed_by if task.status in HELD and (task.claim_expires_at or 0.0) > now else None
+
+
+def over(task: wire.Task, now: float) -> bool:
+    """Whether the task is held by a claim whose time is over."""
+    return task.status in HELD and task.claim_expires_at is not None and task.claim_expires_at <= now
+
+
+def abandoned(task: wire.Task) -> bool:
+    """Whether it is a task to orphan once its holder is gone."""
+    return task.status in HELD and task.claimed_by is not None
+
+
+def given_up(task: wire.Task, now: float, *, back: bool) -> bool:
+    """Whether an orphaned task is to be opened: the grace is over, or the claim. One whose former holder is `back` is its
+    own while its claim lasts (M-I39)."""
+    if task.status is not S.ORPHANED or task.orphaned_at is None:
+        return False
+    ended = task.claim_expires_at is None or task.claim_expires_at <= now
+    return ended or (not back and task.orphaned_at + GRACE <= now)
+
+
+def prolonged(task: wire.Task, seconds: float) -> wire.Task:
+    """The claim, and the grace after it, end so much later."""
+    return attrs.evolve(
+        task,
+        claim_expires_at=_later(task.claim_expires_at, seconds),
+        orphaned_at=_later(task.orphaned_at, seconds),
+    )
+
+
+def _later(instant: wire.Instant | None, seconds: float) -> wire.Instant | None:
+    return None if instant is None else wire.Instant(round(instant + seconds, 3))
+
+
+def _with_status(task: wire.Task, status: S) -> wire.Task:
+    """The task in another status. Where nobody can hold it, nobody does."""
+    if status in HELD:
+        return attrs.evolve(task, status=status, orphaned_at=None, orphaned_from=None)
+    return attrs.evolve(
+        task, status=status, claimed_by=None, claim_expires_at=None, orphaned_at=None, orphaned_from=None
+    )
