@@ -11,10 +11,14 @@ from relay import wire
 from relay.actors import Ask, Tell
 
 __all__ = [
+    "Act",
     "AgentProtocol",
+    "Asked",
     "Exited",
     "Follow",
     "Heartbeat",
+    "Prompt",
+    "Prompted",
     "ReapIfSilent",
     "Register",
     "Registered",
@@ -86,6 +90,36 @@ class SetLabel(Ask[AgentProtocol, wire.Agent]):
 @attrs.frozen
 class SetTags(Ask[AgentProtocol, wire.Agent]):
     tags: list[str]
+
+
+@attrs.frozen
+class Asked:
+    """An action was asked of the agent; the command stands for it."""
+
+    action: wire.AgentVerb
+    command: wire.Command
+
+
+@attrs.frozen
+class Act(Ask[AgentProtocol, Asked]):
+    """Have the agent restarted, shut down, interrupted … (AGT-30)."""
+
+    action: wire.AgentVerb
+
+
+@attrs.frozen
+class Prompted:
+    """A prompt is on its way: the message that shows it, and the command that brings it."""
+
+    message_id: int
+    command_id: str
+
+
+@attrs.frozen
+class Prompt(Ask[AgentProtocol, Prompted]):
+    """Put a text of the user's into the agent's session (AGT-48)."""
+
+    body: str
 
 
 @attrs.frozen

@@ -38,6 +38,7 @@ __all__ = [
     "OFFLINE_AFTER",
     "QUIET",
     "STALE_AFTER",
+    "announced",
     "decide",
     "exit_id",
     "guard",
@@ -108,7 +109,7 @@ def silent(card: wire.Agent, event: str, moment: Moment) -> Outcome:
         return card, Decision(reply=False)
     after = _moved(card, status)
     if status is not OFFLINE:
-        return after, _announced(after, True)
+        return after, announced(after, True)
     record = audit(
         moment,
         f"server-agent-{card.id}-heartbeat-lost-{moment.ms}",
@@ -119,7 +120,7 @@ def silent(card: wire.Agent, event: str, moment: Moment) -> Outcome:
         view="chat",
         agent_id=card.id,
     )
-    return after, _announced(after, True, record)
+    return after, announced(after, True, record)
 
 
 def _register(card: wire.Agent | None, asked: wire.RegisterAgent, moment: Moment) -> Outcome:
@@ -138,7 +139,7 @@ def _register(card: wire.Agent | None, asked: wire.RegisterAgent, moment: Moment
     after = attrs.evolve(after, last_seen=moment.at)
     record = None if card is not None else _registered(after, moment)
     new = record is not None
-    return after, _announced(after, Registered(after, new), *([record] if record else []))
+    return after, announced(after, Registered(after, new), *([record] if record else []))
 
 
 def _heartbeat(card: wire.Agent, beat: Heartbeat, moment: Moment) -> Outcome:
@@ -146,9 +147,9 @@ def _heartbeat(card: wire.Agent, beat: Heartbeat, moment: Moment) -> Outcome:
     meta = _merged(card.meta, beat.meta) if beat.meta else card.meta
     after = attrs.evolve(card, last_seen=moment.at, meta=meta)
     if card.status in LIVE:
-        return after, Decision(reply=after) if meta == card.meta else _announced(after, after)
+        return after, Decision(reply=after) if meta == card.meta else announced(after, after)
     after = _moved(after, beat.status or _alive(card))
-    return after, _announced(after, after)
+    return after, announced(after, after)
 
 
 def _update(card: wire.Agent, update: Update, moment: Moment) -> Outcome:
@@ -158,7 +159,7 @@ def _update(card: wire.Agent, update: Update, moment: Moment) -> Outcome:
     status = update.status or (card.status if card.status in LIVE else _alive(card))
     after = attrs.evolve(_moved(card, status), ready=ready, meta=meta, last_seen=moment.at)
     if meta != card.meta and (card.status, card.ready) == (after.status, ready):
-        return after, _announced(after, after)
+        return after, announced(after, after)
     return _set(card, after, moment)
 
 
@@ -179,7 +180,7 @@ def _set(card: wire.Agent, after: wire.Agent, moment: Moment) -> Outcome:
     readiness = "ready" if after.ready else "not ready"
     title = f"{_name(after)} is {after.status if after.status is not card.status else readiness}"
     client_id = f"server-agent-{card.id}-status-{moment.ms}"
-    return after, _announced(after, after, audit(moment, client_id, title, meta=card.id, agent_id=card.id))
+    return after, announced(after, after, audit(moment, client_id, title, meta=card.id, agent_id=card.id))
 
 
 def _follow(card: wire.Agent, status: wire.AgentStatus, moment: Moment) -> Outcome:
@@ -191,7 +192,7 @@ def _follow(card: wire.Agent, status: wire.AgentStatus, moment: Moment) -> Outco
 def _set_label(card: wire.Agent, label: str | None, moment: Moment) -> Outcome:
     after = attrs.evolve(card, label=label)
     if label == card.label:
-        return after, _announced(after, after)
+        return after, announced(after, after)
     record = audit(
         moment,
         f"server-agent-{card.id}-label-{moment.ms}",
@@ -203,13 +204,13 @@ def _set_label(card: wire.Agent, label: str | None, moment: Moment) -> Outcome:
         agent_id=card.id,
         metadata={"field": "label", "previous": card.label, "next": label},
     )
-    return after, _announced(after, after, record)
+    return after, announced(after, after, record)
 
 
 def _set_tags(card: wire.Agent, tags: list[str], moment: Moment) -> Outcome:
     after = attrs.evolve(card, tags=tags)
     if tags == card.tags:
-        return after, _announced(after, after)
+        return after, announced(after, after)
     record = audit(
         moment,
         f"server-agent-{card.id}-tags-{moment.ms}",
@@ -221,7 +222,7 @@ def _set_tags(card: wire.Agent, tags: list[str], moment: Moment) -> Outcome:
         agent_id=card.id,
         metadata={"field": "tags", "previous": card.tags, "next": tags},
     )
-    return after, _announced(after, after, record)
+    return after, announced(after, after, record)
 
 
 def _exited(card: wire.Agent, message: Exited, moment: Moment) -> Outcome:
@@ -242,7 +243,7 @@ def _exited(card: wire.Agent, message: Exited, moment: Moment) -> Outcome:
     )
     if after is card:
         return card, Decision(reply=True, writes=(record[0],), events=(record[1],))
-    return after, _announced(after, True, record)
+    return after, announced(after, True, record)
 
 
 def exit_id(report: wire.ExitedAgent) -> str | None:
@@ -280,7 +281,7 @@ def _alive(card: wire.Agent) -> wire.AgentStatus:
     return card.status if card.status in LIVE else card.last_live_status or ONLINE
 
 
-def _announced(card: wire.Agent, reply: Any, *records: tuple[Write, Event]) -> Decision[Any]:
+def announced(card: wire.Agent, reply: Any, *records: tuple[Write, Event]) -> Decision[Any]:
     """The card is stored and everybody hears of it."""
     known = wire.to_json(card)
     event = Event("agent.status", "server", card.id, known)

@@ -13,8 +13,8 @@ from relay import wire
 from relay.store import Store
 
 from ._addresses import addresses_of
+from ._cards import find_participant
 from ._errors import NotFound
-from .agents import find_participant
 
 __all__ = ["delivery", "find_message", "get_message", "latest_id", "list_messages", "list_queued", "messages_of", "thread"]
 

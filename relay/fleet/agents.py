@@ -20,14 +20,19 @@ import trio
 
 from relay import wire
 from relay.actors import Context, Ref, Step
-from relay.store import Decision, Store
+from relay.store import Decision
 
 from ._actor import FleetActor
+from ._agent_actions import asked, means
 from ._agent_protocol import (
+    Act,
     AgentProtocol,
+    Asked,
     Exited,
     Follow,
     Heartbeat,
+    Prompt,
+    Prompted,
     ReapIfSilent,
     Register,
     Registered,
@@ -53,23 +58,31 @@ from ._agent_rules import (
     watched,
 )
 from ._bystanders import bystanders
+from ._cards import find_agent, find_participant, get_agent, list_agents, reserved
 from ._contact import Contact
 from ._errors import NotFound
 from ._orchestrator_protocol import Leave, OrchestratorProtocol
 from ._owners import is_online
+from ._prompts import promptable, prompted
 from ._records import find_activity
+from ._restart_spawn import spawned_by
 from .policies import Link, link_of
+from .timeline import Timeline, list_timeline, without_report
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
 
 __all__ = [
     "LIVENESS",
+    "Act",
     "Agent",
     "AgentProtocol",
+    "Asked",
     "Exited",
     "Follow",
     "Heartbeat",
+    "Prompt",
+    "Prompted",
     "ReapIfSilent",
     "Register",
     "Registered",
@@ -83,6 +96,9 @@ __all__ = [
     "find_participant",
     "get_agent",
     "list_agents",
+    "list_timeline",
+    "means",
+    "promptable",
     "reserved",
 ]
 
@@ -97,6 +113,7 @@ class Agent(FleetActor[AgentProtocol]):
         self.id = key
         self.card = find_agent(self.store, key)
         self._contact = Contact(fleet.system, (STALE_AFTER, OFFLINE_AFTER))
+        self._timeline = Timeline()
 
     def started(self, context: Context[AgentProtocol]) -> None:
         if self.card is not None and self.card.kind is wire.AgentKind.ORCHESTRATOR:
@@ -104,16 +121,25 @@ class Agent(FleetActor[AgentProtocol]):
         self._watch(context)
 
     def handle(self, message: Any, context: Context[AgentProtocol]) -> Step:
-        if isinstance(message, Silence):
-            self._look(message, context)
-            return None
-        if isinstance(message, ReapIfSilent):
-            self._reap(message, context)
-            return None
-        if isinstance(message, Exited) and self._was_told(message):
-            self.settle(message, Decision(reply=False), context)
-            return None
-        card, decision = decide(self.card, message, self.moment())
+        match message:
+            case Silence():
+                self._look(message, context)
+            case ReapIfSilent():
+                self._reap(message, context)
+            case Act(verb):
+                self._act(message, verb, context)
+            case Prompt(body):
+                self.settle(message, prompted(promptable(self._known()), body, self.moment()), context)
+            case Exited() if self._was_told(message):
+                self.settle(message, Decision(reply=False), context)
+            case _:
+                return self._change(message, context)
+        return None
+
+    def _change(self, message: Any, context: Context[AgentProtocol]) -> Step:
+        """The card is told something, and the timeline what it reports besides."""
+        said, report = without_report(message)
+        card, decision = decide(self.card, said, self.moment())
         if isinstance(message, Register | SetStatus | Update | Heartbeat):
             self._contact.heard()
         if card is not None and card is not self.card and not decision.writes and self._contact.storable:
@@ -123,10 +149,19 @@ class Agent(FleetActor[AgentProtocol]):
         if isinstance(message, SetStatus | Update) and message.status is OFFLINE:
             decision = attrs.evolve(decision, tells=self._goodbyes())
         if isinstance(message, Register) and card is not None and (link := link_of(card)) is not None:
-            return self._become_managed(message, card, decision, link, context)
-        self._become(message, card, decision, context)
-        self._watch(context)
+            return self._become_managed(message, card, decision, link, report, context)
+        self._become(message, card, decision, context, report)
         return None
+
+    def _act(self, message: Act, verb: wire.AgentVerb, context: Context[AgentProtocol]) -> None:
+        card = self._known()
+        by = means(self.store, card, verb)
+        self._become(message, *asked(card, verb, by, spawned_by(self.store, card), self.moment()), context)
+
+    def _known(self) -> wire.Agent:
+        if self.card is None:
+            raise NotFound("no such agent")
+        return self.card
 
     async def _become_managed(
         self,
@@ -134,6 +169,7 @@ class Agent(FleetActor[AgentProtocol]):
         card: wire.Agent,
         decision: Decision[Any],
         link: tuple[str, Link],
+        report: wire.TimelineEvent | None,
         context: Context[AgentProtocol],
     ) -> None:
         """First the card, then the policy's state and its mail, which goes to a card that is there; then all hear (AGT-9)."""
@@ -141,16 +177,22 @@ class Agent(FleetActor[AgentProtocol]):
         policy, request = link
         with trio.fail_after(POLICY_WITHIN):
             await self.fleet.policies[policy].ask(request)
-        self._become(message, card, decision, context)
-        self._watch(context)
+        self._become(message, card, decision, context, report)
 
     def _become(
-        self, message: Any, card: wire.Agent | None, decision: Decision[Any], context: Context[AgentProtocol]
+        self,
+        message: Any,
+        card: wire.Agent | None,
+        decision: Decision[Any],
+        context: Context[AgentProtocol],
+        report: wire.TimelineEvent | None = None,
     ) -> None:
-        """The card is `card` from now on, and whom it concerns hears of it."""
+        """The card is `card` from now on; whom it concerns hears of it, and its timeline has it."""
         tells = (*decision.tells, *bystanders(self.fleet, self.card, card))
+        rows = self._timeline.entries(self.card, card, report, self.moment)
         self.card = card
-        self.settle(message, attrs.evolve(decision, tells=tells) if tells else decision, context)
+        self.settle(message, attrs.evolve(decision, writes=(*decision.writes, *rows), tells=tells), context)
+        self._watch(context)
 
     def _look(self, tick: Silence, context: Context[AgentProtocol]) -> None:
         self._contact.rang()
@@ -170,7 +212,6 @@ class Agent(FleetActor[AgentProtocol]):
             self.settle(message, Decision(reply=False), context)
             return
         self._become(message, *silent(self.card, LOST, self.moment()), context)
-        self._watch(context)
 
     def _watch(self, context: Context[AgentProtocol]) -> None:
         losable = self.card is not None and watched(self.card)
@@ -184,34 +225,3 @@ class Agent(FleetActor[AgentProtocol]):
         """To the host that this agent is the identity of, if it is one."""
         hosts = self.store.rows("select id from orchestrators where agent_id = ?", self.id)
         return tuple((self.fleet.orchestrators[host], Leave()) for (host,) in hosts)
-
-
-def find_agent(store: Store, key: str) -> wire.Agent | None:
-    row = store.row("select record from agents where id = ?", key)
-    return wire.decode(wire.Agent, row[0]) if row else None
-
-
-def find_participant(store: Store, key: str) -> wire.Agent | None:
-    """Whom mail under this id reaches: the agent, or a reserved participant, who needs no card to be there (3.1)."""
-    return find_agent(store, key) or reserved(key)
-
-
-def reserved(key: str) -> wire.Agent | None:
-    """What stands for a reserved participant without a card."""
-    return wire.Agent(id=key, kind=wire.RESERVED[key]) if key in wire.RESERVED else None
-
-
-def get_agent(store: Store, key: str) -> wire.Agent:
-    """The agent; raises `NotFound`."""
-    agent = find_agent(store, key)
-    if agent is None:
-        raise NotFound("no such agent")
-    return agent
-
-
-def list_agents(
-    store: Store, *, status: wire.AgentStatus | None = None, kind: wire.AgentKind | None = None
-) -> list[wire.Agent]:
-    """Agents in the order of their ids."""
-    sql = "select record from agents where (?1 is null or status = ?1) and (?2 is null or kind = ?2) order by id"
-    return [wire.decode(wire.Agent, record) for (record,) in store.rows(sql, status, kind)]

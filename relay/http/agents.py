@@ -6,9 +6,9 @@ from relay import wire
 from relay.actors import Ref
 from relay.fleet import agents
 
-from .answers import OK, Answer, created, ok
+from .answers import OK, Answer, accepted, created, ok
 from .errors import Refused
-from .routing import Call, Routes
+from .routing import LARGEST, Call, Routes
 
 __all__ = ["route"]
 
@@ -69,6 +69,34 @@ async def set_tags(call: Call[wire.SetTags]) -> Answer:
 async def remove(call: Call[None]) -> Answer:
     await _agent(call).ask(agents.Remove())
     return OK
+
+
+@route("GET", "/api/agents/:id/timeline", scope="agent:read")
+async def timeline(call: Call[None]) -> Answer:
+    """The newest entries first; `before` is the id of an entry, to go further back."""
+    limit = call.query.integer("limit", 1, 500) or 100
+    before = call.query.integer("before", 1, LARGEST)
+    card = agents.get_agent(call.fleet.store, call.path["id"])
+    return ok(agents.list_timeline(call.fleet.store, card.id, before=before, limit=limit))
+
+
+@route("POST", "/api/agents/:id/actions", scope="agent:write", body=wire.ActOnAgent, late=True)
+async def act(call: Call[wire.ActOnAgent]) -> Answer:
+    """Whether the agent can do it, now, is looked at before the scope is (AGT-31)."""
+    card = agents.get_agent(call.fleet.store, call.path["id"])
+    agents.means(call.fleet.store, card, call.body.action)
+    call.need("agent:write")
+    asked = await _agent(call).ask(agents.Act(call.body.action))
+    return accepted({"ok": True, "action": asked.action, "command": asked.command})
+
+
+@route("POST", "/api/agents/:id/prompt", scope="message:send", body=wire.PromptAgent, late=True)
+async def prompt(call: Call[wire.PromptAgent]) -> Answer:
+    """Whether the agent is there is looked at before the scope is (AGT-48)."""
+    agents.promptable(agents.get_agent(call.fleet.store, call.path["id"]))
+    call.need("message:send")
+    done = await _agent(call).ask(agents.Prompt(call.body.body))
+    return created({"ok": True, "messageId": done.message_id, "commandId": done.command_id})
 
 
 def _agent(call: Call[Any]) -> Ref[agents.AgentProtocol]:

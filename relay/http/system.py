@@ -1,10 +1,11 @@
-"""`/api/health` (messaging-control 19.1)."""
+"""`/api/health`, `/api/stats` and the maintenance run (messaging-control 19)."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 import attrs
 
 from relay import wire
+from relay.fleet import maintenance
 
 from .answers import Answer, ok
 from .routing import PUBLIC, Call, Routes
@@ -28,3 +29,17 @@ async def health(call: Call[None]) -> Answer:
         status="ok", version=VERSION, uptime_ms=round(call.edge.uptime() * 1000), counts=counts
     )
     return ok(report)
+
+
+@route("GET", "/api/stats", scope="agent:read")
+async def stats(call: Call[None]) -> Answer:
+    found = call.fleet.tally.stats()
+    counts = attrs.evolve(
+        found.counts, sse_connections=call.edge.streams, bus_connections=call.edge.bus_connections
+    )
+    return ok(attrs.evolve(found, counts=counts))
+
+
+@route("POST", "/api/system/reap", scope="system:write")
+async def reap(call: Call[None]) -> Answer:
+    return ok(await call.fleet.maintenance.ask(maintenance.Reap()))

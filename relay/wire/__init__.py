@@ -9,13 +9,17 @@ from ._fields import Instant as Instant
 from ._json import Invalid as Invalid, decode as decode, encode as encode, to_json as to_json
 from .activity import Activity as Activity, NewActivity as NewActivity
 from .agents import (
+    ActOnAgent as ActOnAgent,
     Agent as Agent,
     Heartbeat as Heartbeat,
+    PromptAgent as PromptAgent,
     RegisterAgent as RegisterAgent,
     SetLabel as SetLabel,
     SetReady as SetReady,
     SetStatus as SetStatus,
     SetTags as SetTags,
+    TimelineEntry as TimelineEntry,
+    TimelineEvent as TimelineEvent,
 )
 from .channels import (
     Binding as Binding,
@@ -45,7 +49,7 @@ from .deliveries import (
     Redelivered as Redelivered,
     TakeDeliveries as TakeDeliveries,
 )
-from .health import Counts as Counts, Health as Health
+from .health import Counts as Counts, Health as Health, Stats as Stats
 from .integrations import (
     Integration as Integration,
     IntegrationEvent as IntegrationEvent,
@@ -53,12 +57,17 @@ from .integrations import (
 )
 from .maintenance import Reaped as Reaped
 from .messages import (
+    Attachment as Attachment,
+    Broadcast as Broadcast,
     Claim as Claim,
     ClaimMessage as ClaimMessage,
     Cursor as Cursor,
     Delivery as Delivery,
     MarkRead as MarkRead,
     Message as Message,
+    Obligation as Obligation,
+    React as React,
+    Reaction as Reaction,
     SendMessage as SendMessage,
 )
 from .orchestrators import (
@@ -91,6 +100,7 @@ from .vocabulary import (
     ActivityKind as ActivityKind,
     AgentKind as AgentKind,
     AgentStatus as AgentStatus,
+    AgentVerb as AgentVerb,
     ApprovalMode as ApprovalMode,
     BindingMode as BindingMode,
     CommandStatus as CommandStatus,

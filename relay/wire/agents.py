@@ -5,9 +5,21 @@ from typing import Any
 import attrs
 
 from . import _fields as f
-from .vocabulary import AgentKind, AgentStatus
+from .vocabulary import AgentKind, AgentStatus, AgentVerb
 
-__all__ = ["Agent", "Heartbeat", "RegisterAgent", "SetLabel", "SetReady", "SetStatus", "SetTags"]
+__all__ = [
+    "ActOnAgent",
+    "Agent",
+    "Heartbeat",
+    "PromptAgent",
+    "RegisterAgent",
+    "SetLabel",
+    "SetReady",
+    "SetStatus",
+    "SetTags",
+    "TimelineEntry",
+    "TimelineEvent",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -84,3 +96,38 @@ class SetTags:
     """`PATCH /api/agents/:id/tags`. Replaces all tags."""
 
     tags: list[str] = f.texts(required=True)
+
+
+@attrs.frozen(kw_only=True)
+class ActOnAgent:
+    """`POST /api/agents/:id/actions`."""
+
+    action: AgentVerb = f.choice(AgentVerb, required=True)
+
+
+@attrs.frozen(kw_only=True)
+class PromptAgent:
+    """`POST /api/agents/:id/prompt`."""
+
+    body: str = f.text(100_000, required=True)
+
+
+@attrs.frozen(kw_only=True)
+class TimelineEvent:
+    """`meta.timelineEvent`: what an agent's runner reports of it, besides its status (runner-orchestrator 1.17)."""
+
+    status: str = f.text(240, required=True)
+    id: str | None = f.text(240)
+    timestamp: f.Instant | None = f.instant()
+    metadata: dict[str, Any] | None = f.mapping(default=None)
+
+
+@attrs.frozen(kw_only=True)
+class TimelineEntry:
+    """One entry of `GET /api/agents/:id/timeline`. `at` is what was reported, or when it was."""
+
+    id: int = f.integer(1, required=True)
+    agent_id: str = f.text(240, required=True)
+    at: f.Instant | None = f.instant()
+    status: str = f.text(240, required=True)
+    metadata: dict[str, Any] | None = f.document(default=None)

@@ -5,7 +5,7 @@ import attrs
 from . import _fields as f
 from ._json import nested
 
-__all__ = ["Counts", "Health"]
+__all__ = ["Counts", "Health", "Stats"]
 
 
 @attrs.frozen(kw_only=True)
@@ -16,6 +16,8 @@ class Counts:
     orchestrators: int = f.integer(0, default=0)
     messages: int = f.integer(0, default=0)
     queued_messages: int = f.integer(0, default=0)
+    dead_letters: int = f.integer(0, default=0)
+    tasks: int = f.integer(0, default=0)
     workspaces: int = f.integer(0, default=0)
     pending_commands: int = f.integer(0, default=0)
     sse_connections: int = f.integer(0, default=0)
@@ -30,3 +32,14 @@ class Health:
     version: str = f.text(80, required=True)
     uptime_ms: int = f.integer(0, default=0)
     counts: Counts = f.item(Counts, nested, required=True)
+
+
+@attrs.frozen(kw_only=True)
+class Stats:
+    """`GET /api/stats`: the counts of health, and how they divide. Every status is named, also when nothing has it."""
+
+    counts: Counts = f.item(Counts, nested, required=True)
+    agents_by_status: dict[str, int] = f.document()
+    messages_by_delivery_status: dict[str, int] = f.document()
+    tasks_by_status: dict[str, int] = f.document()
+    commands_by_status: dict[str, int] = f.document()

@@ -7,6 +7,7 @@ __all__ = [
     "ActivityKind",
     "AgentKind",
     "AgentStatus",
+    "AgentVerb",
     "ApprovalMode",
     "BindingMode",
     "CommandStatus",
@@ -36,6 +37,18 @@ class AgentStatus(StrEnum):
     BUSY = "busy"
     STALE = "stale"
     OFFLINE = "offline"
+
+
+class AgentVerb(StrEnum):
+    """What can be asked of an agent (AGT-30)."""
+
+    RESTART = "restart"
+    SHUTDOWN = "shutdown"
+    RECONNECT = "reconnect"
+    COMPACT = "compact"
+    CLEAR_CONTEXT = "clearContext"
+    RESUME = "resume"
+    INTERRUPT = "interrupt"
 
 
 class AgentKind(StrEnum):

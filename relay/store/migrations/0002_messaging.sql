@@ -10,6 +10,7 @@ update messages set delivery = 'queued', queued_at = created_at, expires_at = cr
 create index messages_by_resolved on messages (resolved_to, id) where resolved_to is not null;
 create index messages_queued on messages (address, id) where delivery = 'queued';
 create index messages_due on messages (expires_at) where delivery = 'queued';
+create index messages_expired on messages (id) where delivery = 'expired';
 create index claims_due on message_claims (expires_at);
 -- The task that the claim is also one on: there is then one holder and one end for both.
 alter table message_claims add column task_id integer;
