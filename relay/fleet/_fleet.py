@@ -19,6 +19,7 @@ from .bus_sessions import BusProtocol, BusSessions
 from .callbacks import CallbackProtocol, Callbacks, Outgoing, Unreachable
 from .channels import SWITCHBOARD, Switchboard, Switching
 from .commands import Adopt, Command, CommandProtocol, adoptable
+from .deliveries import Deliveries, DeliveryProtocol
 from .health import Tally
 from .integrations import Integrations
 from .maintenance import Maintenance, Upkeep
@@ -44,6 +45,7 @@ class Fleet:
     workspaces: Family[str, WorkspaceProtocol]
     leases: Family[str, MergeProtocol]
     commands: Family[str, CommandProtocol]
+    deliveries: Family[str, DeliveryProtocol]
     pairs: Family[str, PairProtocol]
     policies: Family[str, PolicyProtocol]
     post_office: Ref[Post]
@@ -73,6 +75,7 @@ class Fleet:
         self.leases = system.family(partial(MergeLease, self), name="leases")
         self.workspaces = system.family(partial(Workspace, self), name="workspaces")
         self.commands = system.family(partial(Command, self), name="commands")
+        self.deliveries = system.family(partial(Deliveries, self), name="deliveries")
         self.pairs = system.family(partial(Pair, self), name="pairs")
         self.policies = system.family(partial(Policy, self), name="policies")
 
@@ -102,6 +105,9 @@ class Fleet:
             self.orchestrators, _keys(self.store, "select id from orchestrators where status <> 'offline'")
         )
         await _wake(self.pairs, open_pairs(self.store))
+        await _wake(
+            self.deliveries, _keys(self.store, "select distinct agent_id from deliveries where rung = 'handed'")
+        )
         await _wake(self.agents, _keys(self.store, "select id from agents where status <> 'offline'"))
         self.maintenance = await self.system.spawn(Maintenance, self, name="maintenance")
 
@@ -111,7 +117,7 @@ class Fleet:
             await self.system.idle()
         await self.system.stop(self.maintenance)
         await self.pairs.stop()
-        for family in (self.commands, self.workspaces, self.leases, self.orchestrators):
+        for family in (self.deliveries, self.commands, self.workspaces, self.leases, self.orchestrators):
             await family.stop()
         await self.agents.stop()
         await self.policies.stop()

@@ -15,7 +15,7 @@ from ._delivery_rules import Row
 from ._errors import NotFound
 from ._mailboxes import find_message, messages_of
 
-__all__ = ["agent_progress", "dead_letters", "message_progress", "reached"]
+__all__ = ["agent_progress", "dead_letters", "message_progress", "over", "reached"]
 
 RUNGS = (
     wire.Rung.STORED,
@@ -141,6 +141,12 @@ def reached(progress: Sequence[wire.Progress], rung: wire.Rung, *, one: bool) ->
         return True
     so_far = [_height(each.rung) >= _height(rung) for each in progress]
     return any(so_far) if one else bool(so_far) and all(so_far)
+
+
+def over(progress: Sequence[wire.Progress], rung: wire.Rung) -> bool:
+    """Whether whoever has not come as far as `rung` is dead: only a redelivery would change that."""
+    short = [each for each in progress if _height(each.rung) < _height(rung)]
+    return bool(progress) and all(each.rung is wire.Rung.DEAD for each in short)
 
 
 def _height(rung: wire.Rung) -> int:

@@ -64,7 +64,8 @@ from ._errors import Conflict, NotFound
 from ._mailboxes import find_message, messages_of
 from ._moment import Moment
 from ._post_protocol import Claim, MarkAllRead
-from ._progress import agent_progress, dead_letters, message_progress, reached
+from ._progress import agent_progress, dead_letters, message_progress, over, reached
+from ._waiting import concerns, happened
 from .agents import find_participant
 
 if TYPE_CHECKING:
@@ -81,8 +82,11 @@ __all__ = [
     "Replied",
     "Take",
     "agent_progress",
+    "concerns",
     "dead_letters",
+    "happened",
     "message_progress",
+    "over",
     "reached",
 ]
 

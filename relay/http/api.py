@@ -2,12 +2,38 @@
 
 from itertools import chain
 
-from . import activity, agents, commands, events, merges, messages, orchestrators, pairs, system, workspaces
+from . import (
+    activity,
+    agents,
+    commands,
+    deliveries,
+    events,
+    integrations,
+    merges,
+    messages,
+    orchestrators,
+    pairs,
+    system,
+    workspaces,
+)
 from .routing import Table
 
 __all__ = ["routes", "table"]
 
-MODULES = (activity, agents, commands, events, merges, messages, orchestrators, pairs, system, workspaces)
+MODULES = (
+    activity,
+    agents,
+    commands,
+    deliveries,
+    events,
+    integrations,
+    merges,
+    messages,
+    orchestrators,
+    pairs,
+    system,
+    workspaces,
+)
 
 
 def table() -> Table:
