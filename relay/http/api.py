@@ -5,6 +5,7 @@ from itertools import chain
 from . import (
     activity,
     agents,
+    channels,
     commands,
     deliveries,
     events,
@@ -23,6 +24,7 @@ __all__ = ["routes", "table"]
 MODULES = (
     activity,
     agents,
+    channels,
     commands,
     deliveries,
     events,

@@ -319,3 +319,21 @@ def test_where_a_token_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert find_token() is None
     monkeypatch.setenv("AGENT_RELAY_TOKEN", "of-the-environment")
     assert find_token() == "of-the-environment"
+
+
+async def test_channels(client: Client) -> None:
+    card = RegisterAgent(id="c", kind=wire.AgentKind.CHANNEL)
+    await client.register_agent(card)
+    bound = await client.bind_channel(wire.NewBinding(channel_id="c", target=wire.target_at("tag:t")))
+    assert bound.target == wire.BindingTarget(type=wire.TargetType.TAG, id="t")
+    assert await client.channel_bindings("c") == await client.channel_bindings() == [bound]
+    assert await client.channels() == [await client.channel("c")]
+    assert (await client.channel("c")).bindings == [bound]
+    sent = await client.channel_event("c", wire.ChannelEvent(body="x", idempotency_key="k"))
+    again = await client.channel_event("c", wire.ChannelEvent(body="x", idempotency_key="k"))
+    assert (sent.created, again.created) == (1, 0)
+    assert sent.messages == again.messages
+    await client.unbind_channel(bound.id)
+    await refused(404, client.unbind_channel, bound.id)
+    await refused(409, client.channel_event, "c", wire.ChannelEvent(body="x"))
+    await refused(404, client.channel, "nobody")

@@ -47,5 +47,6 @@ def test_a_call_that_may_be_left_open_says_so(name: str, said: str) -> None:
         "delete_orchestrator",
         "act",
         "delete_workspace",
+        "unbind_channel",
     }
     assert ("Not repeated" in said) == (name.removeprefix("Client.") in unrepeated)

@@ -97,6 +97,8 @@ UNREPEATED: list[Call] = [
     lambda client: client.create_command(wire.NewCommand(type="t", source="s", target="t")),
     lambda client: client.claim_command("c"),
     lambda client: client.cancel_command("c"),
+    lambda client: client.channel_event("c", wire.ChannelEvent(body="x")),
+    lambda client: client.unbind_channel("b"),
     lambda client: client.spawn("h", wire.SpawnAgent(provider=wire.Provider.CLAUDE)),
     lambda client: client.orchestrator_action("h", wire.OrchestratorAction(action="restart")),
     lambda client: client.act("w", wire.WorkspaceAction(action=wire.WorkspaceVerb.MERGE)),

@@ -28,6 +28,8 @@ REQUIRED: dict[type[Any], dict[str, Any]] = {
     wire.PatchCommand: {},
     wire.WorkspaceAction: {"action": "merge"},
     wire.NewActivity: {"clientId": "c", "kind": "state", "title": "t"},
+    wire.NewBinding: {"channelId": "c"},
+    wire.ChannelEvent: {"body": "b"},
 }
 TEXTS = [
     (wire.SendMessage, "from", 240),
@@ -72,6 +74,11 @@ TEXTS = [
     (wire.WorkspaceAction, "prBody", 8_000),
     (wire.NewActivity, "title", 240),
     (wire.NewActivity, "body", 100_000),
+    (wire.NewBinding, "channelId", 120),
+    (wire.NewBinding, "targetId", 240),
+    (wire.ChannelEvent, "subject", 240),
+    (wire.ChannelEvent, "body", 100_000),
+    (wire.ChannelEvent, "idempotencyKey", 240),
 ]
 LISTS = [
     (wire.SetTags, "tags"),
