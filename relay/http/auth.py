@@ -4,6 +4,7 @@ A token is always required, and it travels in a header, never in a URL. The root
 and kept in `<home>/token`, which only its owner can read; `AGENT_RELAY_TOKEN` overrides it.
 """
 
+import logging
 import os
 import secrets
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ import attrs
 from .private_files import read_private
 
 __all__ = ["ROOT", "Authenticator", "Principal", "RootToken", "TokenUnusable", "load_token"]
+
+log = logging.getLogger(__name__)
 
 ENVIRONMENT = "AGENT_RELAY_TOKEN"
 SHORTEST = 8  # characters; only guards against an empty or cut-off file
@@ -33,6 +36,15 @@ class Principal:
 
     def may(self, scope: str) -> bool:
         return scope in self.scopes or "*" in self.scopes
+
+    def may_be(self, sender: str, own: str | None = None) -> bool:
+        """Whether mail of this sender is taken from the caller. Whoever has a name may use no other: an integration its
+        own, a connection that of its agent (`own`). Root may be anybody."""
+        name = self.integration or own
+        if name is None or sender == name or "*" in self.scopes:
+            return True
+        log.warning("%s wanted to send as %r, and may send as %r only", self.subject, sender, name)
+        return False
 
 
 ROOT = Principal("root", frozenset({"*"}))

@@ -4,6 +4,7 @@ from relay import wire
 from relay.fleet import messages
 
 from .answers import OK, Answer, ok
+from .errors import Refused
 from .routing import LARGEST, Call, Routes
 
 __all__ = ["route"]
@@ -13,6 +14,8 @@ route = Routes()
 
 @route("POST", "/api/messages", scope="message:send", body=wire.SendMessage)
 async def send(call: Call[wire.SendMessage]) -> Answer:
+    if not call.principal.may_be(call.body.from_):
+        raise Refused(403, f"from: this token does not send as {call.body.from_}")
     sent = await call.fleet.post_office.ask(messages.Send(call.body))
     return Answer(201 if sent.new else 200, sent.text)
 
@@ -34,6 +37,17 @@ async def list_(call: Call[None]) -> Answer:
 @route("GET", "/api/messages/cursor", scope="message:read")
 async def cursor(call: Call[None]) -> Answer:
     return ok(wire.Cursor(latest_id=messages.latest_id(call.fleet.store)))
+
+
+@route("GET", "/api/messages/queued", scope="message:read")
+async def queued(call: Call[None]) -> Answer:
+    """What waits for an address, or for the policy of that name (MSG-34, O-22)."""
+    target = call.query.text("for")
+    if target is None:
+        raise Refused(400, "for: name the address whose queue to list, as in ?for=policy:reviewer")
+    fleet = call.fleet
+    limit = call.query.integer("limit", 1, 500) or 100
+    return ok(messages.list_queued(fleet.store, target, now=fleet.system.wall(), limit=limit))
 
 
 @route("GET", "/api/messages/:id", scope="message:read")

@@ -77,7 +77,7 @@ async def update_command(client: Client, frame: bus.CommandUpdate) -> Sequence[O
 
 async def send(client: Client, frames: Sequence[bus.Send]) -> list[Sequence[Outcome]]:
     """All messages of several frames in one transaction; those that are not well formed do not hinder the others."""
-    read = [[_message(item) for item in frame.messages] for frame in frames]
+    read = [[_message(client, item) for item in frame.messages] for frame in frames]
     sound = tuple(item for items in read for item in items if isinstance(item, wire.SendMessage))
     sent: Iterable[messages.Sent | Refusal] = ()
     if sound:
@@ -90,11 +90,14 @@ async def send(client: Client, frames: Sequence[bus.Send]) -> list[Sequence[Outc
     ]
 
 
-def _message(item: Any) -> wire.SendMessage | wire.Invalid:
+def _message(client: Client, item: Any) -> wire.SendMessage | wire.Invalid | Forbidden:
     try:
-        return wire.decode(wire.SendMessage, item)
+        message = wire.decode(wire.SendMessage, item)
     except wire.Invalid as error:
         return error
+    if client.principal.may_be(message.from_, client.agent_id):
+        return message
+    return Forbidden(f"from: this connection does not send as {message.from_}")
 
 
 def _sent(answer: messages.Sent | Refusal) -> Outcome:

@@ -1,0 +1,99 @@
+"""Mail for policies on a whole server."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+
+async def send(api: httpx2.AsyncClient, **members: Any) -> httpx2.Response:
+    return await api.post("/api/messages", json={"from": "u", "to": "policy:P", "body": "x", **members})
+
+
+async def listed(api: httpx2.AsyncClient, **query: Any) -> httpx2.Response:
+    return await api.get("/api/messages/queued", params=query)
+
+
+@pytest.mark.spec("M-080", "M-082", "MSG-35")
+async def test_mail_for_a_policy_without_an_agent_waits(api: httpx2.AsyncClient) -> None:
+    answer = await send(api, maxAgeSeconds=60)
+    assert answer.status_code == 201
+    message = answer.json()
+    assert message["deliveryStatus"] == "queued"
+    status = (await api.get(f"/api/messages/{message['id']}/status")).json()
+    assert status == {
+        "id": message["id"],
+        "to": "policy:P",
+        "deliveryStatus": "queued",
+        "queuedAt": message["createdAt"],
+        "expiresAt": message["createdAt"] + 60_000,
+        "readBy": [],
+    }
+
+
+@pytest.mark.spec("M-081", "MSG-34", "O-05", "O-22")
+async def test_what_waits_is_listed(api: httpx2.AsyncClient) -> None:
+    numbers = [(await send(api)).json()["id"] for _ in range(3)]
+    for name in ("policy:P", "P", " P "):
+        answer = await listed(api, **{"for": name})
+        assert answer.status_code == 200
+        assert [message["id"] for message in answer.json()] == numbers
+    assert [m["id"] for m in (await listed(api, **{"for": "P", "limit": 1})).json()] == numbers[:1]
+    assert len((await listed(api, **{"for": "P", "limit": 500})).json()) == 3
+    assert (await listed(api, **{"for": "x" * 240})).json() == []
+
+
+@pytest.mark.spec("M-081", "O-05")
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"for": ""},
+        {"for": "  "},
+        {"for": "x" * 241},
+        {"for": "P", "limit": 0},
+        {"for": "P", "limit": 501},
+        {"for": "P", "limit": "1.5"},
+        {"for": "P", "limit": ""},
+    ],
+)
+async def test_a_listing_that_makes_no_sense_is_400(api: httpx2.AsyncClient, query: Any) -> None:
+    answer = await listed(api, **query)
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["error"]
+
+
+@pytest.mark.spec("MSG-34")
+async def test_listing_needs_the_right_to_read(limited_to: Any) -> None:
+    async with limited_to("message:send") as (_, limited):
+        assert (await listed(limited, **{"for": "P"})).status_code == 403
+    async with limited_to("message:read") as (_, limited):
+        assert (await listed(limited, **{"for": "P"})).status_code == 200
+
+
+@pytest.mark.spec("M-063", "MSG-30")
+@pytest.mark.parametrize("age", [0, 1, 2_592_000])
+async def test_how_long_mail_may_wait(api: httpx2.AsyncClient, age: int) -> None:
+    message = (await send(api, maxAgeSeconds=age)).json()
+    status = (await api.get(f"/api/messages/{message['id']}/status")).json()
+    assert status["expiresAt"] == message["createdAt"] + 1000 * age
+
+
+@pytest.mark.spec("M-087", "MSG-43", "O-20")
+async def test_a_maintenance_run_tells_what_expired(api: httpx2.AsyncClient) -> None:
+    number = (await send(api, maxAgeSeconds=0)).json()["id"]
+    kept = (await send(api)).json()["id"]
+    assert (await api.post("/api/system/reap")).json()["expiredQueuedMessageIds"] == [number]
+    assert (await api.post("/api/system/reap")).json()["expiredQueuedMessageIds"] == []
+    status = (await api.get(f"/api/messages/{number}/status")).json()
+    assert status["deliveryStatus"] == "expired"
+    assert status["expiredAt"] >= status["expiresAt"]
+    assert [m["id"] for m in (await listed(api, **{"for": "P"})).json()] == [kept]
+
+
+@pytest.mark.spec("M-085", "AGT-5")
+async def test_a_registration_for_a_policy_nobody_started_is_a_registration(api: httpx2.AsyncClient) -> None:
+    number = (await send(api)).json()["id"]
+    card = {"id": "w", "meta": {"policyName": "P", "spawnRequestId": "R"}}
+    assert (await api.post("/api/agents", json=card)).status_code == 201
+    assert (await api.get(f"/api/messages/{number}")).json()["deliveryStatus"] == "queued"
