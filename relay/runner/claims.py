@@ -55,9 +55,13 @@ class Claims:
         except RelayError as error:
             log.debug("message %d is not claimed: %s", message.id, error)
             return False
+        await self.hold(message, claim)
+        return True
+
+    async def hold(self, message: wire.Message, claim: wire.Claim) -> None:
+        """The message is this agent's to work on: relay has said so."""
         self._held[message.id] = _Claim(message)
         self._note(message, claim)
-        return True
 
     def acknowledged(self, number: int) -> None:
         """The agent has taken the message."""
