@@ -7,14 +7,14 @@
 3. A step that fails is logged, and the others are done; whoever asked for the run hears of it. The next run makes up for it.
 4. A run is audited. One by the timer that found nothing is not worth a record.
 5. When the server was held up or suspended, or the wall clock was set forward, nobody could be heard and nothing renewed:
-   whatever is held gets that time on top, and nothing expires in bulk.
+   whatever is held gets that time on top, and nothing expires in bulk. A step that fails is owed that time.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -23,7 +23,7 @@ from relay import wire
 from relay.actors import ActorError, Ask, Context, Family, Ref, System, Tell, Unavailable
 from relay.store import Decision
 
-from . import agents, commands, messages, orchestrators, pairs
+from . import agents, channels, commands, messages, orchestrators, pairs, tasks
 from ._actor import FleetActor
 from ._audit import audit
 from ._contact import HELD_UP
@@ -85,18 +85,22 @@ class Absence:
         return Missed(late > HELD_UP, sum(gap for gap in (late, ahead) if gap > HELD_UP))
 
 
+Step: TypeAlias = "Callable[[Run], Awaitable[None]]"
+
+
 class Maintenance(FleetActor[Upkeep]):
     """Does the runs, one after the other."""
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet)
         self._absence = Absence(fleet.system)
+        self._owed: dict[Step, float] = {}
 
     def started(self, context: Context[Upkeep]) -> None:
         context.set_timer("run", EVERY, Tick())
 
     async def handle(self, message: Reap | Tick, context: Context[Upkeep]) -> None:
-        run = Run(self.fleet, self._absence.missed())
+        run = Run(self.fleet, self._absence.missed(), self._owed)
         await run.do()
         self._absence.look()
         context.set_timer("run", EVERY, Tick())
@@ -124,19 +128,26 @@ class Maintenance(FleetActor[Upkeep]):
 
 
 class Run:
-    """One run. `report` is what it has done so far; `failed` the first failure, if any."""
+    """One run. `report` is what it has done so far; `failed` the first failure, if any.
 
-    def __init__(self, fleet: Fleet, missed: Missed) -> None:
+    `owed` are the seconds that a step of an earlier run did not give, as it failed.
+    """
+
+    def __init__(self, fleet: Fleet, missed: Missed, owed: dict[Step, float]) -> None:
         self.fleet = fleet
-        self.missed = missed
+        self._missed = self.missed = missed
+        self._owed = owed
         self.report = wire.Reaped()
         self.failed: Exception | None = None
 
     async def do(self) -> None:
         for step in STEPS:
+            seconds = self._missed.seconds + self._owed.pop(step, 0.0)
+            self.missed = attrs.evolve(self._missed, seconds=seconds)
             try:
                 await step(self)
             except (ActorError, Unavailable, trio.TooSlowError) as error:
+                self._owed[step] = seconds
                 self.fail(step.__name__, error)
 
     def fail(self, what: str, error: Exception) -> None:
@@ -174,8 +185,8 @@ class Run:
         return any(ids for name, ids in attrs.asdict(self.report).items() if name != "ok")
 
     def found_also(self, **ids: tuple[Any, ...]) -> None:
-        """These were ended or set free."""
-        known: dict[str, Any] = dict(ids)
+        """These were ended or set free, too."""
+        known: dict[str, Any] = {name: (*getattr(self.report, name), *found) for name, found in ids.items()}
         self.report = attrs.evolve(self.report, **known)
 
     def counts(self) -> str:
@@ -192,14 +203,27 @@ class Run:
         return ", ".join(f"{len(ids)} {name}" for name, ids in found.items())
 
 
+async def release_claims(run: Run) -> None:
+    """Claims on messages and tasks that nobody renewed."""
+    missed, freed = run.missed.seconds, None
+    while freed != tasks.Released():
+        freed = await run.ask(run.fleet.post_office, tasks.ReleaseExpired(missed))
+        run.found_also(released_message_ids=freed.message_ids, released_task_ids=freed.task_ids)
+        missed = 0.0
+
+
+async def release_orphans(run: Run) -> None:
+    """Tasks whose holders have been gone for long. Those of agents that this run takes offline are for the next (M-I40)."""
+    while freed := await run.ask(run.fleet.post_office, tasks.ReleaseOrphaned()):
+        run.found_also(released_orphaned_task_ids=freed)
+
+
 async def expire_queued(run: Run) -> None:
     """Mail that has waited too long for the agent of a policy."""
-    found: list[int] = []
     missed = run.missed.seconds
-    while some := await run.ask(run.fleet.post_office, messages.ExpireQueued(missed)):
-        found += some
+    while ended := await run.ask(run.fleet.post_office, messages.ExpireQueued(missed)):
+        run.found_also(expired_queued_message_ids=ended)
         missed = 0.0
-    run.found_also(expired_queued_message_ids=tuple(sorted(found)))
 
 
 async def expire_commands(run: Run) -> None:
@@ -228,11 +252,19 @@ async def expire_pairs(run: Run) -> None:
     await run.ask_each(run.fleet.pairs, due, pairs.Expire(run.missed.seconds))
 
 
-STEPS: tuple[Callable[[Run], Awaitable[None]], ...] = (
+async def fill_slots(run: Run) -> None:
+    """Slots of pools: those of agents that this run took offline go to others at once (SYS-13)."""
+    await run.ask(run.fleet.switchboard, channels.Reevaluate())
+
+
+STEPS: tuple[Step, ...] = (
+    release_claims,
+    release_orphans,
     expire_queued,
     expire_commands,
     reap_agents,
     reap_orchestrators,
     expire_pairs,
+    fill_slots,
 )
 """Steps 1 to 6 and 14 of 19.2, each with its own announcements (C-17)."""
