@@ -209,6 +209,110 @@ class Client:
         answer = await self._call("POST", f"/api/messages/{id}/redeliver", body)
         return self._one(wire.Redelivered, answer).redelivered
 
+    async def react(self, id: int, reaction: wire.React) -> wire.Message:  # noqa: A002
+        """Put an emoji to a message, or take it back; the answer is the message with its reactions. 422: it has as many as
+        it can have. 404: unknown."""
+        answer = await self._call("POST", f"/api/messages/{id}/reactions", reaction, repeatable=True)
+        return self._one(wire.Message, answer)
+
+    async def broadcast(self, message: wire.Broadcast) -> wire.Message:
+        """A message from relay itself to everybody (MSG-48). Not repeated: trouble leaves open whether it was sent."""
+        return self._one(wire.Message, await self._call("POST", "/api/system/broadcast", message))
+
+    async def reply_obligations(self, agent_id: str) -> list[wire.Obligation]:
+        """The messages whose senders wait for an answer of the agent, who has read them; the oldest first, at most 100.
+        404: unknown."""
+        return self._list(wire.Obligation, await self._get(f"/api/agents/{_id(agent_id)}/reply-obligations"))
+
+    # -- pairs
+
+    async def propose_pair(self, proposal: wire.ProposePair) -> wire.Pair:
+        """Invite an agent to work as a pair (PAR-2). 422: it is offline. Not repeated: trouble leaves open whether it was
+        invited."""
+        return self._one(wire.Pair, await self._call("POST", "/api/pairs", proposal))
+
+    async def pairs(
+        self, *, status: str | None = None, agent_id: str | None = None, limit: int | None = None
+    ) -> list[wire.Pair]:
+        """Those that fit every filter, the newest first. `limit`: 100 unless told, at most 500."""
+        query = {"status": status, "agentId": agent_id, "limit": limit}
+        return self._list(wire.Pair, await self._get("/api/pairs", query))
+
+    async def pair(self, id: str) -> wire.Pair:  # noqa: A002
+        """One pair. 404: unknown."""
+        return self._one(wire.Pair, await self._get(f"/api/pairs/{_id(id)}"))
+
+    async def accept_pair(self, id: str, agent_id: str) -> wire.Pair:  # noqa: A002
+        """Accept the invitation (PAR-3). 403: another agent was invited. 409: it is not pending (any more). 422: who invited is
+        offline. 404: unknown. Not repeated, for the repeat of a success would be a 409."""
+        return await self._answer_pair(id, "accept", agent_id)
+
+    async def reject_pair(self, id: str, agent_id: str) -> wire.Pair:  # noqa: A002
+        """Reject the invitation. Refused and not repeated as of `accept_pair`."""
+        return await self._answer_pair(id, "reject", agent_id)
+
+    async def end_pair(self, id: str, agent_id: str) -> wire.Pair:  # noqa: A002
+        """End the pair, or take the invitation back. 403: no member. 409: it has ended. 404: unknown. Not repeated, for the
+        repeat of a success would be a 409."""
+        return await self._answer_pair(id, "end", agent_id)
+
+    async def send_in_pair(self, id: str, message: wire.PairMessage) -> wire.Message:  # noqa: A002
+        """Write to the other member (PAR-4). 403: no member. 409: the pair is not active. 404: unknown. Repeated only with an
+        idempotency key."""
+        again = message.idempotency_key is not None
+        answer = await self._call("POST", f"/api/pairs/{_id(id)}/messages", message, repeatable=again)
+        return self._one(wire.Message, answer)
+
+    async def _answer_pair(self, key: str, verb: str, agent_id: str) -> wire.Pair:
+        body = wire.Member(agent_id=agent_id)
+        return self._one(wire.Pair, await self._call("POST", f"/api/pairs/{_id(key)}/{verb}", body))
+
+    # -- tasks
+
+    async def tasks(
+        self,
+        *,
+        status: str | None = None,
+        source: str | None = None,
+        target: str | None = None,
+        channel: str | None = None,
+        claimed_by: str | None = None,
+        limit: int | None = None,
+    ) -> list[wire.Task]:
+        """Those that fit every filter, newest first (TSK-12). `limit`: 100 unless told, at most 500."""
+        query = {
+            "status": status,
+            "source": source,
+            "target": target,
+            "channel": channel,
+            "claimedBy": claimed_by,
+            "limit": limit,
+        }
+        return self._list(wire.Task, await self._get("/api/tasks", query))
+
+    async def task(self, id: int) -> wire.Task:  # noqa: A002
+        """One task. 404: unknown."""
+        return self._one(wire.Task, await self._get(f"/api/tasks/{id}"))
+
+    async def task_events(self, id: int) -> list[wire.TaskEvent]:  # noqa: A002
+        """What happened to the task, oldest first, at most the newest 1 000. 404: unknown."""
+        return self._list(wire.TaskEvent, await self._get(f"/api/tasks/{id}/events"))
+
+    async def claim_task(self, id: int, agent_id: str) -> wire.TaskClaim:  # noqa: A002
+        """Take a task, and the message that hands it over, for 900 s, or hold them for longer (MSG-29a). 409: another agent
+        holds it, or it has ended. 403: it is not for this one. 404: unknown."""
+        body = wire.ClaimTask(agent_id=agent_id)
+        return self._one(
+            wire.TaskClaim, await self._call("POST", f"/api/tasks/{id}/claim", body, repeatable=True)
+        )
+
+    async def set_task_status(self, id: int, status: wire.SetTaskStatus) -> wire.Task:  # noqa: A002
+        """Say how a task is (TSK-4); whoever begins with one that nobody holds, holds it. An end lets go of it. The end that
+        it has may be told again. 409: another agent holds it, or that cannot follow on how it is. 404: unknown."""
+        return self._one(
+            wire.Task, await self._call("POST", f"/api/tasks/{id}/status", status, repeatable=True)
+        )
+
     # -- commands
 
     async def commands(

@@ -16,6 +16,7 @@ from ._errors import Invalid, Unprocessable
 from ._moment import Moment
 from ._post_protocol import Sent
 from ._queue import Routed, lifetime
+from .obligations import reply_expected
 
 __all__ = ["accept", "claimed", "deleted", "destination", "joined", "letter", "read", "sent"]
 
@@ -23,7 +24,7 @@ R = TypeVar("R")
 
 INSERT = (
     "insert into messages (id, sender, address, kind, thread_id, idempotency_key, record, created_at, delivery,"
-    " resolved_to, queued_at, expires_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " resolved_to, queued_at, expires_at, reply_expected) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 PAST_OFFLINE = frozenset({wire.MessageKind.SYSTEM, wire.MessageKind.CONTROL, wire.MessageKind.SESSION})
@@ -85,6 +86,7 @@ def sent(stored: wire.Message, moment: Moment, *, audited: bool = True) -> Decis
         stored.resolved_to_agent,
         moment.ms if queued else None,
         moment.ms + 1000 * lifetime(stored) if queued else None,
+        1 if reply_expected(stored) else None,
     )
     write = Write(INSERT, row)
     event = Event("message.queued" if queued else "message.new", stored.from_, str(stored.id), text)
@@ -151,6 +153,7 @@ def deleted(number: int) -> Decision[None]:
         for table, column in (
             ("messages", "id"),
             ("message_reads", "message_id"),
+            ("message_reactions", "message_id"),
             ("deliveries", "message_id"),
         )
     )

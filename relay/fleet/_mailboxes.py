@@ -32,6 +32,10 @@ READS = (
     "select message_id, agent_id from message_reads where message_id in (select value from json_each(?))"
     " order by message_id, at"
 )
+REACTIONS = (
+    "select message_id, agent_id, emoji, at from message_reactions"
+    " where message_id in (select value from json_each(?)) order by message_id, at"
+)
 CLAIMS = (
     "select message_id, agent_id, expires_at from message_claims"
     " where message_id in (select value from json_each(?))"
@@ -148,8 +152,19 @@ def _dressed(store: Store, found: Iterable[wire.Message]) -> list[wire.Message]:
     for number, agent_id in store.rows(READS, numbers):
         readers[number].append(agent_id)
     claims = {number: (agent_id, until) for number, agent_id, until in store.rows(CLAIMS, numbers)}
-    return [_with(each, readers[each.id], *claims.get(each.id, (None, None))) for each in page]
+    reactions: dict[int, list[wire.Reaction]] = defaultdict(list)
+    for number, agent_id, emoji, at in store.rows(REACTIONS, numbers):
+        reactions[number].append(wire.Reaction(agent_id=agent_id, emoji=emoji, at=_instant(at)))
+    return [
+        attrs.evolve(
+            each,
+            read_by=readers[each.id],
+            reactions=reactions.get(each.id),
+            **_claimed(*claims.get(each.id, (None, None))),
+        )
+        for each in page
+    ]
 
 
-def _with(message: wire.Message, readers: list[str], holder: str | None, until: int | None) -> wire.Message:
-    return attrs.evolve(message, read_by=readers, claimed_by=holder, claim_expires_at=_instant(until))
+def _claimed(holder: str | None, until: int | None) -> dict[str, Any]:
+    return {"claimed_by": holder, "claim_expires_at": _instant(until)}

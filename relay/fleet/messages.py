@@ -44,6 +44,7 @@ from ._post_protocol import (
     TaskMessage,
 )
 from ._queue import PolicyQueue, resume, served_by
+from ._reactions import React, Reactions
 from ._recent import Recent
 from .agents import find_participant
 from .tasks import Compare, Tasks
@@ -59,6 +60,7 @@ __all__ = [
     "MarkRead",
     "Post",
     "PostOffice",
+    "React",
     "ReleaseQueue",
     "Renew",
     "ResumeQueue",
@@ -84,6 +86,7 @@ class PostOffice(FleetActor[Post]):
         self._parts = 0
         self._recent = Recent(self.store, self._progress)
         self.queue = PolicyQueue(self.store, self._recent, self._progress)
+        self._reactions = Reactions(self.store, self._progress)
         self.claims = Claims(self.store, self._progress)
         self.tasks = Tasks(self, self._progress)
 
@@ -105,6 +108,9 @@ class PostOffice(FleetActor[Post]):
                 self._mark(message, self.existing(number).id, agent_id, context)
             case MarkAllRead():
                 self._mark_all(message, context)
+            case React(number, reaction):
+                decided = self._reactions.react(self.existing(number).id, reaction, self.moment())
+                self.settle(message, decided, context)
             case Delete(number):
                 self._delete(message, self.existing(number), context)
             case TaskMessage():

@@ -14,6 +14,7 @@ from . import (
     messages,
     orchestrators,
     pairs,
+    reactions,
     system,
     workspaces,
 )
@@ -33,6 +34,7 @@ MODULES = (
     messages,
     orchestrators,
     pairs,
+    reactions,
     system,
     workspaces,
 )

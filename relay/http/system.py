@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 import attrs
 
 from relay import wire
-from relay.fleet import maintenance
+from relay.fleet import maintenance, messages
 
 from .answers import Answer, ok
 from .routing import PUBLIC, Call, Routes
@@ -38,6 +38,21 @@ async def stats(call: Call[None]) -> Answer:
         found.counts, sse_connections=call.edge.streams, bus_connections=call.edge.bus_connections
     )
     return ok(attrs.evolve(found, counts=counts))
+
+
+@route("POST", "/api/system/broadcast", scope="message:send", body=wire.Broadcast)
+async def broadcast(call: Call[wire.Broadcast]) -> Answer:
+    """One message to everybody (MSG-48)."""
+    said = call.body
+    message = wire.SendMessage(
+        from_=said.from_,
+        to="broadcast",
+        kind=wire.MessageKind.SYSTEM,
+        subject=said.subject,
+        body=said.body,
+    )
+    sent = await call.fleet.post_office.ask(messages.Send(message))
+    return Answer(201, sent.text)
 
 
 @route("POST", "/api/system/reap", scope="system:write")

@@ -337,3 +337,41 @@ async def test_channels(client: Client) -> None:
     await refused(404, client.unbind_channel, bound.id)
     await refused(409, client.channel_event, "c", wire.ChannelEvent(body="x"))
     await refused(404, client.channel, "nobody")
+
+
+async def test_reactions_broadcasts_and_owed_answers(client: Client) -> None:
+    await client.register_agent(RegisterAgent(id="a1"))
+    asking = SendMessage(from_="u", to="a1", body="?", payload={"replyExpected": True})
+    asked = await client.send(asking)
+    await client.mark_read(asked.id, "a1")
+    (owed,) = await client.reply_obligations("a1")
+    assert owed.message_id == asked.id
+    reacted = await client.react(asked.id, wire.React(agent_id="a1", emoji="+1"))
+    assert reacted.reactions is not None
+    assert [each.emoji for each in reacted.reactions] == ["+1"]
+    taken_back = await client.react(asked.id, wire.React(agent_id="a1", emoji="+1", remove=True))
+    assert taken_back.reactions is None
+    told = await client.broadcast(wire.Broadcast(body="hello all"))
+    assert told in await client.messages(for_="a1")
+    await refused(404, client.react, 999, wire.React(agent_id="a1", emoji="+1"))
+    await refused(404, client.reply_obligations, "nobody")
+
+
+async def test_pairs(client: Client) -> None:
+    for name in ("a1", "a2"):
+        await client.register_agent(RegisterAgent(id=name))
+    pair, other, third = [
+        await client.propose_pair(wire.ProposePair(from_="a1", to="a2", topic=f"t{number}"))
+        for number in range(3)
+    ]
+    assert await client.pair(pair.id) == pair
+    assert (await client.accept_pair(pair.id, "a2")).status is wire.PairStatus.ACTIVE
+    assert (await client.reject_pair(other.id, "a2")).status is wire.PairStatus.REJECTED
+    assert (await client.end_pair(third.id, "a1")).ended_by == "a1"
+    said = await client.send_in_pair(pair.id, wire.PairMessage(from_="a1", body="hi", idempotency_key="k"))
+    assert (said.to, said.kind) == ("a2", "pair")
+    assert [found.id for found in await client.pairs(status="active", agent_id="a1", limit=5)] == [pair.id]
+    await refused(404, client.pair, "none")
+    await refused(403, client.accept_pair, pair.id, "a1")
+    await refused(409, client.end_pair, third.id, "a1")
+    await refused(409, client.send_in_pair, third.id, wire.PairMessage(from_="a1", body="hi"))

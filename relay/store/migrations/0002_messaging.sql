@@ -10,6 +10,9 @@ update messages set delivery = 'queued', queued_at = created_at, expires_at = cr
 create index messages_by_resolved on messages (resolved_to, id) where resolved_to is not null;
 create index messages_queued on messages (address, id) where delivery = 'queued';
 create index messages_due on messages (expires_at) where delivery = 'queued';
+alter table messages add column reply_expected integer;  -- 1: its sender waits for an answer
+create index messages_asking on messages (address, id) where reply_expected = 1;
+create index messages_asking_resolved on messages (resolved_to, id) where reply_expected = 1;
 create index messages_expired on messages (id) where delivery = 'expired';
 create index claims_due on message_claims (expires_at);
 -- The task that the claim is also one on: there is then one holder and one end for both.
