@@ -163,7 +163,7 @@ class Callbacks(FleetActor[CallbackProtocol]):
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet)
-        self._calling: dict[str, int] = {}  # integration -> the row that is being tried
+        self._calling: dict[str, Due] = {}  # by integration
         self._rests: dict[
             str, float
         ] = {}  # integration -> until when it is left alone, in seconds of the system
@@ -194,7 +194,7 @@ class Callbacks(FleetActor[CallbackProtocol]):
         for due in sorted(self._first_of(free), key=lambda due: due.id):
             if len(self._calling) >= MOST_AT_ONCE:
                 return
-            self._calling[due.integration] = due.id
+            self._calling[due.integration] = due
             context.pipe(self._deliver, due, then=partial(Tried, due), failed=partial(_failed, due))
 
     async def _deliver(self, due: Due) -> str | None:
@@ -220,6 +220,8 @@ class Callbacks(FleetActor[CallbackProtocol]):
         return None
 
     async def _tried(self, due: Due, error: str | None, context: Context[CallbackProtocol]) -> None:
+        if self._calling.get(due.integration) is not due:
+            return  # an incarnation before this one called; it is called again
         await self.commit(_outcome(due, error, self.moment()), context)
         del self._calling[due.integration]
         self._rests.pop(due.integration, None)
@@ -284,10 +286,10 @@ def _forget(moment: Moment) -> Write:
     return Write("delete from callbacks where ended_at < ?", (moment.ms - round(KEPT * 1000),))
 
 
-def _give_up(integration: str, kept: int, why: str, calling: int | None, moment: Moment) -> Write:
+def _give_up(integration: str, kept: int, why: str, calling: Due | None, moment: Moment) -> Write:
     """End what is due of the integration but for the newest `kept`, and for the one that is being tried."""
     return Write(
         "update callbacks set state = 'failed', error = ?, ended_at = ? where id in (select id from callbacks"
         " where state = 'due' and integration = ? and id <> ? order by id desc limit -1 offset ?)",
-        (why, moment.ms, integration, calling or 0, kept),
+        (why, moment.ms, integration, calling.id if calling is not None else 0, kept),
     )

@@ -13,18 +13,26 @@ whether it gets there.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 
 from relay import wire
 
+from ._channel_protocol import ResolveTarget
 from ._errors import Forbidden, Invalid
+from ._task_protocol import Ingest
 
-__all__ = ["PER_MINUTE", "Integrations", "list_integrations", "permit", "requested_channel"]
+if TYPE_CHECKING:
+    from ._fleet import Fleet
+
+__all__ = ["PER_MINUTE", "Integrations", "ingest", "list_integrations"]
 
 PER_MINUTE = 60
 WINDOW = 60.0  # seconds
 CHANNEL = "channel:"
+ROOT = "root"
+"""The source of what whoever runs the server reports."""
 
 
 @attrs.define
@@ -84,8 +92,21 @@ def list_integrations(integrations: Integrations) -> list[wire.Integration]:
     return sorted(found, key=lambda each: each.name)
 
 
-def requested_channel(target: str) -> str | None:
-    """The channel that a target names, or None. Raises `Invalid` when it names none after all (9.2, step 6)."""
+async def ingest(
+    fleet: Fleet, caller: wire.IntegrationSettings | None, event: wire.IntegrationEvent
+) -> wire.Ingested:
+    """What becomes of an event (9.2, from step 5 on). Without a `caller` it is whoever runs the server, who may name any
+    target. Raises `Invalid` for a target that leads nowhere, and `Forbidden` for one that is not the caller's."""
+    channel = _channel_of(event.target)
+    if caller is not None:
+        _permit(caller, event, event.channel or channel)
+    if channel is not None:
+        event = await _resolved(fleet, event, channel)
+    return await fleet.post_office.ask(Ingest(caller.name if caller is not None else ROOT, event))
+
+
+def _channel_of(target: str) -> str | None:
+    """The channel that a target names, or None."""
     if not target.startswith(CHANNEL):
         return None
     channel = target.removeprefix(CHANNEL).strip()
@@ -94,9 +115,24 @@ def requested_channel(target: str) -> str | None:
     return channel
 
 
-def permit(caller: wire.IntegrationSettings, event: wire.IntegrationEvent, channel: str | None) -> None:
-    """Raises `Forbidden` unless the integration may report to this target and channel (INT-6)."""
+def _permit(caller: wire.IntegrationSettings, event: wire.IntegrationEvent, channel: str | None) -> None:
     if caller.targets and event.target not in caller.targets:
         raise Forbidden(f"{caller.name} may not use the target {event.target}")
     if caller.channels and channel is not None and channel not in caller.channels:
         raise Forbidden(f"{caller.name} may not use the channel {channel}")
+
+
+async def _resolved(fleet: Fleet, event: wire.IntegrationEvent, channel: str) -> wire.IntegrationEvent:
+    """The event for whoever the channel is bound to; what was asked for stays on record (9.3, INT-8)."""
+    found = await fleet.switchboard.ask(ResolveTarget(channel))
+    record = {
+        "relayRequestedTarget": event.target,
+        "relayResolvedChannelId": found.channel_id,
+        "relayResolvedChannelBindingId": found.binding_id,
+    }
+    return attrs.evolve(
+        event,
+        target=found.address,
+        channel=event.channel or channel,
+        metadata={**(event.metadata or {}), **record},
+    )
