@@ -6,6 +6,8 @@ else the agent's. Of several that claim one id, the agent of that very id is the
 
 from __future__ import annotations
 
+import attrs
+
 from relay import wire
 from relay.store import Store
 
@@ -13,8 +15,9 @@ from ._bindings import list_bindings
 from ._errors import NotFound
 from .agents import find_agent
 
-__all__ = ["find_channel", "get_channel", "list_channels"]
+__all__ = ["find_channel", "get_channel", "list_channels", "through_channel"]
 
+ADDRESS = "channel:"
 CHANNEL = "channel"
 LONGEST_ID = 120  # what a message's `channel` may be
 DIRECTIONS = ("in", "out")
@@ -45,6 +48,16 @@ def find_channel(store: Store, key: str) -> wire.Channel | None:
     if card is None or _channel_id(card) != key:
         card = _by_id(store).get(key)
     return _channel(key, card, list_bindings(store, key)) if card is not None else None
+
+
+def through_channel(asked: wire.SendMessage, store: Store) -> wire.SendMessage:
+    """Mail for a channel, out into the world, goes to the agent that the channel is; all other mail is left as it is."""
+    if asked.to is None or not asked.to.startswith(ADDRESS):
+        return asked
+    channel = find_channel(store, asked.to.removeprefix(ADDRESS).strip())
+    if channel is None:
+        return asked
+    return attrs.evolve(asked, to=channel.agent_id, channel=asked.channel or channel.id)
 
 
 def _by_id(store: Store) -> dict[str, wire.Agent]:

@@ -40,6 +40,10 @@ def accept(
         raise Invalid("a message needs `to`, or `replyTo` a message to answer")
     if to.startswith("pool:"):
         raise Invalid("a pool is no address; send to an agent, label:, tag:, cap: or broadcast")
+    if to.startswith("channel:"):
+        raise Invalid(f"{to} names no channel; GET /api/channels lists those there are")
+    if to.startswith("orchestrator:"):
+        raise Invalid("an orchestrator takes no messages; send commands to it")
     if not even_offline and is_direct(to) and asked.kind not in PAST_OFFLINE:
         row = store.row("select status from agents where id = ?", to)
         if row is not None and row[0] == wire.AgentStatus.OFFLINE:

@@ -21,6 +21,7 @@ from relay.store import Decision
 
 from ._actor import FleetActor
 from ._addresses import matches
+from ._channel_cards import through_channel
 from ._claims import CLAIM_TERM, Claims, Held
 from ._delivery_protocol import tell_of_reading, tell_of_reply
 from ._errors import Conflict, Forbidden, Invalid, NotFound
@@ -138,7 +139,7 @@ class PostOffice(FleetActor[Post]):
         for asked in message.messages:
             key = (asked.from_, asked.idempotency_key) if asked.idempotency_key is not None else None
             if key is None or key not in keys:
-                self._judge(asked, even_offline=message.even_offline)
+                self._judge(through_channel(asked, self.store), even_offline=message.even_offline)
             if key is not None:
                 keys.add(key)
 
@@ -154,6 +155,7 @@ class PostOffice(FleetActor[Post]):
         self, asked: wire.SendMessage, moment: Moment, *, even_offline: bool = False, audited: bool = True
     ) -> Decision[Sent]:
         """What sending it causes; raises a `Refusal`. From now on it counts as sent: the decision must be settled."""
+        asked = through_channel(asked, self.store)
         earlier, parent = self._judge(asked, even_offline=even_offline)
         if earlier is not None:
             return Decision(reply=Sent(earlier, wire.encode(earlier), new=False))

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from fleetlog import Log
 
 from relay import wire
 from relay.actors import ActorError, System
-from relay.fleet import Conflict, Fleet, Invalid, NotFound, agents, channels, messages, open_fleet
+from relay.fleet import (
+    Conflict,
+    Fleet,
+    Invalid,
+    NotFound,
+    Unprocessable,
+    agents,
+    channels,
+    messages,
+    open_fleet,
+)
 from relay.store import Owner, Store, Write
 
 S = wire.AgentStatus
@@ -320,6 +331,46 @@ async def test_a_key_that_leaves_no_room_for_the_binding_is_refused(line: Fleet)
     assert (await happen(line, "k" * most)).created == 1
     with pytest.raises(Invalid, match=f"longer than {most} characters"):
         await happen(line, "k" * (most + 1))
+
+
+# -- mail for a channel
+
+
+@pytest.mark.spec("4.2")
+async def test_mail_for_a_channel_goes_to_the_agent_that_it_is(line: Fleet) -> None:
+    await register(line, "bot", kind=wire.AgentKind.CHANNEL, meta={"channelId": "ops"})
+    mail = wire.SendMessage(from_="a1", to="channel:ops", body="x", idempotency_key="k")
+    sent = await line.post_office.ask(messages.Send(mail))
+    assert (sent.message.to, sent.message.channel) == ("bot", "ops")
+    assert [each.id for each in messages.list_messages(line.store, for_="bot")] == [sent.message.id]
+    (other,) = await line.post_office.ask(
+        messages.SendMany((attrs.evolve(mail, channel="x"),), together=True)
+    )
+    assert isinstance(other, messages.Sent) and not other.new
+    await become(line, "bot", S.OFFLINE)
+    assert not (await line.post_office.ask(messages.Send(mail))).new
+    with pytest.raises(Unprocessable):
+        await line.post_office.ask(messages.Send(attrs.evolve(mail, idempotency_key=None)))
+
+
+@pytest.mark.spec("4.2", "CHN-9", "O-14", "M-I29")
+@pytest.mark.parametrize("to", ["channel:nobody", "channel:", "channel:a1", "orchestrator:h1", "pool:p"])
+async def test_what_is_no_address_of_mail(line: Fleet, log: Log, to: str) -> None:
+    mail = wire.SendMessage(from_="a1", to=to, body="x")
+    before = log.events()
+    with pytest.raises(Invalid):
+        await line.post_office.ask(messages.Send(mail))
+    with pytest.raises(Invalid):
+        await line.post_office.ask(messages.SendMany((mail,), together=True))
+    assert log.events() == before
+
+
+async def test_an_answer_to_an_event_goes_back_through_the_channel(line: Fleet) -> None:
+    await bind(line, "a1")
+    (event,) = (await happen(line)).messages
+    reply = wire.SendMessage(from_="a1", reply_to=event.id, body="y")
+    sent = (await line.post_office.ask(messages.Send(reply))).message
+    assert (sent.to, sent.channel, sent.thread_id) == ("c", "c", event.id)
 
 
 # -- slots
