@@ -16,6 +16,7 @@ from . import (
     pairs,
     reactions,
     system,
+    tasks,
     workspaces,
 )
 from .routing import Table
@@ -36,6 +37,7 @@ MODULES = (
     pairs,
     reactions,
     system,
+    tasks,
     workspaces,
 )
 
