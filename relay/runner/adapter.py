@@ -11,11 +11,15 @@ from typing import Any, Protocol
 
 import attrs
 
-__all__ = ["Adapter", "AgentGone", "DeliveryFailed", "Exit"]
+__all__ = ["Adapter", "AgentGone", "DeliveryFailed", "Exit", "Unheard"]
 
 
 class DeliveryFailed(Exception):
     """The agent did not take what was handed to it; it may be handed over again."""
+
+
+class Unheard(DeliveryFailed):
+    """Nothing of it has reached the agent."""
 
 
 class AgentGone(Exception):

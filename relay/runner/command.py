@@ -22,7 +22,7 @@ from ._frames import Invalid, optional, parse, present, required
 from ._process import LEFTOVERS, ChildProcess, error_log, open_process
 from ._questions import Questions
 from .activity import TURN
-from .adapter import AgentGone, DeliveryFailed, Exit
+from .adapter import AgentGone, DeliveryFailed, Exit, Unheard
 from .options import Options, Patience
 
 __all__ = ["CommandAgent", "open_agent"]
@@ -233,7 +233,7 @@ class CommandAgent:
 
     def _send(self, frame: Mapping[str, Any]) -> None:
         if not self._say(frame):
-            raise DeliveryFailed("the agent does not read what it is given")
+            raise Unheard("the agent does not read what it is given")
 
     def _say(self, frame: Mapping[str, Any]) -> bool:
         return self._process.write(orjson.dumps(frame))

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 TAKEN_OVER = 3  # exit code
 LISTEN_AGAIN = 60.0  # seconds
+WAKING = {"delivery.redelivered", "reset"}  # besides all about messages
 GOODBYE = 60.0  # seconds for what relay is owed at the end
 HASTY_GOODBYE = 2.0  # when somebody waits for the end
 
@@ -184,7 +185,7 @@ class Runner:
             try:
                 async with aclosing(self._relay.events(self._options.agent_id)) as events:
                     async for event in events:
-                        if event.type.startswith("message.") or event.type == "reset":
+                        if event.type.startswith("message.") or event.type in WAKING:
                             self._inbox.look()
                         if event.type in {"command.requested", "reset"}:
                             self._commands.look()
@@ -206,6 +207,7 @@ class Runner:
             await self._commands.finish()
             await self._outcomes.settled()
             await self._outbox.settled()
+            await self._inbox.finish()
             if self._presence.taken_over.is_set():
                 return
             if self._commands.ended_the_agent:

@@ -1,4 +1,4 @@
-"""Messages that the agent does not take, and when to stop trying (1.13-10).
+"""Messages that the agent does not take, and when to stop trying (1.13-10), where relay itself does not see to it.
 
     new       its batch was not taken -> suspect: handed over alone from now on
     suspect   acknowledged -> forgotten      refused for the eighth time, or the agent died of it twice -> aside
@@ -20,7 +20,7 @@ from relay.client import Client, Overloaded, Refused
 from .acknowledged import Key
 from .options import Options
 
-__all__ = ["Trouble"]
+__all__ = ["DEADLY", "Trouble"]
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Trouble:
             note = wire.NewActivity(
                 client_id=f"runner-{self._options.instance_id}-undelivered-{number}"[:240],
                 kind=wire.ActivityKind.STATE,
-                title=f"message {number} cannot be delivered"[:240],
+                title=f"message {number} is not taken"[:240],
                 body=f"{agent} did not take it: {why}. Restart the agent to have it tried again."[:4_000],
                 meta=agent,
                 icon="ti-mail-off",
