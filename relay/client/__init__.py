@@ -1,5 +1,6 @@
 """A typed client of relay's HTTP API, on trio."""
 
+from ._bus import Bus as Bus
 from ._client import Client as Client, open_client as open_client
 from ._errors import (
     Garbled as Garbled,
@@ -7,6 +8,7 @@ from ._errors import (
     Refused as Refused,
     RelayError as RelayError,
     ServerFailed as ServerFailed,
+    Superseded as Superseded,
     Unauthorized as Unauthorized,
     Unreachable as Unreachable,
 )

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from relay import wire
 
+from ._bus import Bus, open_bus
 from ._errors import Garbled
 from ._events import StreamedEvent, events
 from ._transport import DEFAULT_URL, Transport, find_token
@@ -53,6 +54,12 @@ class Client:
         """Events newer than `after` (a place in the log), those that concern one agent or all; see `StreamedEvent`.
         Close it with `contextlib.aclosing`."""
         return events(self._transport, agent_id, after)
+
+    def open_bus(self, hello: wire.bus.Hello) -> AbstractAsyncContextManager[Bus]:
+        """One connection for all that an agent says and hears: `async with client.open_bus(hello) as bus:`. Waits until relay
+        has welcomed it. Raises `Unauthorized`, and `Refused` when the hello is not as it should be (400), or this relay has no
+        bus (404)."""
+        return open_bus(self._transport, hello)
 
     # -- agents
 

@@ -1,6 +1,15 @@
 """What a call to relay can end in besides an answer."""
 
-__all__ = ["Garbled", "Overloaded", "Refused", "RelayError", "ServerFailed", "Unauthorized", "Unreachable"]
+__all__ = [
+    "Garbled",
+    "Overloaded",
+    "Refused",
+    "RelayError",
+    "ServerFailed",
+    "Superseded",
+    "Unauthorized",
+    "Unreachable",
+]
 
 
 class RelayError(Exception):
@@ -30,6 +39,10 @@ class Refused(RelayError):
 
 class Unauthorized(Refused):
     """The token is missing or wrong (401), or may not do this (403)."""
+
+
+class Superseded(Refused):
+    """Another session has taken the agent over (409): this one is at its end."""
 
 
 class Overloaded(Refused):
