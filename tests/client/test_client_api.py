@@ -375,3 +375,18 @@ async def test_pairs(client: Client) -> None:
     await refused(403, client.accept_pair, pair.id, "a1")
     await refused(409, client.end_pair, third.id, "a1")
     await refused(409, client.send_in_pair, third.id, wire.PairMessage(from_="a1", body="hi"))
+
+
+async def test_tasks(client: Client) -> None:
+    await client.register_agent(RegisterAgent(id="a1"))
+    event = {"title": "build broken", "target": "a1"}
+    await client._transport.call("POST", "/api/integrations/events", event, repeatable=False)
+    (task,) = await client.tasks(status="open", source="root", target="a1", limit=1)
+    assert await client.tasks(claimed_by="a1", channel="c") == []
+    held = await client.claim_task(task.id, "a1")
+    assert (held.ok, held.task) == (True, await client.task(task.id))
+    done = wire.SetTaskStatus(status=wire.TaskStatus.DONE, agent_id="a1", body="built")
+    assert (await client.set_task_status(task.id, done)).status is wire.TaskStatus.DONE
+    assert [event.type for event in await client.task_events(task.id)] == ["created", "claimed", "status"]
+    await refused(404, client.task, 9)
+    await refused(409, client.claim_task, task.id, "a1")
