@@ -14,6 +14,7 @@ from .merge import merge
 from .output import complete_streams, say
 from .programs import orchestrator, runner, serve
 from .tail import tail
+from .tasks import tasks
 
 __all__ = ["main"]
 
@@ -48,7 +49,7 @@ def _told_as_asked(context: click.Context) -> Iterator[None]:
     except click.UsageError as error:
         if not context.meta[JSON]:
             raise
-        verb = error.ctx.info_name if error.ctx is not None and error.ctx.parent is not None else None
+        verb = error.ctx.command_path.partition(" ")[2] if error.ctx is not None else None
         raise Misuse(error.format_message(), verb) from None
 
 
@@ -90,11 +91,18 @@ def main() -> None:
 
 
 for verb in (
-    serve, orchestrator, runner, agents, send, inbox, workspaces, merge, tail, routes, doctor, demo
+    serve, orchestrator, runner, agents, send, inbox, tasks, workspaces, merge, tail, routes, doctor, demo
 ):  # fmt: skip
     main.add_command(verb)
 
-for command in (main, *main.commands.values()):
+
+def _all(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from _all(below)
+
+
+for command in _all(main):
     shown = command.get_help_option(click.Context(command, **NAMES))
     if shown is not None:
         shown.callback = _show_help  # click's own knows nothing of outputs that are full
