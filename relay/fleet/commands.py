@@ -28,6 +28,7 @@ from relay.store import Decision, Store
 
 from ._actor import FleetActor
 from ._command_rules import MOVES, OPEN, check, claimed_by, moved, moved_by, spawned
+from ._contact import HELD_UP
 from ._errors import NotFound
 from ._new_command import new_command
 from ._owners import is_online
@@ -111,7 +112,12 @@ class Expire(Tell[CommandProtocol]):
 
 @attrs.frozen
 class ExpireIfDue(Ask[CommandProtocol, bool]):
-    """Time out, if its life time is over; the answer is whether it did (step 4 of 19.2)."""
+    """Time out, if its life time is over; the answer is whether it did (step 4 of 19.2).
+
+    `missed`: seconds that the server was held up. They are added to the life time first, for nobody could report.
+    """
+
+    missed: float = 0.0
 
 
 class Command(FleetActor[CommandProtocol]):
@@ -172,10 +178,21 @@ class Command(FleetActor[CommandProtocol]):
 
     def _expire(self, message: Expire | ExpireIfDue, context: Context[CommandProtocol]) -> Step:
         is_open = self.record is not None and bool(MOVES[self.record.status])
-        if is_open and self._ends <= context.system.now():
+        if is_open and not self._prolonged(message, context) and self._ends <= context.system.now():
             return self._move(message, "time_out", {}, True, context)
         self.settle(message, Decision(reply=False), context)
         return None
+
+    def _prolonged(self, message: Expire | ExpireIfDue, context: Context[CommandProtocol]) -> bool:
+        """Whether nobody could report, so that it lives on. A timer that is late leaves it to the next run to say."""
+        if isinstance(message, ExpireIfDue):
+            if message.missed:
+                self._live(self._ends + message.missed - context.system.now(), context)
+            return False
+        late = context.system.now() - self._ends - OVERDUE
+        if late > HELD_UP:
+            context.set_timer("life", OVERDUE, Expire())
+        return late > HELD_UP
 
     def _create(self, message: Create, asked: wire.NewCommand, context: Context[CommandProtocol]) -> None:
         self.record, writes, events = new_command(self.moment(), asked, id=self.id)
@@ -256,9 +273,11 @@ class Command(FleetActor[CommandProtocol]):
         if record is None or record.expires_at is None or record.ttl_ms is None or not MOVES[record.status]:
             return
         left = max(least, record.expires_at - context.system.wall())
-        left = min(left, max(least, record.ttl_ms / 1000))
-        self._ends = context.system.now() + left
-        context.set_timer("life", left + OVERDUE, Expire())
+        self._live(min(left, max(least, record.ttl_ms / 1000)), context)
+
+    def _live(self, seconds: float, context: Context[CommandProtocol]) -> None:
+        self._ends = context.system.now() + seconds
+        context.set_timer("life", max(0.0, seconds) + OVERDUE, Expire())
 
 
 async def create_command(fleet: Fleet, asked: wire.NewCommand) -> wire.Command:

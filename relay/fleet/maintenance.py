@@ -59,10 +59,18 @@ class Tick(Tell[Upkeep]):
 
 @attrs.frozen
 class Missed:
-    """What the server missed since the last run: whether it was `held_up`, and the seconds that nobody can answer for."""
+    """Seconds that nobody can answer for: those the server was held up, and those the wall clock ran `ahead` besides."""
 
-    held_up: bool = False
-    seconds: float = 0.0
+    held_up: float = 0.0
+    ahead: float = 0.0
+
+    @property
+    def by_wall(self) -> float:
+        """What a time to come on the wall clock is to be put off by."""
+        return self.held_up + self.ahead
+
+    def and_also(self, other: Missed) -> Missed:
+        return Missed(self.held_up + other.held_up, self.ahead + other.ahead)
 
 
 class Absence:
@@ -82,7 +90,7 @@ class Absence:
         self.look()
         passed = self._now - now
         late, ahead = passed - EVERY, self._wall - wall - passed
-        return Missed(late > HELD_UP, sum(gap for gap in (late, ahead) if gap > HELD_UP))
+        return Missed(*(gap if gap > HELD_UP else 0.0 for gap in (late, ahead)))
 
 
 Step: TypeAlias = "Callable[[Run], Awaitable[None]]"
@@ -94,7 +102,7 @@ class Maintenance(FleetActor[Upkeep]):
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet)
         self._absence = Absence(fleet.system)
-        self._owed: dict[Step, float] = {}
+        self._owed: dict[Step, Missed] = {}
 
     def started(self, context: Context[Upkeep]) -> None:
         context.set_timer("run", EVERY, Tick())
@@ -130,10 +138,10 @@ class Maintenance(FleetActor[Upkeep]):
 class Run:
     """One run. `report` is what it has done so far; `failed` the first failure, if any.
 
-    `owed` are the seconds that a step of an earlier run did not give, as it failed.
+    `owed` is what a step of an earlier run did not make up for, as it failed.
     """
 
-    def __init__(self, fleet: Fleet, missed: Missed, owed: dict[Step, float]) -> None:
+    def __init__(self, fleet: Fleet, missed: Missed, owed: dict[Step, Missed]) -> None:
         self.fleet = fleet
         self._missed = self.missed = missed
         self._owed = owed
@@ -142,12 +150,11 @@ class Run:
 
     async def do(self) -> None:
         for step in STEPS:
-            seconds = self._missed.seconds + self._owed.pop(step, 0.0)
-            self.missed = attrs.evolve(self._missed, seconds=seconds)
+            self.missed = self._missed.and_also(self._owed.pop(step, Missed()))
             try:
                 await step(self)
             except (ActorError, Unavailable, trio.TooSlowError) as error:
-                self._owed[step] = seconds
+                self._owed[step] = self.missed
                 self.fail(step.__name__, error)
 
     def fail(self, what: str, error: Exception) -> None:
@@ -205,7 +212,7 @@ class Run:
 
 async def release_claims(run: Run) -> None:
     """Claims on messages and tasks that nobody renewed."""
-    missed, freed = run.missed.seconds, None
+    missed, freed = run.missed.by_wall, None
     while freed != tasks.Released():
         freed = await run.ask(run.fleet.post_office, tasks.ReleaseExpired(missed))
         run.found_also(released_message_ids=freed.message_ids, released_task_ids=freed.task_ids)
@@ -220,36 +227,37 @@ async def release_orphans(run: Run) -> None:
 
 async def expire_queued(run: Run) -> None:
     """Mail that has waited too long for the agent of a policy."""
-    missed = run.missed.seconds
+    missed = run.missed.by_wall
     while ended := await run.ask(run.fleet.post_office, messages.ExpireQueued(missed)):
         run.found_also(expired_queued_message_ids=ended)
         missed = 0.0
 
 
 async def expire_commands(run: Run) -> None:
-    fleet = run.fleet
-    due = commands.due(fleet.store, fleet.system.wall())
-    run.found_also(expired_command_ids=await run.ask_each(fleet.commands, due, commands.ExpireIfDue()))
+    """Life times are measured on the server's own clock, so the wall clock only says whom to ask."""
+    fleet, held_up = run.fleet, run.missed.held_up
+    due = commands.due(fleet.store, float("inf") if held_up else fleet.system.wall())
+    run.found_also(expired_command_ids=await run.ask_each(fleet.commands, due, commands.ExpireIfDue(held_up)))
 
 
 async def reap_agents(run: Run) -> None:
     """Long before an agent is lost, its own timer has made it stale."""
     found = run.keys("select id from agents where status = 'stale' order by id")
-    message = agents.ReapIfSilent(run.missed.held_up)
+    message = agents.ReapIfSilent(held_up=run.missed.held_up > 0)
     run.found_also(reaped_agent_ids=await run.ask_each(run.fleet.agents, found, message))
 
 
 async def reap_orchestrators(run: Run) -> None:
     found = run.keys("select id from orchestrators where status = 'online' order by id")
-    message = orchestrators.ReapIfSilent(run.missed.held_up)
+    message = orchestrators.ReapIfSilent(held_up=run.missed.held_up > 0)
     run.found_also(reaped_orchestrator_ids=await run.ask_each(run.fleet.orchestrators, found, message))
 
 
 async def expire_pairs(run: Run) -> None:
     """Invitations that nobody answered. Those that nobody could answer, as the server was not there, get more time."""
-    at = float("inf") if run.missed.seconds else run.fleet.system.wall()
+    at = float("inf") if run.missed.by_wall else run.fleet.system.wall()
     due = pairs.due_pairs(run.fleet.store, at)
-    await run.ask_each(run.fleet.pairs, due, pairs.Expire(run.missed.seconds))
+    await run.ask_each(run.fleet.pairs, due, pairs.Expire(run.missed.by_wall))
 
 
 async def fill_slots(run: Run) -> None:
