@@ -38,13 +38,14 @@ class Network:
         self.taken: dict[str, list[int]] = defaultdict(list)
         self.places: dict[str, Callable[[Callout], Awaitable[None]]] = {}
         self.busy: dict[str, int] = defaultdict(int)
+        self.most_busy = 0
 
     async def deliver(self, callout: Callout) -> None:
         place = callout.url.removeprefix("http://").partition(".")[0]
         task = orjson.loads(callout.body)["task"]["id"]
         self.tried.append(Tried(trio.current_time(), place, task, callout))
-        assert not self.busy[place], "one at a time"
         self.busy[place] += 1
+        self.most_busy = max(self.most_busy, self.busy[place])
         try:
             if place in self.places:
                 await self.places[place](callout)

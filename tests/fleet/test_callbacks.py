@@ -12,7 +12,7 @@ from callouts import SECRET, Network, integration, refusing, rows, settled, task
 
 from relay.actors import System
 from relay.fleet import Fleet, callbacks, open_fleet
-from relay.fleet.callbacks import Callout, Sweep
+from relay.fleet.callbacks import Callout, Due, Sweep, Tried
 from relay.fleet.integrations import Integrations
 from relay.store import Store
 
@@ -97,6 +97,7 @@ async def test_the_next_one_waits_until_the_one_before_has_ended(
         await tell(fleet, task(number))
     await settled(store)
     assert [tried.task for tried in network.tried] == [1, 1, 1, 1, 2, 2, 3]
+    assert network.most_busy == 1
     assert network.taken["ci"] == [2, 3]
     assert len({tried.callout.delivery for tried in network.tried}) == 3
 
@@ -168,6 +169,31 @@ async def test_a_server_that_ended_in_the_middle_calls_again_with_the_same_id(
         await settled(store)
     assert len({tried.callout.delivery for tried in network.tried}) == 1
     assert rows(store) == [(1, "sent", 1, None)]
+
+
+async def test_the_outcome_of_a_call_that_an_earlier_incarnation_made_is_not_that_of_the_present_one(
+    fleet: Fleet, store: Store, network: Network
+) -> None:
+    answers = trio.Event()
+
+    async def slow(callout: Callout) -> None:
+        await answers.wait()
+
+    network.places["ci"] = slow
+    await tell(fleet, task(1), task(2))
+    while not network.tried:
+        await trio.sleep(0.1)
+    first = network.tried[0].callout
+    [(number, at)] = store.rows("select id, due_at from callbacks where task_id = 1")
+    earlier = Due(number, first.delivery, "ci", first.event, first.body.decode(), 0, at)
+    fleet.callbacks.tell(Tried(earlier, None))
+    fleet.callbacks.tell(Tried(earlier, "it answered 500"))
+    await trio.sleep(1)
+    assert rows(store) == [(1, "due", 0, None), (2, "due", 0, None)]
+    answers.set()
+    await settled(store)
+    assert [tried.task for tried in network.tried] == [1, 2]
+    assert network.most_busy == 1
 
 
 async def test_a_pause_goes_on_over_a_restart_but_never_for_longer(

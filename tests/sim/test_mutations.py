@@ -24,10 +24,12 @@ from relay.actors._ref import Ref
 from relay.actors._reply import Reply
 from relay.actors._scheduler import Scheduler
 from relay.actors._supervisor import Group
-from relay.fleet import commands, merges, messages
+from relay.fleet import callbacks, commands, merges, messages
 from relay.fleet._claims import Claims
+from relay.fleet.integrations import Integrations
 from relay.store import Decision, Write
 from relay.store.durable import Durable, _leave
+from relay.store.sqlite import SQLiteStore
 from relay.testing import _explore
 from relay.wire import CommandStatus
 
@@ -36,6 +38,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
 
 import test_lifetimes as lifetimes  # noqa: E402
 import test_runtime as runtime  # noqa: E402
+import test_simulated_callbacks as outbox  # noqa: E402
 import test_simulated_commands as settlement  # noqa: E402
 import test_simulated_merges as leases  # noqa: E402
 import test_simulated_post as post  # noqa: E402
@@ -323,6 +326,56 @@ def claim_what_is_claimed(patch: Patch) -> None:
     patch(commands.Command, "_claim", claim)
 
 
+def call_back_the_newest_first(patch: Patch) -> None:
+    def row(row: Any, self: Any, sql: str, *params: Any) -> Any:
+        return row(self, sql.replace("order by id limit 1", "order by id desc limit 1"), *params)
+
+    patch(SQLiteStore, "row", row)
+
+
+def call_back_while_a_call_is_under_way(patch: Patch) -> None:
+    def begin(begin: Any, self: Any, context: Any) -> None:
+        before, self._calling = self._calling, {}
+        begin(self, context)
+        self._calling = before | self._calling
+
+    patch(callbacks.Callbacks, "_begin", begin)
+
+
+def give_up_after_a_restart(patch: Patch) -> None:
+    def started(started: Any, self: Any, context: Any) -> Any:
+        for due in self._first_of(self._waiting()):
+            if due.attempt:
+                self.store.stage(
+                    [callbacks._give_up(due.integration, 0, "", None, self.moment())], (), self._owner, print
+                )
+        return started(self, context)
+
+    patch(callbacks.Callbacks, "started", started)
+
+
+def begin_a_window_with_a_refusal(patch: Patch) -> None:
+    def admit(admit: Any, self: Any, name: str, now: float) -> Any:
+        wait = admit(self, name, now)
+        if wait:
+            self._windows[name].began = now
+        return wait
+
+    patch(Integrations, "admit", admit)
+
+
+def begin_a_window_when_the_file_is_read(patch: Patch) -> None:
+    def replace(replace: Any, self: Any, configured: Any) -> None:
+        replace(self, configured)
+        self._windows.clear()
+
+    patch(Integrations, "replace", replace)
+
+
+def let_all_integrations_share_a_window(patch: Patch) -> None:
+    patch(Integrations, "admit", lambda admit, self, name, now: admit(self, "all", now))
+
+
 @pytest.mark.parametrize(
     ("mutate", "simulation"),
     [
@@ -366,6 +419,12 @@ def claim_what_is_claimed(patch: Patch) -> None:
         (take_reports_of_everybody, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (end_again_what_has_ended, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (claim_what_is_claimed, settlement.test_a_command_ends_once_and_every_change_is_told_once),
+        (call_back_the_newest_first, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
+        (call_back_while_a_call_is_under_way, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
+        (give_up_after_a_restart, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
+        (begin_a_window_with_a_refusal, outbox.test_in_a_window_no_more_than_so_many_pass_whoever_else_calls),
+        (begin_a_window_when_the_file_is_read, outbox.test_in_a_window_no_more_than_so_many_pass_whoever_else_calls),
+        (let_all_integrations_share_a_window, outbox.test_in_a_window_no_more_than_so_many_pass_whoever_else_calls),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings(
