@@ -32,11 +32,12 @@ V = wire.AgentVerb
 
 @attrs.frozen
 class Action:
-    """One row of the table. `needs` is the path in the agent's capabilities that must be exactly true."""
+    """One row of the table. `done` says that it is; `needs` is the path in the agent's capabilities that must be true."""
 
     command: str
     icon: str
-    needs: tuple[str, str]
+    done: str
+    needs: tuple[str, str] | None = None
     host: bool = False
     """The host that runs the agent carries it out, if there is one."""
     spawns: bool = False
@@ -46,14 +47,24 @@ class Action:
 
 
 ACTIONS: Mapping[wire.AgentVerb, Action] = {
-    V.RESTART: Action("agent.restart", "ti-refresh", ("lifecycle", "restartHard"), True, True, "restarting"),
-    V.RESUME: Action("agent.restart", "ti-player-play", ("lifecycle", "-"), True, True, "resuming"),
-    V.SHUTDOWN: Action("agent.shutdown", "ti-power", ("lifecycle", "shutdownHard"), True, False, "shutting-down"),
-    V.RECONNECT: Action("agent.reconnect", "ti-refresh", ("lifecycle", "reconnect")),
-    V.COMPACT: Action("agent.compact", "ti-compress", ("context", "compact")),
-    V.CLEAR_CONTEXT: Action("agent.clearContext", "ti-eraser", ("context", "clear")),
-    V.INTERRUPT: Action("agent.interrupt", "ti-player-stop", ("liveSession", "interrupt")),
-}  # fmt: skip
+    V.RESTART: Action(
+        "agent.restart", "ti-refresh", "was restarted", ("lifecycle", "restartHard"), True, True, "restarting"
+    ),
+    V.RESUME: Action("agent.restart", "ti-player-play", "was resumed", None, True, True, "resuming"),
+    V.SHUTDOWN: Action(
+        "agent.shutdown",
+        "ti-power",
+        "was shut down",
+        ("lifecycle", "shutdownHard"),
+        True,
+        False,
+        "shutting-down",
+    ),
+    V.RECONNECT: Action("agent.reconnect", "ti-refresh", "reconnected", ("lifecycle", "reconnect")),
+    V.COMPACT: Action("agent.compact", "ti-compress", "was compacted", ("context", "compact")),
+    V.CLEAR_CONTEXT: Action("agent.clearContext", "ti-eraser", "has a clear context", ("context", "clear")),
+    V.INTERRUPT: Action("agent.interrupt", "ti-player-stop", "was interrupted", ("liveSession", "interrupt")),
+}
 """Spec 4.5. Whether an agent can be resumed is a matter of its provider and status, not of a capability."""
 
 UNMANAGED = (V.RESTART, V.SHUTDOWN)
@@ -77,11 +88,11 @@ def eligible(card: wire.Agent, verb: wire.AgentVerb) -> bool:
         return False
     if verb is V.RESUME:
         return _provider(card) == "claude" and card.status in RESUMABLE
-    lifecycle = isinstance(_capabilities(card).get("lifecycle"), dict)
+    able = _able(card, ACTIONS[verb].needs)
     if verb is V.INTERRUPT:
-        return card.status is wire.AgentStatus.BUSY and _can(card, *ACTIONS[verb].needs)
-    if lifecycle:
-        return _can(card, *ACTIONS[verb].needs)
+        return able and card.status is wire.AgentStatus.BUSY
+    if isinstance(_capabilities(card).get("lifecycle"), dict):
+        return able
     return card.meta.get("runnerManaged") is True and verb in UNMANAGED
 
 
@@ -104,7 +115,8 @@ def _capabilities(card: wire.Agent) -> Mapping[str, Any]:
     return card.provider_capabilities or (reported if isinstance(reported, dict) else {})
 
 
-def _can(card: wire.Agent, part: str, name: str) -> bool:
+def _able(card: wire.Agent, needs: tuple[str, str] | None) -> bool:
+    part, name = needs or ("", "")
     known = _capabilities(card).get(part)
     return isinstance(known, dict) and known.get(name) is True
 

@@ -8,6 +8,7 @@ from typing import Any
 from relay import wire
 from relay.store import Decision, Event, Write
 
+from ._agent_actions import ACTIONS
 from ._audit import audit
 from ._errors import Conflict, Invalid
 from ._moment import Moment
@@ -53,7 +54,10 @@ _REPORTS: Mapping[wire.CommandStatus, str] = {
 }
 OPEN = tuple(status for status, moves in MOVES.items() if moves)
 
-AUDITED = {"agent.restart": "ti-refresh", "agent.reconnect": "ti-refresh", "agent.shutdown": "ti-power"}
+AUDITED = {
+    ACTIONS[verb].command: verb
+    for verb in (wire.AgentVerb.RESTART, wire.AgentVerb.RECONNECT, wire.AgentVerb.SHUTDOWN)
+}
 
 
 def claimed_by(record: wire.Command, claimant: str | None) -> str | None:
@@ -119,26 +123,26 @@ def spawned(command: wire.Command) -> list[wire.ManagedAgent]:
 
 
 def _outcome_audit(command: wire.Command, moment: Moment) -> tuple[Write, Event] | None:
-    """How a restart, reconnect or shutdown ended (CMD-20)."""
-    if command.type not in AUDITED or command.status not in (SUCCEEDED, FAILED):
+    """How a restart, reconnect or shutdown ended (CMD-20): of which action the command says it is, else of its type's."""
+    usual = AUDITED.get(command.type)
+    if usual is None or command.status not in (SUCCEEDED, FAILED):
         return None
     named = command.params.get("action")
-    known = isinstance(named, str) and f"agent.{named}" in AUDITED
-    action = named if known else command.type.removeprefix("agent.")
+    verb = wire.AgentVerb(named) if isinstance(named, str) and named in set(wire.AgentVerb) else usual
     given = command.params.get("agentId")
     agent = given if isinstance(given, str) and given else command.target
-    done = "completed" if command.status is SUCCEEDED else "failed"
+    done = f"{agent} {ACTIONS[verb].done}"
     return audit(
         moment,
-        f"server-agent-{agent}-action-{action}-{command.id}-{command.status}",
-        f"{action} of {agent} {done}",
-        body=command.error or action,
+        f"server-agent-{agent}-action-{verb}-{command.id}-{command.status}",
+        done if command.status is SUCCEEDED else f"{verb} of {agent} failed",
+        body=command.error or verb.value,
         meta=agent,
-        icon=AUDITED[f"agent.{action}"],
+        icon=ACTIONS[verb].icon,
         view="agents",
         agent_id=agent,
         metadata={
-            "action": action,
+            "action": verb.value,
             "commandId": command.id,
             "status": command.status.value,
             "error": command.error,

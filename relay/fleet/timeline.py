@@ -22,7 +22,7 @@ from ._errors import Invalid
 from ._moment import Moment
 from ._records import text_of
 
-__all__ = ["Timeline", "list_timeline", "resume_id", "without_report"]
+__all__ = ["KEPT", "Timeline", "list_timeline", "resume_id", "without_report"]
 
 KEPT = 1_000
 TRIMMED_EVERY = 100  # entries
