@@ -24,10 +24,11 @@ from relay.actors._ref import Ref
 from relay.actors._reply import Reply
 from relay.actors._scheduler import Scheduler
 from relay.actors._supervisor import Group
-from relay.fleet import callbacks, commands, merges, messages
+from relay.fleet import callbacks, channels, commands, merges, messages
 from relay.fleet._claims import Claims
 from relay.fleet.integrations import Integrations
-from relay.store import Decision, Write
+from relay.fleet.tasks import Compare
+from relay.store import Decision, Event, Write
 from relay.store.durable import Durable, _leave
 from relay.store.sqlite import SQLiteStore
 from relay.testing import _explore
@@ -39,6 +40,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
 import test_lifetimes as lifetimes  # noqa: E402
 import test_runtime as runtime  # noqa: E402
 import test_simulated_callbacks as outbox  # noqa: E402
+import test_simulated_channels as switching  # noqa: E402
 import test_simulated_commands as settlement  # noqa: E402
 import test_simulated_merges as leases  # noqa: E402
 import test_simulated_post as post  # noqa: E402
@@ -376,6 +378,58 @@ def let_all_integrations_share_a_window(patch: Patch) -> None:
     patch(Integrations, "admit", lambda admit, self, name, now: admit(self, "all", now))
 
 
+def hear_of_no_agent(patch: Patch) -> None:
+    patch(channels, "concerns", lambda concerns, *given: False)
+
+
+def fill_each_slot_by_itself(patch: Patch) -> None:
+    def alone(evaluate: Any, slots: Any, *given: Any) -> Any:
+        return [change for slot in slots for change in evaluate([slot], *given)]
+
+    patch(channels, "evaluate", alone)
+
+
+def keep_whoever_has_a_slot(patch: Patch) -> None:
+    def evaluate(evaluate: Any, *given: Any) -> Any:
+        return [change for change in evaluate(*given) if change.previous_agent_id is None]
+
+    patch(channels, "evaluate", evaluate)
+
+
+def move_a_slot_without_a_word(patch: Patch) -> None:
+    def change(change: Any, *given: Any) -> Any:
+        row, _ = change(*given)
+        return row, Event("pool.binding.seen", "server", None, {})
+
+    patch(channels, "change", change)
+
+
+def take_every_event_for_a_new_one(patch: Patch) -> None:
+    patch(channels, "scoped", lambda scoped, key, binding: None)
+
+
+def reach_those_who_can_be_reached(patch: Patch) -> None:
+    """Hazard H-04: an empty slot keeps only its own message from being stored."""
+
+    def reachable(letter: Any) -> bool:
+        return not letter.to.startswith("pool:")
+
+    patch(channels, "address_of", lambda address_of, each: each.pool_agent_id or each.target.address)
+    patch(
+        channels, "SendMany", lambda batch, letters, **more: batch(tuple(filter(reachable, letters)), **more)
+    )
+
+
+def store_an_event_piece_by_piece(patch: Patch) -> None:
+    def send_many(send_many: Any, self: Any, message: Any, context: Any) -> None:
+        for asked in message.messages[1:]:
+            alone = self.compose(asked, self.moment(), even_offline=True, audited=False)
+            self.settle(Compare(), alone, context)
+        send_many(self, message, context)
+
+    patch(messages.PostOffice, "_send_many", send_many)
+
+
 @pytest.mark.parametrize(
     ("mutate", "simulation"),
     [
@@ -425,6 +479,13 @@ def let_all_integrations_share_a_window(patch: Patch) -> None:
         (begin_a_window_with_a_refusal, outbox.test_in_a_window_no_more_than_so_many_pass_whoever_else_calls),
         (begin_a_window_when_the_file_is_read, outbox.test_in_a_window_no_more_than_so_many_pass_whoever_else_calls),
         (let_all_integrations_share_a_window, outbox.test_in_a_window_no_more_than_so_many_pass_whoever_else_calls),
+        (hear_of_no_agent, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
+        (fill_each_slot_by_itself, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
+        (keep_whoever_has_a_slot, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
+        (move_a_slot_without_a_word, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
+        (take_every_event_for_a_new_one, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
+        (reach_those_who_can_be_reached, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
+        (store_an_event_piece_by_piece, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings(
