@@ -10,8 +10,8 @@ from typing import Any
 import trio
 
 from relay import wire
-from relay.actors import Family, Ref, System
-from relay.store import EventLog, Store
+from relay.actors import Family, Ref, Supervision, System
+from relay.store import EventLog, LoggedEvent, Store
 
 from .activity import ActivityLog, ActivityProtocol
 from .agents import Agent, AgentProtocol
@@ -19,6 +19,7 @@ from .bus_sessions import BusProtocol, BusSessions
 from .callbacks import CallbackProtocol, Callbacks, Outgoing, Unreachable
 from .channels import SWITCHBOARD, Switchboard, Switching
 from .commands import Adopt, Command, CommandProtocol, adoptable
+from .connectors import Connector, ConnectorProtocol, NoPrograms, Programs
 from .deliveries import Deliveries, DeliveryProtocol
 from .health import Tally
 from .integrations import Integrations
@@ -35,6 +36,7 @@ __all__ = ["Fleet", "open_fleet"]
 
 DRAIN_WITHIN = 5.0  # seconds for what is queued when the fleet closes
 STOP_WITHIN = 10.0
+AT_ONCE = Supervision(stop_budget=0.1)  # an action of a connector is not waited for
 
 
 class Fleet:
@@ -47,6 +49,7 @@ class Fleet:
     commands: Family[str, CommandProtocol]
     deliveries: Family[str, DeliveryProtocol]
     pairs: Family[str, PairProtocol]
+    connectors: Family[str, ConnectorProtocol]
     policies: Family[str, PolicyProtocol]
     post_office: Ref[Post]
     switchboard: Ref[Switching]
@@ -56,6 +59,7 @@ class Fleet:
     callbacks: Ref[CallbackProtocol]
     integrations: Integrations
     outgoing: Outgoing
+    programs: Programs
 
     def __init__(
         self,
@@ -64,11 +68,13 @@ class Fleet:
         *,
         integrations: Integrations | None = None,
         outgoing: Outgoing | None = None,
+        programs: Programs | None = None,
     ) -> None:
         self.system = system
         self.store = store
         self.integrations = integrations or Integrations()
         self.outgoing = outgoing or Unreachable()
+        self.programs = programs or NoPrograms()
         self.tally = Tally(system, store)
         self.agents = system.family(partial(Agent, self), name="agents")
         self.orchestrators = system.family(partial(Orchestrator, self), name="orchestrators")
@@ -77,6 +83,7 @@ class Fleet:
         self.commands = system.family(partial(Command, self), name="commands")
         self.deliveries = system.family(partial(Deliveries, self), name="deliveries")
         self.pairs = system.family(partial(Pair, self), name="pairs")
+        self.connectors = system.family(partial(Connector, self), name="connectors", supervision=AT_ONCE)
         self.policies = system.family(partial(Policy, self), name="policies")
 
     @property
@@ -113,6 +120,7 @@ class Fleet:
 
     async def stop(self) -> None:
         """Let what is queued be handled, then stop everybody; those who ask others first."""
+        await self.connectors.stop()
         with trio.move_on_after(DRAIN_WITHIN):
             await self.system.idle()
         await self.system.stop(self.maintenance)
@@ -132,13 +140,14 @@ async def open_fleet(
     *,
     integrations: Integrations | None = None,
     outgoing: Outgoing | None = None,
+    programs: Programs | None = None,
 ) -> AsyncGenerator[Fleet]:
     """The fleet of `store`, as the last server left it. Stopped, with everything it decided, when the block ends.
 
     `integrations` are those that may report tasks; `outgoing` is the network by which they are called back. Without
-    them there are none, and nobody is called.
+    them there are none, and nobody is called. `programs` are those of connectors; without them there are none.
     """
-    fleet = Fleet(system, store, integrations=integrations, outgoing=outgoing)
+    fleet = Fleet(system, store, integrations=integrations, outgoing=outgoing, programs=programs)
     await fleet.start()
     try:
         yield fleet

@@ -7,6 +7,7 @@ by a watchdog that needs no event loop, that the process ends. Everything acknow
 import faulthandler
 import gc
 import logging
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,6 +20,7 @@ import attrs
 import trio
 
 from relay.actors import open_system
+from relay.connectors import LocalPrograms, folders
 from relay.fleet import Fleet, open_fleet
 from relay.fleet.callbacks import Sweep
 from relay.fleet.integrations import Integrations
@@ -97,8 +99,10 @@ async def serve(
         stack.enter_context(system.on_event(log_trouble))
         store = await stack.enter_async_context(open_store(settings.database, system))
         outgoing = PinnedOutgoing()
+        places = folders(settings.home, os.environ.get("AGENT_RELAY_CONNECTOR_PATH"))
+        programs = LocalPrograms(places, base_url(listener))
         fleet = await stack.enter_async_context(
-            open_fleet(system, store, integrations=integrations, outgoing=outgoing)
+            open_fleet(system, store, integrations=integrations, outgoing=outgoing, programs=programs)
         )
         upstream = await stack.enter_async_context(open_upstream(token.text))
         authenticator = Authenticator({token.text: ROOT, **principals(configured)})

@@ -37,6 +37,13 @@ from .commands import (
     NewCommand as NewCommand,
     PatchCommand as PatchCommand,
 )
+from .connectors import (
+    Connector as Connector,
+    ConnectorAction as ConnectorAction,
+    ConnectorAnswer as ConnectorAnswer,
+    ConnectorConfig as ConnectorConfig,
+    ConnectorResult as ConnectorResult,
+)
 from .deliveries import (
     Ack as Ack,
     AckDeliveries as AckDeliveries,
@@ -104,6 +111,7 @@ from .vocabulary import (
     ApprovalMode as ApprovalMode,
     BindingMode as BindingMode,
     CommandStatus as CommandStatus,
+    ConnectorVerb as ConnectorVerb,
     DeliveryStatus as DeliveryStatus,
     Effort as Effort,
     MessageKind as MessageKind,

@@ -11,6 +11,7 @@ __all__ = [
     "ApprovalMode",
     "BindingMode",
     "CommandStatus",
+    "ConnectorVerb",
     "DeliveryStatus",
     "Effort",
     "MessageKind",
@@ -229,6 +230,20 @@ class TaskChange(StrEnum):
     STATUS = "status"
     RELEASED = "released"
     ORPHANED = "orphaned"
+
+
+class ConnectorVerb(StrEnum):
+    """What can be done to a connector (`POST /api/connectors/:id/actions`)."""
+
+    INSTALL = "install"
+    UNINSTALL = "uninstall"
+    ENABLE = "enable"
+    DISABLE = "disable"
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    STATUS = "status"
+    DOCTOR = "doctor"
 
 
 class WorkspaceMode(StrEnum):
