@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .demo import command as demo
+from .dlq import dlq
 from .failure import Misuse
 from .fleet import agents, inbox, send, workspaces
 from .health import doctor, routes
@@ -86,12 +87,13 @@ def main() -> None:
     relay send planner "tests pass"  send a message
 
     Commands reach the server at --url with the token in --token-file; both have defaults that fit `relay serve`.
-    Exit codes: 0 done, 1 failed (the text says why and what next), 2 wrong usage.
+    Exit codes: 0 done, 1 failed (the text says why and what next), 2 wrong usage, 7 not within the time
+    that it was waited for.
     """
 
 
 for verb in (
-    serve, orchestrator, runner, agents, send, inbox, tasks, workspaces, merge, tail, routes, doctor, demo
+    serve, orchestrator, runner, agents, send, inbox, dlq, tasks, workspaces, merge, tail, routes, doctor, demo
 ):  # fmt: skip
     main.add_command(verb)
 

@@ -9,7 +9,7 @@ import click
 
 from .terminal import visible
 
-__all__ = ["Failure", "Misuse", "ungrouped"]
+__all__ = ["Failure", "Misuse", "Unreached", "ungrouped"]
 
 
 @contextlib.contextmanager
@@ -59,3 +59,9 @@ class Misuse(Failure):
     def __init__(self, what: str, command: str | None) -> None:
         super().__init__(what, then=f"relay {command} --help" if command else "relay --help")
         self._as_json = True
+
+
+class Unreached(Failure):
+    """The time to wait is over, and what was waited for may still come; ends with exit code 7."""
+
+    exit_code = 7

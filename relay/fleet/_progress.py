@@ -17,13 +17,6 @@ from ._mailboxes import find_message, messages_of
 
 __all__ = ["agent_progress", "dead_letters", "message_progress", "over", "reached"]
 
-RUNGS = (
-    wire.Rung.STORED,
-    wire.Rung.ROUTED,
-    wire.Rung.HANDED,
-    wire.Rung.CONFIRMED,
-    wire.Rung.REPLIED,
-)  # fmt: skip
 FACTS = "select id, created_at, coalesce(available_at, created_at) from messages where id in (select value from json_each(?))"
 READS = (
     "select message_id, agent_id, at from message_reads where message_id in (select value from json_each(?1))"
@@ -75,7 +68,7 @@ class _Evidence:
         stored, routed = self.times[number]
         read = self.reads.get(key)
         reply, replied = self.replies.get(key, (row.reply_id, row.replied_at))
-        rung = row.rung if read is None else max(row.rung, wire.Rung.CONFIRMED, key=_height)
+        rung = row.rung if read is None else max(row.rung, wire.Rung.CONFIRMED, key=lambda each: each.height)
         return wire.Progress(
             message_id=number,
             agent_id=agent_id,
@@ -139,19 +132,14 @@ def reached(progress: Sequence[wire.Progress], rung: wire.Rung, *, one: bool) ->
     """Whether all recipients there are, or at least `one`, came as far as `rung`."""
     if rung is wire.Rung.STORED:
         return True
-    so_far = [_height(each.rung) >= _height(rung) for each in progress]
+    so_far = [each.rung.height >= rung.height for each in progress]
     return any(so_far) if one else bool(so_far) and all(so_far)
 
 
 def over(progress: Sequence[wire.Progress], rung: wire.Rung) -> bool:
     """Whether whoever has not come as far as `rung` is dead: only a redelivery would change that."""
-    short = [each for each in progress if _height(each.rung) < _height(rung)]
+    short = [each for each in progress if each.rung.height < rung.height]
     return bool(progress) and all(each.rung is wire.Rung.DEAD for each in short)
-
-
-def _height(rung: wire.Rung) -> int:
-    """Its place on the ladder. What is dead or expired stands below whatever there is evidence for."""
-    return RUNGS.index(rung) if rung in RUNGS else 0
 
 
 def _recipients(store: Store, message: wire.Message) -> list[str]:

@@ -142,6 +142,11 @@ class Rung(StrEnum):
     EXPIRED = "expired"
     DEAD = "dead"
 
+    @property
+    def height(self) -> int:
+        """Its place on the ladder. What is dead or expired stands at its foot: there is evidence for nothing more."""
+        return 0 if self in (Rung.EXPIRED, Rung.DEAD) else list(Rung).index(self)
+
 
 class Outcome(StrEnum):
     """What became of a hand-over, in the words of whoever took it.
