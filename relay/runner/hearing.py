@@ -81,10 +81,11 @@ class Hearing:
                 if frame.get("state") not in {"start", "end"}:
                     raise Invalid("state: expected start or end")
                 turn = optional(frame, "id", str)
+                update = {"id": turn, "metadata": frame.get("metadata")}
                 if frame["state"] == "start":
-                    self._status({"status": "busy", "id": turn})
+                    self._status({"status": "busy", **update})
                 else:
-                    self._status({"status": "idle", "id": turn, "clear": [] if turn else [TURN]})
+                    self._status({"status": "idle", **update, "clear": [] if turn else [TURN]})
             case "status":
                 self._status(frame)
             case "reply":
@@ -92,6 +93,13 @@ class Hearing:
             case "session":
                 self._post(
                     {**frame, "to": "user", "meta": {"role": frame.get("role")}}, wire.MessageKind.SESSION
+                )
+            case "task":
+                self._claims.said(
+                    required(frame, "taskId", int),
+                    _task_status(frame),
+                    optional(frame, "body", str),
+                    optional(frame, "metadata", dict),
                 )
             case "context":
                 self._presence.facts["context"] = optional(frame, "context", dict) or {}
@@ -122,7 +130,7 @@ class Hearing:
                 self._activity.ended = None
                 self._activity.finish(kind, id_)
                 if kind == TURN:
-                    self._claims.turn_ended()
+                    self._claims.turn_ended(failed=_failed(update))
                     self._inbox.look()
             case "offline" | "error" as ended:
                 self._activity.ended = ended
@@ -139,6 +147,19 @@ class Hearing:
             self._outbox.put({**message, "from": self._options.agent_id, "kind": kind.value})
         except OSError as error:
             log.error("a message of the agent cannot be kept: %s", error)
+
+
+def _task_status(frame: Mapping[str, Any]) -> wire.TaskStatus:
+    status = required(frame, "status", str)
+    if status not in [*wire.TaskStatus]:
+        raise Invalid(f"status: expected one of {', '.join(wire.TaskStatus)}")
+    return wire.TaskStatus(status)
+
+
+def _failed(update: Mapping[str, Any]) -> bool:
+    """Whether the turn was ended by a failure: it proves nothing then (1.34.1)."""
+    metadata = update.get("metadata")
+    return isinstance(metadata, dict) and metadata.get("failed") is True
 
 
 def _details(update: Mapping[str, Any]) -> dict[str, Any]:

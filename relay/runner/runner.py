@@ -105,6 +105,7 @@ class Runner:
                 self._presence.keep_alive,
                 self._presence.tell_changes,
                 self._claims.renew,
+                self._claims.report,
                 self._approvals.watch,
                 self._commands.run,
                 self._listen,
@@ -208,6 +209,7 @@ class Runner:
             await self._outcomes.settled()
             await self._outbox.settled()
             await self._inbox.finish()
+            await self._claims.finish()
             if self._presence.taken_over.is_set():
                 return
             if self._commands.ended_the_agent:
