@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from .channels import channels
 from .demo import command as demo
 from .dlq import dlq
 from .failure import Misuse
@@ -93,7 +94,8 @@ def main() -> None:
 
 
 for verb in (
-    serve, orchestrator, runner, agents, send, inbox, dlq, tasks, workspaces, merge, tail, routes, doctor, demo
+    serve, orchestrator, runner, agents, send, inbox, channels, dlq, tasks, workspaces, merge, tail, routes, doctor,
+    demo,
 ):  # fmt: skip
     main.add_command(verb)
 

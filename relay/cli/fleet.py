@@ -67,7 +67,7 @@ def send(
     one: bool,
     as_json: bool,
 ) -> None:
-    """Send a message to an agent's id, label:NAME, tag:NAME, cap:NAME or broadcast.
+    """Send a message to an agent's id, label:NAME, tag:NAME, cap:NAME, channel:NAME or broadcast.
 
     \b
     relay send planner "the tests are green"
@@ -109,7 +109,7 @@ async def _missing(client: Client, to: str) -> str | None:
     """What an agent would have to have for mail to that address to reach it, if none has it."""
     kind, _, name = to.partition(":")
     match kind:
-        case "broadcast" | "policy" | "pool":
+        case "broadcast" | "policy" | "pool" | "channel":
             return None
         case "label":
             found = any(name == agent.label for agent in await client.agents())

@@ -89,7 +89,10 @@ def _then(status: int) -> str:
     """Where to look after a refusal that only the request is to blame for."""
     match status:
         case 404 | 409 | 422:
-            return "relay agents, relay workspaces and relay tasks list show what there is, and how it is"
+            return (
+                "relay agents, relay workspaces, relay channels list and relay tasks list show what there is,"
+                " and how it is"
+            )
         case _:
             context = click.get_current_context(silent=True)
             verb = context.command_path.partition(" ")[2] if context else ""
