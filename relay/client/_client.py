@@ -320,6 +320,30 @@ class Client:
             wire.Task, await self._call("POST", f"/api/tasks/{id}/status", status, repeatable=True)
         )
 
+    # -- connectors
+
+    async def connectors(self) -> list[wire.Connector]:
+        """The adapters that are installed beside the server, by id, their secrets masked (CON-1)."""
+        return self._list(wire.Connector, await self._get("/api/connectors"))
+
+    async def connector(self, id: str) -> wire.Connector:  # noqa: A002
+        """One connector. 404: unknown."""
+        return self._one(wire.Connector, await self._get(f"/api/connectors/{_id(id)}"))
+
+    async def configure_connector(self, id: str, config: dict[str, Any]) -> wire.Connector:  # noqa: A002
+        """Replace its configuration (CON-4); a mask in it stands for what it hides. 404: unknown."""
+        path = f"/api/connectors/{_id(id)}/config"
+        body = {"config": config}
+        return self._one(wire.Connector, await self._call("PUT", path, body, repeatable=True))
+
+    async def connector_action(self, id: str, action: wire.ConnectorVerb) -> wire.ConnectorResult:  # noqa: A002
+        """Have its program do something; the answer says whether it is `ok` (CON-3). It takes up to 25 s, and longer behind
+        other actions. 404: unknown. Not repeated: trouble leaves open whether it was done."""
+        body = wire.ConnectorAction(action=action)
+        path = f"/api/connectors/{_id(id)}/actions"
+        answer = await self._call("POST", path, body, told_by=502)
+        return self._one(wire.ConnectorResult, answer)
+
     # -- commands
 
     async def commands(

@@ -390,3 +390,24 @@ async def test_tasks(client: Client) -> None:
     assert [event.type for event in await client.task_events(task.id)] == ["created", "claimed", "status"]
     await refused(404, client.task, 9)
     await refused(409, client.claim_task, task.id, "a1")
+
+
+async def test_connectors(client: Client, server: Any) -> None:
+    folder = Path(server.home) / "connectors"
+    folder.mkdir()
+    program = folder / "relay-connector-k"
+    program.write_text(
+        '#!/bin/sh\n[ "$1" = start ] && exit 3\necho \'{"ok": true, "message": "all is well"}\'\n'
+    )
+    program.chmod(0o755)
+    (found,) = await client.connectors()
+    assert (found.id, found.path) == ("k", str(program))
+    configured = await client.configure_connector("k", {"config": {"url": "http://h"}, "token": "t"})
+    assert configured.config == {"config": {"url": "http://h"}, "token": "********"}
+    assert await client.connector("k") == configured
+    done = await client.connector_action("k", wire.ConnectorVerb.DOCTOR)
+    assert (done.ok, done.message) == (True, "all is well")
+    failed = await client.connector_action("k", wire.ConnectorVerb.START)
+    assert (failed.ok, failed.exit_code) == (False, 3)
+    await refused(404, client.connector, "none")
+    await refused(404, client.connector_action, "none", wire.ConnectorVerb.START)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from scripts import alive, install, pids, until_gone, until_started, write
+from connectorkit import alive, install, pids, until_gone, until_started, write
 
 from relay import wire
 from relay.actors import open_system
