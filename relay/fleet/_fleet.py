@@ -13,6 +13,7 @@ from relay import wire
 from relay.actors import Family, Ref, Supervision, System
 from relay.store import EventLog, LoggedEvent, Store
 
+from ._absence import Absence
 from .activity import ActivityLog, ActivityProtocol
 from .agents import Agent, AgentProtocol
 from .bus_sessions import BusProtocol, BusSessions
@@ -76,6 +77,7 @@ class Fleet:
         self.outgoing = outgoing or Unreachable()
         self.programs = programs or NoPrograms()
         self.tally = Tally(system, store)
+        self.absence = Absence(system)
         self.agents = system.family(partial(Agent, self), name="agents")
         self.orchestrators = system.family(partial(Orchestrator, self), name="orchestrators")
         self.leases = system.family(partial(MergeLease, self), name="leases")

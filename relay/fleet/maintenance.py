@@ -20,13 +20,13 @@ import attrs
 import trio
 
 from relay import wire
-from relay.actors import ActorError, Ask, Context, Family, Ref, System, Tell, Unavailable
+from relay.actors import ActorError, Ask, Context, Family, Ref, Tell, Unavailable
 from relay.store import Decision
 
 from . import agents, channels, commands, messages, orchestrators, pairs, tasks
+from ._absence import Missed
 from ._actor import FleetActor
 from ._audit import audit
-from ._contact import HELD_UP
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -57,42 +57,6 @@ class Tick(Tell[Upkeep]):
     """It is time for a run."""
 
 
-@attrs.frozen
-class Missed:
-    """Seconds that nobody can answer for: those the server was held up, and those the wall clock ran `ahead` besides."""
-
-    held_up: float = 0.0
-    ahead: float = 0.0
-
-    @property
-    def by_wall(self) -> float:
-        """What a time to come on the wall clock is to be put off by."""
-        return self.held_up + self.ahead
-
-    def and_also(self, other: Missed) -> Missed:
-        return Missed(self.held_up + other.held_up, self.ahead + other.ahead)
-
-
-class Absence:
-    """Notices when the server was not there: by a timer that rings late, and by a wall clock that ran ahead."""
-
-    def __init__(self, system: System) -> None:
-        self._system = system
-        self.look()
-
-    def look(self) -> None:
-        """The server is there; it will look again within `EVERY` seconds."""
-        self._now, self._wall = self._system.now(), self._system.wall()
-
-    def missed(self) -> Missed:
-        """Since the last look, which is now."""
-        now, wall = self._now, self._wall
-        self.look()
-        passed = self._now - now
-        late, ahead = passed - EVERY, self._wall - wall - passed
-        return Missed(*(gap if gap > HELD_UP else 0.0 for gap in (late, ahead)))
-
-
 Step: TypeAlias = "Callable[[Run], Awaitable[None]]"
 
 
@@ -101,16 +65,17 @@ class Maintenance(FleetActor[Upkeep]):
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet)
-        self._absence = Absence(fleet.system)
-        self._owed: dict[Step, Missed] = {}
+        self._absence = fleet.absence
 
     def started(self, context: Context[Upkeep]) -> None:
+        self._absence.look_again_in(EVERY)
         context.set_timer("run", EVERY, Tick())
 
     async def handle(self, message: Reap | Tick, context: Context[Upkeep]) -> None:
-        run = Run(self.fleet, self._absence.missed(), self._owed)
+        self._absence.look(step.__name__ for step in STEPS)
+        run = Run(self.fleet)
         await run.do()
-        self._absence.look()
+        self._absence.look_again_in(EVERY)
         context.set_timer("run", EVERY, Tick())
         if isinstance(message, Reap):
             slot = context.defer(message)
@@ -136,26 +101,26 @@ class Maintenance(FleetActor[Upkeep]):
 
 
 class Run:
-    """One run. `report` is what it has done so far; `failed` the first failure, if any.
+    """One run. `report` is what it has done so far; `failed` the first failure, if any; `missed` what the present step is
+    to make up for."""
 
-    `owed` is what a step of an earlier run did not make up for, as it failed.
-    """
-
-    def __init__(self, fleet: Fleet, missed: Missed, owed: dict[Step, Missed]) -> None:
+    def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
-        self._missed = self.missed = missed
-        self._owed = owed
+        self.missed = Missed()
         self.report = wire.Reaped()
         self.failed: Exception | None = None
 
     async def do(self) -> None:
         for step in STEPS:
-            self.missed = self._missed.and_also(self._owed.pop(step, Missed()))
+            self.missed = self.fleet.absence.owed(step.__name__)
+            failed, self.failed = self.failed, None
             try:
                 await step(self)
             except (ActorError, Unavailable, trio.TooSlowError) as error:
-                self._owed[step] = self.missed
                 self.fail(step.__name__, error)
+            if self.failed is None:
+                self.fleet.absence.paid(step.__name__)
+            self.failed = failed or self.failed
 
     def fail(self, what: str, error: Exception) -> None:
         log.error("maintenance: %s: %s", what.replace("_", " "), error)

@@ -1,0 +1,67 @@
+"""Absence: when the server was not there, and who is still to get the time that was missed.
+
+It notices by a timer that rings late, and by a wall clock that ran ahead of the server's own: it was stopped, suspended or
+overloaded, or somebody set the clock. It lives as long as the fleet, so that a crash on the way takes nobody's time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import attrs
+
+from relay.actors import System
+
+from ._contact import HELD_UP
+
+__all__ = ["Absence", "Missed"]
+
+
+@attrs.frozen
+class Missed:
+    """Seconds that nobody can answer for: those the server was held up, and those the wall clock ran `ahead` besides."""
+
+    held_up: float = 0.0
+    ahead: float = 0.0
+
+    @property
+    def by_wall(self) -> float:
+        """What a time to come on the wall clock is to be put off by."""
+        return self.held_up + self.ahead
+
+    def and_also(self, other: Missed) -> Missed:
+        return Missed(self.held_up + other.held_up, self.ahead + other.ahead)
+
+
+class Absence:
+    """What was missed, and the steps of maintenance that are to make up for it."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._due = math.inf
+        self._ahead = self._how_far_ahead()
+        self._owed: dict[str, Missed] = {}
+
+    def _how_far_ahead(self) -> float:
+        """The wall clock, of the server's own."""
+        return self._system.wall() - self._system.now()
+
+    def look_again_in(self, seconds: float) -> None:
+        """Whoever looks later than that was held up."""
+        self._due = self._system.now() + seconds
+
+    def look(self, steps: Iterable[str]) -> None:
+        """Each of the steps is owed what was missed since the last look."""
+        before, self._ahead = self._ahead, self._how_far_ahead()
+        gaps = (self._system.now() - self._due, self._ahead - before)
+        missed = Missed(*(gap if gap > HELD_UP else 0.0 for gap in gaps))
+        for step in steps:
+            self._owed[step] = self.owed(step).and_also(missed)
+
+    def owed(self, step: str) -> Missed:
+        return self._owed.get(step, Missed())
+
+    def paid(self, step: str) -> None:
+        """The step has made up for all that it owed."""
+        self._owed.pop(step, None)
