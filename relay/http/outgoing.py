@@ -16,6 +16,7 @@ import hmac
 import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import trio
@@ -55,10 +56,10 @@ class PinnedOutgoing:
 
         from . import pinned
 
-        if self._tls is None:
-            self._tls = httpx2.create_ssl_context(trust_env=False)
         url = httpx2.URL(callout.url)
         addresses = await self._addresses(url, callout.allow)
+        if self._tls is None and url.scheme == "https":  # takes long enough for others to notice
+            self._tls = await trio.to_thread.run_sync(partial(httpx2.create_ssl_context, trust_env=False))
         try:
             status = await pinned.post(url, callout.body, _headers(callout, url), addresses, self._tls)
         except pinned.Failed as error:
@@ -74,7 +75,7 @@ class PinnedOutgoing:
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
             found = await self._resolve(url.raw_host.decode("ascii"), port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for names that are too long
             raise Undelivered(f"{url.host} has no address: {_said(error)}") from error
         allowed = [each for each in dict.fromkeys(found) if is_allowed(url.host, each, allow)]
         if not allowed:

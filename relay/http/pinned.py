@@ -54,9 +54,9 @@ async def post(
     body: bytes,
     headers: Mapping[str, str],
     addresses: Sequence[str],
-    tls: ssl.SSLContext,
+    tls: ssl.SSLContext | None,
 ) -> int:
-    """The status of the answer. Raises one of `Failed` when there is none."""
+    """The status of the answer; `tls` is needed for https. Raises one of `Failed` when there is none."""
     target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
     pool = AsyncConnectionPool(
         ssl_context=tls, network_backend=_Pinned(addresses), max_keepalive_connections=0

@@ -62,3 +62,35 @@ def test_a_home_that_cannot_be_made_is_said(nowhere: Path, monkeypatch: pytest.M
     result = invoke("doctor")
     assert result.exit_code == 1
     assert "✗ home" in result.output
+
+
+def test_the_doctor_looks_at_the_integrations(nowhere: Path) -> None:
+    file = nowhere / "integrations.json"
+    assert "integrations" not in invoke("doctor").output
+    file.write_text('[{"name": "ci", "secret": "secret-of-sixteen-characters", "target": []}]')
+    file.chmod(0o644)
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert f"✗ integrations {file} is readable by others" in result.output
+    assert file.stat().st_mode & 0o777 == 0o644  # it looks, and changes nothing
+    file.chmod(0o600)
+    result = invoke("doctor")
+    assert f"✗ integrations {file}: [0] target: there is no such member" in result.output
+    assert "next: mend it" in result.output
+    file.write_text('[{"name": "ci", "secret": "secret-of-sixteen-characters"}]')
+    assert f"✓ integrations {file}: 1, each with 60 requests in a minute" in invoke("doctor").output
+
+
+def test_the_doctor_knows_the_file_and_the_rate_that_are_named(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENT_RELAY_INTEGRATIONS", str(nowhere / "elsewhere.json"))
+    assert f"✗ integrations {nowhere / 'elsewhere.json'}: No such file" in invoke("doctor").output
+    monkeypatch.delenv("AGENT_RELAY_INTEGRATIONS")
+    monkeypatch.setenv("INTEGRATION_RATE_LIMIT_PER_MINUTE", "many")
+    assert "✗ integrations INTEGRATION_RATE_LIMIT_PER_MINUTE: expected" in invoke("doctor").output
+    monkeypatch.delenv("INTEGRATION_RATE_LIMIT_PER_MINUTE")
+    token = (nowhere / "token").read_text().strip()
+    (nowhere / "integrations.json").write_text(f'[{{"name": "ci", "secret": "{token}"}}]')
+    (nowhere / "integrations.json").chmod(0o600)
+    assert "secret: it is the root token" in invoke("doctor").output

@@ -55,6 +55,23 @@ def test_a_short_token_is_refused(tmp_path: Path) -> None:
     assert "AGENT_RELAY_TOKEN" in told["next"]
 
 
+def test_integrations_that_cannot_be_used_keep_a_server_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "integrations.json").write_text('[{"name": "ci", "secret": "short", "target": []}]')
+    told = refused("serve", "--port", "0", RELAY_HOME=str(tmp_path))
+    assert told["why"] == (
+        f"{tmp_path / 'integrations.json'}: [0] target: there is no such member; "
+        "[0] secret: shorter than 16 characters"
+    )
+    assert "relay doctor" in told["next"]
+    elsewhere = refused(
+        "serve", "--port", "0", RELAY_HOME=str(tmp_path), AGENT_RELAY_INTEGRATIONS="/nowhere.json"
+    )
+    assert elsewhere["why"] == "/nowhere.json: No such file or directory"
+    (tmp_path / "integrations.json").unlink()
+    rate = refused("serve", "--port", "0", RELAY_HOME=str(tmp_path), INTEGRATION_RATE_LIMIT_PER_MINUTE="0")
+    assert "INTEGRATION_RATE_LIMIT_PER_MINUTE" in rate["why"]
+
+
 def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for home in ("/proc/relay", str(tmp_path / "file")):
