@@ -120,10 +120,8 @@ class PostOffice(FleetActor[Post]):
                 self.settle(message, self.queue.release(policy, self.moment(), self._now()), context)
             case Returned(agent_id):
                 self._resume(served_by(self.store, agent_id), context)
-            case ExpireQueued(missed):
-                self.settle(
-                    message, self.queue.expire(self.moment(), self._now(), round(missed * 1000)), context
-                )
+            case ExpireQueued():
+                self._expire(message, context)
 
     def _send_many(self, message: SendMany, context: Context[Post]) -> None:
         if message.together:
@@ -250,6 +248,11 @@ class PostOffice(FleetActor[Post]):
         self.queue.leave(gone.id)
         freed = Decision(reply=None, writes=self.claims.free([gone.id]))
         self.settle(message, joined(None, deleted(gone.id), freed), context)
+
+    def _expire(self, message: ExpireQueued, context: Context[Post]) -> None:
+        decision = self.queue.expire(self.moment(), self._now(), round(message.missed * 1000))
+        self.settle(message, decision, context)
+        self._resume(served_by(self.store), context)
 
     def _resume(self, policies: list[str], context: Context[Post]) -> None:
         for policy in policies:

@@ -10,8 +10,8 @@ One actor per policy name owns the state of its managed agent. R is the spawn re
 
 1. A link is judged when it is written (M-I12): whoever registers with an older R changes nothing. It repeats with
    every registration (AGT-6), and each one is announced.
-2. Mail goes out once the state is durable, by asking the post office. That looks at the state itself, so what it
-   gives out goes to whoever is linked then. The answer to `Link` comes when no mail waits any more.
+2. Mail goes out once the state is durable: the post office is told to look at the state itself, so what it gives out
+   goes to whoever is linked then. The answer to `Link` comes when no mail waits any more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from relay.store import Decision, Event, Store, Write
 
 from ._actor import FleetActor
 from ._moment import Moment
-from ._post_protocol import ReleaseQueue
+from ._post_protocol import ReleaseQueue, ResumeQueue
 from ._records import text_of
 
 if TYPE_CHECKING:
@@ -94,8 +94,9 @@ class Policy(FleetActor[PolicyProtocol]):
             self.settle(link, Decision(reply=False), context)
             return
         self.state = state
-        await self.commit(changed(state, reply=None), context)
         running = state.status is Status.RUNNING
+        tells = ((self.fleet.post_office, ResumeQueue(self.name)),) if running else ()
+        await self.commit(attrs.evolve(changed(state, reply=None), tells=tells), context)
         while running and await self._release():
             pass
         context.reply(link, running)
