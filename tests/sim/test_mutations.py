@@ -24,7 +24,7 @@ from relay.actors._ref import Ref
 from relay.actors._reply import Reply
 from relay.actors._scheduler import Scheduler
 from relay.actors._supervisor import Group
-from relay.fleet import callbacks, channels, commands, merges, messages
+from relay.fleet import _queue, callbacks, channels, commands, merges, messages, policies
 from relay.fleet._claims import Claims
 from relay.fleet.integrations import Integrations
 from relay.fleet.tasks import Compare
@@ -32,7 +32,7 @@ from relay.store import Decision, Event, Write
 from relay.store.durable import Durable, _leave
 from relay.store.sqlite import SQLiteStore
 from relay.testing import _explore
-from relay.wire import CommandStatus
+from relay.wire import CommandStatus, PolicyStatus
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
@@ -44,6 +44,7 @@ import test_simulated_channels as switching  # noqa: E402
 import test_simulated_commands as settlement  # noqa: E402
 import test_simulated_merges as leases  # noqa: E402
 import test_simulated_post as post  # noqa: E402
+import test_simulated_queue as policy_queue  # noqa: E402
 
 Patch = Callable[[Any, str, Callable[..., Any]], None]
 
@@ -289,6 +290,70 @@ def go_on_after_a_failed_commit(patch: Patch) -> None:
     patch(messages.PostOffice, "settle", settle)
 
 
+def link_by_any_request(patch: Patch) -> None:
+    def linked(linked: Any, state: Any, link: Any, moment: Any) -> Any:
+        return (
+            linked(state, attrs.evolve(link, spawn_request_id=state.spawn_request_id), moment)
+            if state
+            else None
+        )
+
+    patch(policies, "linked", linked)
+
+
+def link_what_is_being_stopped(patch: Patch) -> None:
+    def linked(linked: Any, state: Any, link: Any, moment: Any) -> Any:
+        return linked(attrs.evolve(state, status=PolicyStatus.STARTING) if state else None, link, moment)
+
+    patch(policies, "linked", linked)
+
+
+def overtake_what_waits(patch: Patch) -> None:
+    def route(route: Any, self: Any, address: str, *given: Any) -> Any:
+        agent_id = self._served_by(address.removeprefix("policy:"))
+        return route(self, address, *given) if agent_id is None else _queue.Routed(False, agent_id)
+
+    patch(_queue.PolicyQueue, "route", route)
+
+
+def let_out_what_is_out(patch: Patch) -> None:
+    """Neither what was decided a moment ago nor the fence of the row stands in the way."""
+
+    def leave(leave: Any, self: Any, number: int) -> None:
+        known = self._recent.find(number)
+        if known is None or known.resolved_to_agent is None:
+            leave(self, number)
+
+    patch(_queue.PolicyQueue, "leave", leave)
+    patch(
+        _queue,
+        "Write",
+        lambda write, sql, params, rows=None: write(sql.replace("delivery = 'queued' and", ""), params),
+    )
+
+
+def expire_too_early(patch: Patch) -> None:
+    def expire(expire: Any, self: Any, moment: Any, now: int, missed: int) -> Any:
+        return expire(self, attrs.evolve(moment, at=moment.at + 4), now + 4_000, missed)
+
+    patch(_queue.PolicyQueue, "expire", expire)
+
+
+def release_the_newest_first(patch: Patch) -> None:
+    patch(_queue.PolicyQueue, "_waiting", lambda waiting, self, *given: waiting(self, *given)[::-1])
+
+
+def forget_what_waits_in_a_crash(patch: Patch) -> None:
+    def waiting(waiting: Any, self: Any, *given: Any) -> list[int]:
+        return [number for number in waiting(self, *given) if number in dict(self._moved)]
+
+    patch(_queue.PolicyQueue, "_waiting", waiting)
+
+
+def release_at_registrations_only(patch: Patch) -> None:
+    patch(messages.PostOffice, "_resume", lambda resume, self, policies, context: None)
+
+
 def take_reports_of_everybody(patch: Patch) -> None:
     def handle(handle: Any, self: Any, message: Any, context: Any) -> Any:
         if isinstance(message, commands.Patch) and self.record is not None:
@@ -470,6 +535,14 @@ def store_an_event_piece_by_piece(patch: Patch) -> None:
         (go_on_after_a_failed_commit, post.test_a_message_is_stored_once_and_what_was_answered_is_there),
         (let_two_claim, post.test_a_claim_has_one_holder_at_a_time),
         (forget_claims_in_a_crash, post.test_a_claim_has_one_holder_at_a_time),
+        (link_by_any_request, policy_queue.test_mail_for_a_policy_takes_one_way),
+        (link_what_is_being_stopped, policy_queue.test_mail_for_a_policy_takes_one_way),
+        (overtake_what_waits, policy_queue.test_mail_for_a_policy_takes_one_way),
+        (let_out_what_is_out, policy_queue.test_mail_for_a_policy_takes_one_way),
+        (expire_too_early, policy_queue.test_mail_for_a_policy_takes_one_way),
+        (release_the_newest_first, policy_queue.test_mail_for_a_policy_takes_one_way),
+        (forget_what_waits_in_a_crash, policy_queue.test_mail_that_an_agent_is_there_for_does_not_wait),
+        (release_at_registrations_only, policy_queue.test_mail_that_an_agent_is_there_for_does_not_wait),
         (take_reports_of_everybody, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (end_again_what_has_ended, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (claim_what_is_claimed, settlement.test_a_command_ends_once_and_every_change_is_told_once),
