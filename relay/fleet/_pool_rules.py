@@ -12,7 +12,7 @@ Only a slot that goes from one to another is a change, so what is evaluated twic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from relay import wire
 
@@ -22,7 +22,7 @@ PREFERRED = (wire.AgentStatus.IDLE, wire.AgentStatus.ONLINE, wire.AgentStatus.BU
 """The statuses in which an agent may hold a slot, the best first; among equals the lowest id is chosen (CHN-24)."""
 
 CardOf = Callable[[str], wire.Agent | None]
-Members = Callable[[str], Iterable[wire.Agent]]
+Candidates = Callable[[str], Iterable[tuple[str, wire.AgentStatus]]]
 
 
 def eligible(card: wire.Agent | None, pool: str) -> bool:
@@ -32,9 +32,9 @@ def eligible(card: wire.Agent | None, pool: str) -> bool:
     return pool in card.tags or pool in card.capabilities
 
 
-def evaluate(slots: Sequence[wire.Binding], card_of: CardOf, members: Members) -> list[wire.SlotChange]:
-    """What has to change. `slots` are the bindings to pools, oldest first; `members` finds a pool's
-    agents, and maybe others."""
+def evaluate(slots: Sequence[wire.Binding], card_of: CardOf, candidates: Candidates) -> list[wire.SlotChange]:
+    """What has to change. `slots` are the bindings to pools, oldest first. `candidates` are ids and statuses of agents:
+    all of a pool, and maybe others; so that of thousands only the cards of those that are chosen are looked at."""
     held: dict[str, set[str]] = {}
     vacant: list[wire.Binding] = []
     for slot in slots:
@@ -45,21 +45,17 @@ def evaluate(slots: Sequence[wire.Binding], card_of: CardOf, members: Members) -
             holders.add(holder)
         else:
             vacant.append(slot)
-    return _filled(vacant, held, members)
+    free = {pool: _free(pool, held[pool], card_of, candidates) for pool in held}
+    filled = [_change(slot, next(free[_pool(slot)], None)) for slot in vacant]
+    return [change for change in filled if change.new_agent_id != change.previous_agent_id]
 
 
-def _filled(vacant: list[wire.Binding], held: dict[str, set[str]], members: Members) -> list[wire.SlotChange]:
-    waiting: dict[str, list[str]] = {}
-    changes: list[wire.SlotChange] = []
-    for slot in vacant:
-        pool = _pool(slot)
-        if pool not in waiting:
-            fit = [card for card in members(pool) if eligible(card, pool) and card.id not in held[pool]]
-            waiting[pool] = _ranked(fit)
-        chosen = waiting[pool].pop(0) if waiting[pool] else None
-        if chosen != slot.pool_agent_id:
-            changes.append(_change(slot, chosen))
-    return changes
+def _free(pool: str, held: set[str], card_of: CardOf, candidates: Candidates) -> Iterator[str]:
+    """Who may hold a slot of the pool and holds none, the best first."""
+    known = ((name, status) for name, status in candidates(pool) if status in PREFERRED)
+    for name, _ in sorted(known, key=lambda each: (PREFERRED.index(each[1]), each[0])):
+        if name not in held and eligible(card_of(name), pool):
+            yield name
 
 
 def concerns(slots: Iterable[wire.Binding], agent_id: str, card: wire.Agent | None) -> bool:
@@ -69,11 +65,6 @@ def concerns(slots: Iterable[wire.Binding], agent_id: str, card: wire.Agent | No
         slot.pool_agent_id is None and _pool(slot) not in holds and eligible(card, _pool(slot))
         for slot in slots
     )
-
-
-def _ranked(agents: Iterable[wire.Agent]) -> list[str]:
-    ordered = sorted(agents, key=lambda agent: (PREFERRED.index(agent.status), agent.id))
-    return [agent.id for agent in ordered]
 
 
 def _change(slot: wire.Binding, chosen: str | None) -> wire.SlotChange:

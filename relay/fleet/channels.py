@@ -77,8 +77,8 @@ LONGEST_NOTE = 4_000  # characters of an event that its activity record repeats
 
 EXCLUSIVE = wire.BindingMode.EXCLUSIVE
 EARLIER = "select address from messages where sender = ? and idempotency_key = ?"
-MEMBERS = (
-    "select record from agents where kind = 'provider' and status in ('idle', 'online', 'busy')"
+CANDIDATES = (
+    "select id, status from agents where kind = 'provider' and status in ('idle', 'online', 'busy')"
     " and instr(record, ?) > 0"
 )
 
@@ -157,7 +157,7 @@ class Switchboard(FleetActor[Switching]):
     def _evaluate(self) -> Decision[tuple[wire.SlotChange, ...]]:
         """What changes among the slots. It counts from now on, and is to be staged at once."""
         slots = self._slots()
-        changes = evaluate(slots, partial(find_agent, self.store), partial(_members, self.store))
+        changes = evaluate(slots, partial(find_agent, self.store), partial(_candidates, self.store))
         rows: list[Write] = []
         events: list[Event] = []
         for each in changes:
@@ -273,7 +273,7 @@ SWITCHBOARD = Bounds(capacity=10_000, coalesce=_latest_only)
 """The mailbox of the switchboard: many agents may change at once. What is too much, maintenance makes up for."""
 
 
-def _members(store: Store, pool: str) -> list[wire.Agent]:
-    """Those that may be eligible: their cards hold the pool's name, written as it is here."""
-    rows = store.rows(MEMBERS, orjson.dumps(pool).decode())
-    return [wire.decode(wire.Agent, record) for (record,) in rows]
+def _candidates(store: Store, pool: str) -> list[tuple[str, wire.AgentStatus]]:
+    """Those that may be in the pool: their cards have its name somewhere, written as it is here."""
+    rows = store.rows(CANDIDATES, orjson.dumps(pool).decode())
+    return [(name, wire.AgentStatus(status)) for name, status in rows]

@@ -20,6 +20,7 @@ from relay.fleet import (
     Unprocessable,
     agents,
     channels,
+    maintenance,
     messages,
     open_fleet,
 )
@@ -446,6 +447,29 @@ async def test_what_was_missed_is_made_up_at_the_start(system: System, store: St
         await held(fleet, ["a2"])
         assert moves(log) == [(None, "a1"), ("a1", "a2")]
         assert channels.list_bindings(store)[0].id == binding.id
+
+
+@pytest.mark.spec("M-107", "SYS-13", "CHN-22")
+async def test_maintenance_fills_the_slot_of_whom_it_takes_offline(line: Fleet, log: Log) -> None:
+    await bind(line, "pool:p")
+    await line.agents["a1"].ask(agents.SetStatus(S.BUSY))
+    for _ in range(7):
+        await trio.sleep(30)
+        await line.agents["a2"].ask(agents.Heartbeat())
+    await line.maintenance.ask(maintenance.Reap())
+    assert agents.get_agent(line.store, "a1").status is S.OFFLINE
+    assert holders(line) == ["a2"]
+    assert moves(log) == [(None, "a1"), ("a1", "a2")]
+    await line.maintenance.ask(maintenance.Reap())
+    assert len(moves(log)) == 2
+
+
+@pytest.mark.spec("CHN-24")
+@pytest.mark.parametrize("pool", ['"', "\\", "é", "p q", "\u200b", "\x7f"])
+async def test_a_pool_may_have_any_name(line: Fleet, pool: str) -> None:
+    await register(line, "odd", capabilities=[pool])
+    await bind(line, f"pool:{pool}")
+    assert holders(line) == ["odd"]
 
 
 # -- targets

@@ -30,7 +30,7 @@ def slot(number: int, holder: str | None = None, pool: str = "p") -> wire.Bindin
 
 def run(slots: list[wire.Binding], agents: list[wire.Agent]) -> list[wire.SlotChange]:
     cards = {card.id: card for card in agents}
-    return evaluate(slots, cards.get, lambda pool: agents)
+    return evaluate(slots, cards.get, lambda pool: [(card.id, card.status) for card in agents])
 
 
 def chosen(slots: list[wire.Binding], agents: list[wire.Agent]) -> list[str | None]:
