@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .channels import channels
+from .connectors import connectors
 from .demo import command as demo
 from .dlq import dlq
 from .failure import Misuse
@@ -14,6 +15,7 @@ from .fleet import agents, inbox, send, workspaces
 from .health import doctor, routes
 from .merge import merge
 from .output import complete_streams, say
+from .pairs import pairs
 from .programs import orchestrator, runner, serve
 from .tail import tail
 from .tasks import tasks
@@ -94,8 +96,8 @@ def main() -> None:
 
 
 for verb in (
-    serve, orchestrator, runner, agents, send, inbox, channels, dlq, tasks, workspaces, merge, tail, routes, doctor,
-    demo,
+    serve, orchestrator, runner, agents, send, inbox, channels, connectors, dlq, pairs, tasks, workspaces, merge,
+    tail, routes, doctor, demo,
 ):  # fmt: skip
     main.add_command(verb)
 

@@ -27,6 +27,7 @@ PRINTS = {
         "Ada hears ['Ben: half a pot']",
         "Next door: ['Welcome to the garden']",
     ],
+    "connector.py": ["a connector: relay runs it with an action as its argument"],
     "fleet.py": [
         "reviewer got: please look at branch x",
         "writer got: looks good (from reviewer, in reply to message 1)",
