@@ -179,8 +179,11 @@ class Tasks:
             raise Forbidden("the task is not for this agent")
 
     def _handed_over_by(self, message: wire.Message) -> wire.Task | None:
+        """The task that the message names, if there was one when it was sent."""
         number = (message.payload or {}).get("taskId")
-        return self.book.find(number) if isinstance(number, int) and not isinstance(number, bool) else None
+        task = self.book.find(number) if isinstance(number, int) and not isinstance(number, bool) else None
+        later = task is not None and (task.created_at or 0.0) > (message.created_at or 0.0)
+        return None if later else task
 
     def _report(self, task: wire.Task, asked: wire.SetTaskStatus) -> Decision[wire.Task]:
         known = asked.agent_id is not None and find_participant(self._store, asked.agent_id) is not None
