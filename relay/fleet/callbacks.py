@@ -10,7 +10,7 @@ From then on the rows are the actor's.
     | due    | not taken, tries are left      | due    |
     | due    | not taken at the last try      | failed |
     | due    | integration no longer there    | failed |
-    | due    | 10 000 newer ones wait as well | failed |
+    | due    | 1 000 newer ones wait as well  | failed |
 
 1. A callback is tried at once, then 1, 5 and 25 s after a failure; every try has 5 s (O-36).
 2. Those of one integration go one at a time and in the order of the task's events; those of others do not wait for them.
@@ -54,7 +54,7 @@ __all__ = [
 PAUSES = (1.0, 5.0, 25.0)  # seconds between the tries
 TRY_WITHIN = 5.0  # seconds
 MOST_AT_ONCE = 32  # calls, of as many integrations
-MOST_WAITING = 10_000  # of one integration
+MOST_WAITING = 1_000  # of one integration: with a place that is away they are tried for half a day
 KEPT = 7 * 24 * 3_600.0  # seconds after its end
 SWEEP_EVERY = 3_600.0
 LONGEST_ERROR = 500  # characters

@@ -10,12 +10,13 @@ __all__ = ["Hangups"]
 class Hangups:
     """An async iterator over `signals` that asked to read again.
 
-    A process that had a terminal and has none any more would be left over, so it is asked to end instead.
+    A process that had a terminal and has none any more would be left over, so it is asked to end instead; unless it was
+    `ignored` before, as `nohup` does for those who want just that.
     """
 
-    def __init__(self, signals: AsyncIterator[int]) -> None:
+    def __init__(self, signals: AsyncIterator[int], *, ignored: bool) -> None:
         self._signals = signals
-        self._had_terminal = _has_terminal()
+        self._needs_terminal = not ignored and _has_terminal()
 
     def __aiter__(self) -> "Hangups":
         return self
@@ -23,7 +24,7 @@ class Hangups:
     async def __anext__(self) -> int:
         while True:
             signum = await self._signals.__anext__()
-            if not self._had_terminal or _has_terminal():
+            if not self._needs_terminal or _has_terminal():
                 return signum
             signal.raise_signal(signal.SIGTERM)
 

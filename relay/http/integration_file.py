@@ -32,7 +32,7 @@ ENVIRONMENT = "AGENT_RELAY_INTEGRATIONS"
 RATE = "INTEGRATION_RATE_LIMIT_PER_MINUTE"
 MOST_PER_MINUTE = 1_000_000
 SHORTEST_SECRET = 16  # characters
-MOST = 1_000  # integrations
+MOST = 200  # integrations
 MEMBERS = frozenset({"name", "secret", "targets", "channels", "scopes", "callbackUrl", "callbackAllow"})
 TAKEN = frozenset({*wire.RESERVED, "root", "server"})
 """Names that say in records who did something."""

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -19,7 +19,7 @@ from types import FrameType
 import attrs
 import trio
 
-from relay.actors import open_system
+from relay.actors import ActorError, open_system
 from relay.connectors import LocalPrograms, folders
 from relay.fleet import Fleet, open_fleet
 from relay.fleet.callbacks import Sweep
@@ -132,7 +132,8 @@ async def _read_again(
             continue
         fleet.integrations.replace(configured)
         authenticator.replace({token.text: ROOT, **principals(configured)})
-        fleet.callbacks.tell(Sweep())
+        with suppress(ActorError):  # it sweeps by itself, later
+            fleet.callbacks.tell(Sweep())
         log.info("%d integrations are configured now", len(configured))
 
 
@@ -192,12 +193,15 @@ def run(
 async def _run(settings: Settings, ready: Callable[[Ready], None]) -> None:
     stop = trio.Event()
     gc.set_threshold(*GC_THRESHOLD)
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     with (
         trio.CancelScope() as scope,
         _stopping_on_signals(stop, scope, settings.hosting.grace + STOP_WITHIN),
         trio.open_signal_receiver(signal.SIGHUP) as hangups,
     ):
-        await serve(settings, stop=stop, hangups=Hangups(hangups), task_status=_Started(ready))
+        await serve(
+            settings, stop=stop, hangups=Hangups(hangups, ignored=ignored), task_status=_Started(ready)
+        )
 
 
 class _Started(trio.TaskStatus[Ready]):

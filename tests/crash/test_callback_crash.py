@@ -11,8 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -189,22 +189,40 @@ async def test_a_hangup_reads_the_integrations_again(tmp_path: Path) -> None:
             assert (await client.post("/api/integrations/events", json={})).status_code == 401
 
 
-async def test_a_server_whose_terminal_is_gone_ends(tmp_path: Path) -> None:
-    """It would be left over, and hold its database. As long as there is a terminal, SIGHUP is as anywhere."""
+@contextmanager
+def on_a_terminal(home: Path, prefix: str = "") -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A server that has a terminal of its own, and the other end of that. What it says is in `server.log`."""
     terminal, end = os.openpty()
-    serve = f"exec {sys.executable} -m relay serve --port 0 < {os.ttyname(end)}"
-    child = subprocess.Popen(
-        ["sh", "-c", serve],  # the first terminal that the leader of a session opens is that of the session
-        env={**os.environ, "RELAY_HOME": str(tmp_path), "AGENT_RELAY_TOKEN": TOKEN},
-        stdout=end,
-        stderr=end,
-        start_new_session=True,
-    )
+    serve = f"exec {prefix} {sys.executable} -m relay serve --port 0 < {os.ttyname(end)}"
+    with (home / "server.log").open("wb") as log:
+        child = subprocess.Popen(
+            [
+                "sh",
+                "-c",
+                serve,
+            ],  # the first terminal that the leader of a session opens is that of the session
+            env={**os.environ, "RELAY_HOME": str(home), "AGENT_RELAY_TOKEN": TOKEN},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     os.close(end)
     try:
-        await _says(terminal, b"relay is at")
+        yield child, terminal
+    finally:
+        child.kill()
+        child.wait(10)
+
+
+READ_AGAIN = "0 integrations are configured now"
+
+
+async def test_a_server_whose_terminal_is_gone_ends(tmp_path: Path) -> None:
+    """It would be left over, and hold its database. As long as there is a terminal, SIGHUP is as anywhere."""
+    with on_a_terminal(tmp_path) as (child, terminal):
+        await says(tmp_path, "relay is at")
         child.send_signal(signal.SIGHUP)
-        await _says(terminal, b"0 integrations are configured now")
+        await says(tmp_path, READ_AGAIN)
         assert child.poll() is None
         os.close(terminal)
 
@@ -212,15 +230,21 @@ async def test_a_server_whose_terminal_is_gone_ends(tmp_path: Path) -> None:
             return child.poll() is not None
 
         await until(has_ended)
-    finally:
-        child.kill()
-        child.wait(10)
     assert child.returncode == 0
 
 
-async def _says(terminal: int, text: bytes) -> None:
-    said = b""
-    with trio.fail_after(30):
-        while text not in said:
-            await trio.lowlevel.wait_readable(terminal)
-            said += os.read(terminal, 4096)
+async def test_a_server_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    with on_a_terminal(tmp_path, "nohup") as (child, terminal):
+        await says(tmp_path, "relay is at")
+        os.close(terminal)
+        await says(tmp_path, READ_AGAIN)
+        child.send_signal(signal.SIGHUP)
+        await says(tmp_path, READ_AGAIN, times=2)
+        assert child.poll() is None
+
+
+async def says(home: Path, text: str, times: int = 1) -> None:
+    async def said() -> bool:
+        return (home / "server.log").read_text().count(text) >= times
+
+    await until(said)

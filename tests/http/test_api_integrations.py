@@ -308,6 +308,16 @@ async def test_a_channel_that_leads_to_no_one_agent_is_400(start: Start) -> None
         assert await site.tasks() == []
 
 
+@pytest.mark.spec("M-112", "M-I23")
+async def test_a_channel_may_lead_to_the_holder_of_a_pool(start: Start) -> None:
+    async with start(ci={}) as site:
+        await site.bind("c", "pool:p")
+        assert (await site.report(target="channel:c")).status_code == 400
+        await site.ask("POST", "/api/agents", {"id": "a3", "kind": "provider", "tags": ["p"]})
+        task = (await site.report(target="channel:c")).json()["task"]
+        assert (task["target"], task["channel"]) == ("a3", "c")
+
+
 @pytest.mark.spec("M-115")
 async def test_a_channel_may_lead_to_a_policy(start: Start) -> None:
     async with start(ci={}) as site:

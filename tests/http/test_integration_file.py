@@ -128,9 +128,9 @@ def test_no_secret_is_the_root_token(tmp_path: Path) -> None:
     [
         ("", "it is not JSON"),
         ("[", "it is not JSON"),
-        ("{}", "expected a list of at most 1000 integrations"),
+        ("{}", "expected a list of at most 200 integrations"),
         ("null", "expected a list"),
-        (json.dumps([CI] * 1001), "expected a list of at most 1000"),
+        (json.dumps([CI] * 201), "expected a list of at most 200"),
     ],
 )
 def test_what_is_no_list_is_refused(tmp_path: Path, text: str, problem: str) -> None:
