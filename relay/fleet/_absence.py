@@ -41,11 +41,16 @@ class Absence:
         self._system = system
         self._due = math.inf
         self._ahead = self._how_far_ahead()
+        self._leapt = 0.0
         self._owed: dict[str, Missed] = {}
 
     def _how_far_ahead(self) -> float:
         """The wall clock, of the server's own."""
         return self._system.wall() - self._system.now()
+
+    def leapt(self) -> float:
+        """Seconds by which the wall clock was set forward since the fleet was started, in all."""
+        return self._leapt + _gap(self._how_far_ahead() - self._ahead)
 
     def look_again_in(self, seconds: float) -> None:
         """Whoever looks later than that was held up."""
@@ -54,8 +59,8 @@ class Absence:
     def look(self, steps: Iterable[str]) -> None:
         """Each of the steps is owed what was missed since the last look."""
         before, self._ahead = self._ahead, self._how_far_ahead()
-        gaps = (self._system.now() - self._due, self._ahead - before)
-        missed = Missed(*(gap if gap > HELD_UP else 0.0 for gap in gaps))
+        missed = Missed(_gap(self._system.now() - self._due), _gap(self._ahead - before))
+        self._leapt += missed.ahead
         for step in steps:
             self._owed[step] = self.owed(step).and_also(missed)
 
@@ -65,3 +70,8 @@ class Absence:
     def paid(self, step: str) -> None:
         """The step has made up for all that it owed."""
         self._owed.pop(step, None)
+
+
+def _gap(seconds: float) -> float:
+    """Clocks differ a little, and timers are a little late."""
+    return seconds if seconds > HELD_UP else 0.0

@@ -268,11 +268,13 @@ class Command(FleetActor[CommandProtocol]):
             await self.fleet.leases[normalised(repository)].ask(Release(after.id))
 
     def _mind(self, context: Context[CommandProtocol], least: float) -> None:
-        """Have it expire. The wall clock only says how much is left after a restart; it can never add to it."""
+        """Have it expire. The wall clock, as if nobody had set it forward, only says how much is left after a restart; it
+        can never add to it."""
         record = self.record
         if record is None or record.expires_at is None or record.ttl_ms is None or not MOVES[record.status]:
             return
-        left = max(least, record.expires_at - context.system.wall())
+        wall = context.system.wall() - self.fleet.absence.leapt()
+        left = max(least, record.expires_at - wall)
         self._live(min(left, max(least, record.ttl_ms / 1000)), context)
 
     def _live(self, seconds: float, context: Context[CommandProtocol]) -> None:

@@ -123,7 +123,7 @@ class Run:
             self.failed = failed or self.failed
 
     def fail(self, what: str, error: Exception) -> None:
-        log.error("maintenance: %s: %s", what.replace("_", " "), error)
+        log.error("maintenance: %s: %s", what.replace("_", " "), str(error) or "no answer in time")
         self.failed = self.failed or error
 
     async def ask(self, ref: Ref[P], message: Ask[P, R]) -> R:
