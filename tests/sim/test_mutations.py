@@ -24,15 +24,18 @@ from relay.actors._ref import Ref
 from relay.actors._reply import Reply
 from relay.actors._scheduler import Scheduler
 from relay.actors._supervisor import Group
-from relay.fleet import _queue, callbacks, channels, commands, merges, messages, policies
+from relay.fleet import _queue, agents, callbacks, channels, commands, merges, messages, policies
+from relay.fleet._absence import Absence, Missed
+from relay.fleet._agent_rules import STALE_AFTER
 from relay.fleet._claims import Claims
+from relay.fleet._contact import Contact
 from relay.fleet.integrations import Integrations
 from relay.fleet.tasks import Compare
 from relay.store import Decision, Event, Write
 from relay.store.durable import Durable, _leave
 from relay.store.sqlite import SQLiteStore
 from relay.testing import _explore
-from relay.wire import CommandStatus, PolicyStatus
+from relay.wire import AgentStatus, CommandStatus, PolicyStatus
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
@@ -42,6 +45,7 @@ import test_runtime as runtime  # noqa: E402
 import test_simulated_callbacks as outbox  # noqa: E402
 import test_simulated_channels as switching  # noqa: E402
 import test_simulated_commands as settlement  # noqa: E402
+import test_simulated_maintenance as upkeep  # noqa: E402
 import test_simulated_merges as leases  # noqa: E402
 import test_simulated_post as post  # noqa: E402
 import test_simulated_queue as policy_queue  # noqa: E402
@@ -495,6 +499,28 @@ def store_an_event_piece_by_piece(patch: Patch) -> None:
     patch(messages.PostOffice, "_send_many", send_many)
 
 
+def lose_whoever_is_quiet(patch: Patch) -> None:
+    patch(Contact, "silent", lambda silent, self, limit: silent(self, min(limit, STALE_AFTER)))
+
+
+def report_who_was_not_lost(patch: Patch) -> None:
+    def reap(reap: Any, self: Any, message: Any, context: Any) -> None:
+        if self.card is not None and self.card.status is AgentStatus.STALE:
+            self.settle(message, Decision(reply=True), context)
+        else:
+            reap(self, message, context)
+
+    patch(agents.Agent, "_reap", reap)
+
+
+def take_the_wall_clock_at_its_word(patch: Patch) -> None:
+    patch(Absence, "owed", lambda owed, self, step: Missed())
+
+
+def end_commands_by_the_wall_clock(patch: Patch) -> None:
+    patch(commands.Command, "_prolonged", lambda prolonged, self, *given: setattr(self, "_ends", 0.0))
+
+
 @pytest.mark.parametrize(
     ("mutate", "simulation"),
     [
@@ -559,6 +585,10 @@ def store_an_event_piece_by_piece(patch: Patch) -> None:
         (take_every_event_for_a_new_one, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
         (reach_those_who_can_be_reached, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
         (store_an_event_piece_by_piece, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
+        (lose_whoever_is_quiet, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
+        (report_who_was_not_lost, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
+        (take_the_wall_clock_at_its_word, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
+        (end_commands_by_the_wall_clock, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings(
