@@ -184,9 +184,11 @@ class Switchboard(FleetActor[Switching]):
             context.defer(message).fail(failure)
             return
         sent = tuple(each for each in answers if isinstance(each, Sent))
-        await self.commit(self._noted(channel, event, sent), context)
-        new = sum(each.new for each in sent)
-        context.reply(message, wire.FannedOut(messages=[each.message for each in sent], created=new))
+        try:
+            await self.commit(self._noted(channel, event, sent), context)
+        finally:  # the messages are stored, whatever becomes of the note
+            new = sum(each.new for each in sent)
+            context.reply(message, wire.FannedOut(messages=[each.message for each in sent], created=new))
 
     def _letter(
         self, channel: wire.Channel, binding: wire.Binding, event: wire.ChannelEvent

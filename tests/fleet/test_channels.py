@@ -277,6 +277,30 @@ async def test_every_event_is_one_activity_record(line: Fleet, log: Log) -> None
     assert len(log.events("channel.activity")) == 2
 
 
+@pytest.mark.spec("CHN-3", "ACT-4", "O-54")
+async def test_a_note_that_cannot_be_written_is_no_failure_of_the_event(line: Fleet, log: Log) -> None:
+    await bind(line, "a1")
+    await alter(
+        line.store,
+        "create trigger full before insert on activity when new.client_id like 'server-channel-event-%'"
+        " begin select raise(abort, 'full'); end",
+    )
+    sent = await happen(line, "k")
+    assert sent.created == 1
+    assert log.events("channel.activity") == []
+    await alter(line.store, "drop trigger full")
+    assert (await happen(line, "k")).messages == sent.messages
+    assert [event["data"]["messageId"] for event in log.events("channel.activity")] == [1]
+    assert len(line.system.failures) == 1
+    line.system.failures.clear()
+
+
+async def alter(store: Store, sql: str) -> None:
+    done = trio.Event()
+    store.stage((Write(sql),), (), Owner(), lambda error: done.set())
+    await done.wait()
+
+
 @pytest.mark.spec("M-102", "M-104", "M-108", "CHN-9", "H-04")
 @pytest.mark.parametrize("dead_end", ["pool:nobody", "orchestrator:h1"])
 async def test_an_event_that_cannot_reach_one_binding_reaches_none(
@@ -442,7 +466,7 @@ async def test_what_was_missed_is_made_up_at_the_start(system: System, store: St
         await register(fleet, "a2", tags=["p"])
         binding = await bind(fleet, "pool:p")
     lost = "update agents set status = 'offline', record = json_set(record, '$.status', 'offline') where id = 'a1'"
-    store.stage((Write(lost),), (), Owner(), lambda error: None)
+    await alter(store, lost)
     async with open_fleet(system, store) as fleet:
         await held(fleet, ["a2"])
         assert moves(log) == [(None, "a1"), ("a1", "a2")]
