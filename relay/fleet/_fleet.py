@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ from .deliveries import Deliveries, DeliveryProtocol
 from .health import Tally
 from .integrations import Integrations
 from .maintenance import Maintenance, Upkeep
-from .matching import Matcher
+from .matching import Concerned, Matcher, orders
 from .merges import MergeLease, MergeProtocol
 from .messages import Post, PostOffice
 from .orchestrators import Orchestrator, OrchestratorProtocol
@@ -77,6 +77,7 @@ class Fleet:
         self.outgoing = outgoing or Unreachable()
         self.programs = programs or NoPrograms()
         self.tally = Tally(system, store)
+        self._concerned = Concerned()
         self.absence = Absence(system)
         self.agents = system.family(partial(Agent, self), name="agents")
         self.orchestrators = system.family(partial(Orchestrator, self), name="orchestrators")
@@ -94,7 +95,12 @@ class Fleet:
 
     def matcher(self, agent_id: str, after: int | None = None) -> Matcher:
         """Which events after that one, or from now on, a stream bound to this agent is sent."""
-        return Matcher(self.store, agent_id, self.events.last_id if after is None else after)
+        place = self.events.last_id if after is None else after
+        return Matcher(self.store, self._concerned, agent_id, place)
+
+    def orders(self, agent_id: str) -> Callable[[LoggedEvent], bool]:
+        """Which events a host is told whose identity this agent is."""
+        return orders(self._concerned, agent_id)
 
     def adopt(self, command: wire.Command) -> None:
         """Hand a command whose row is durable to its own actor, if it has a life time to watch."""

@@ -8,9 +8,9 @@ again much later, and nobody reads a row for it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
+import attrs
 import orjson
 
 from relay import wire
@@ -19,17 +19,52 @@ from relay.store import LoggedEvent, Store
 from ._addresses import addresses_of
 from .agents import find_participant, reserved
 
-__all__ = ["Matcher", "orders"]
+__all__ = ["Concerned", "Matcher", "orders"]
 
 CARDS = ("agent.status", "agent.removed")
 LAST_CARD = f"select type, data from events where subject = ? and type in {CARDS} and id <= ? order by id desc limit 1"
+REMEMBERED = 4_096  # events: more than streams read at a time
+
+
+@attrs.frozen
+class Concern:
+    """Whom an event is about: whoever an address reaches, and agents by their ids."""
+
+    address: str | None
+    agents: tuple[str | None, ...]
+
+
+class Concerned:
+    """Reads of each event whom it concerns, once for all streams: they read the same events at about the same time."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Concern] = {}
+
+    def by(self, event: LoggedEvent) -> Concern:
+        found = self._known.get(event.id)
+        if found is None:
+            found = self._known[event.id] = _concern(event.type, orjson.loads(event.data))
+            if len(self._known) > REMEMBERED:
+                del self._known[next(iter(self._known))]
+        return found
+
+
+def _concern(kind: str, data: Any) -> Concern:
+    if kind.startswith("command."):
+        return Concern(None, (data["command"]["target"],))
+    if kind.startswith("task."):
+        return Concern(data["target"], ())
+    if kind == "message.available":
+        return Concern(None, (data.get("agentId"),))
+    return Concern(data.get("to"), (data.get("from"), data.get("resolvedToAgent")))
 
 
 class Matcher:
     """Says of each event of the log, read in order, whether it goes to a stream bound to this agent."""
 
-    def __init__(self, store: Store, agent_id: str, after: int) -> None:
+    def __init__(self, store: Store, concerned: Concerned, agent_id: str, after: int) -> None:
         self._id = agent_id
+        self._concerned = concerned
         last = store.row(LAST_CARD, agent_id, after)
         self._take(self._told(*last) if last is not None else find_participant(store, agent_id))
 
@@ -41,16 +76,17 @@ class Matcher:
         self._addresses = frozenset(addresses_of(card)) if card is not None else None
 
     def __call__(self, event: LoggedEvent) -> bool:
-        group, _, name = event.type.partition(".")
+        group = event.type.partition(".")[0]
         if group == "agent":
             return self._own(event)
         if group == "delivery":
             return event.subject == self._id
-        if group == "message":
-            return self._message(event, name)
-        if group == "task":
-            return self._addresses is not None and _data(event.data)["target"] in self._addresses
-        return group == "command" and bool(_data(event.data)["command"]["target"] == self._id)
+        if group == "command":
+            return self._id in self._concerned.by(event).agents
+        if self._addresses is None or group not in ("message", "task"):
+            return False
+        concern = self._concerned.by(event)
+        return concern.address in self._addresses or self._id in concern.agents
 
     def _own(self, event: LoggedEvent) -> bool:
         if event.subject != self._id:
@@ -59,28 +95,13 @@ class Matcher:
             self._take(self._told(event.type, event.data))
         return True
 
-    def _message(self, event: LoggedEvent, name: str) -> bool:
-        if self._addresses is None:
-            return False
-        data = _data(event.data)
-        if name == "available":
-            return bool(data.get("agentId") == self._id)
-        concerned = self._id in (data.get("from"), data.get("resolvedToAgent"))
-        return concerned or data.get("to") in self._addresses
 
-
-def orders(agent_id: str) -> Callable[[LoggedEvent], bool]:
+def orders(concerned: Concerned, agent_id: str) -> Callable[[LoggedEvent], bool]:
     """What a host is told whose identity this agent is: of commands for it, and of itself (BUS-8)."""
 
     def concerns(event: LoggedEvent) -> bool:
         if event.type.startswith("command."):
-            return bool(_data(event.data)["command"]["target"] == agent_id)
+            return agent_id in concerned.by(event).agents
         return event.type.startswith("agent.") and event.subject == agent_id
 
     return concerns
-
-
-@lru_cache(maxsize=256)
-def _data(text: bytes) -> Any:
-    """Parsed once for all streams: they read the same tail of the log at about the same time."""
-    return orjson.loads(text)

@@ -116,8 +116,10 @@ class Batch:
             if of in idle:
                 continue
             self._last += 1
-            connection.execute(EVENT, (self._last, part.at, kind, source, subject, data.decode()))
-            logged.append(LoggedEvent(self._last, part.at, kind, source, subject, data))
+            text = data.decode()
+            connection.execute(EVENT, (self._last, part.at, kind, source, subject, text))
+            own = text.encode()  # orjson leaves room behind a text, often many times its length, and this is kept
+            logged.append(LoggedEvent(self._last, part.at, kind, source, subject, own))
         return logged
 
     def _undo(self, first: int) -> None:

@@ -8,8 +8,8 @@ at `last_id`, which moves when the events are published: the table may be ahead 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import trio
 
@@ -19,9 +19,11 @@ __all__ = ["EventLog"]
 
 TAIL_EVENTS = 10_000
 TAIL_BYTES = 16 * 1024 * 1024
+MOST_BYTES = 1024 * 1024  # of a read, but for a single larger event: a reader that is slow holds them for long
 KEEP = 100_000
 SLACK = 1_000  # events that are forgotten at a time, at least
 
+T = TypeVar("T")
 Rows = Callable[..., list[tuple[Any, ...]]]
 
 
@@ -38,7 +40,7 @@ class EventLog:
         self.oldest_id: int = oldest or self.last_id + 1
 
     async def read_after(self, cursor: int, limit: int = 1_000) -> list[LoggedEvent]:
-        """Up to `limit` events newer than `cursor`; waits until there is one.
+        """Up to `limit` events newer than `cursor`, and of 1 MiB or a single one; waits until there is one.
 
         Events older than `oldest_id` are gone: a reader whose cursor is below `oldest_id - 1` has missed some.
         """
@@ -48,14 +50,20 @@ class EventLog:
         return self.since(cursor, limit)
 
     def since(self, cursor: int, limit: int = 1_000) -> list[LoggedEvent]:
-        """Up to `limit` events newer than `cursor`, without waiting."""
+        """As `read_after`, without waiting."""
         tail = self._tail
         if tail and tail[0].id <= cursor + 1:
             start = cursor + 1 - tail[0].id
-            return [tail[index] for index in range(start, min(start + limit, len(tail)))]
-        query = "select id, at, type, source, subject, data from events where id > ? and id <= ? order by id limit ?"
-        rows = self._rows(query, max(cursor, self.oldest_id - 1), self.last_id, limit)
-        return [_logged(row) for row in rows]
+            there = (tail[index] for index in range(start, min(start + limit, len(tail))))
+            return list(_bounded(there, lambda event: len(event.data)))
+        query = "select {} from events where id > ? and id <= ? order by id limit ?"
+        first = max(cursor, self.oldest_id - 1)
+        sizes = self._rows(query.format("id, octet_length(data)"), first, self.last_id, limit)
+        taken = list(_bounded(sizes, lambda row: int(row[1])))
+        if not taken:
+            return []
+        columns = "id, at, type, source, subject, data"
+        return [_logged(row) for row in self._rows(query.format(columns), first, taken[-1][0], limit)]
 
     def append(self, events: Sequence[LoggedEvent]) -> None:
         """The store has committed these."""
@@ -82,6 +90,15 @@ class EventLog:
         while self._tail and self._tail[0].id < self.oldest_id:
             self._bytes -= len(self._tail.popleft().data)
         return True
+
+
+def _bounded(found: Iterable[T], size: Callable[[T], int]) -> Iterator[T]:
+    room = MOST_BYTES
+    for each in found:
+        room -= size(each)
+        if room < 0 and room + size(each) < MOST_BYTES:
+            return
+        yield each
 
 
 def _logged(row: tuple[Any, ...]) -> LoggedEvent:

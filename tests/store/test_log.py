@@ -9,7 +9,7 @@ import trio.testing
 from storekit import Outcomes, event
 
 from relay.actors import System
-from relay.store import Owner, Store, open_store
+from relay.store import Event, Owner, Store, open_store
 from relay.store._log import SLACK, TAIL_EVENTS
 
 
@@ -101,3 +101,19 @@ async def test_old_events_are_given_up(path: Path | None, system: System) -> Non
     if path is not None:
         async with open_store(path, system) as store:
             assert store.events.oldest_id > 2_000
+
+
+async def test_a_read_holds_no_more_than_a_megabyte_or_one_event(store: Store, outcomes: Outcomes) -> None:
+    """A listener that is slow holds what it has read for long."""
+    for size in (400_000, 400_000, 400_000, 2_000_000, 10, 10):
+        outcomes.stage(f"{len(outcomes.told)}", (), [Event("t", "s", None, b'"%s"' % (b"x" * size))])
+    await outcomes.all()
+    log = store.events
+    for _ in ("from memory", "from the table"):
+        assert [[logged.id for logged in log.since(cursor)] for cursor in (0, 2, 3, 4)] == [
+            [1, 2],
+            [3],
+            [4],
+            [5, 6],
+        ]
+        log._tail.clear()

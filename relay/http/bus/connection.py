@@ -34,7 +34,6 @@ import trio
 
 from relay import wire
 from relay.fleet import Conflict, Forbidden, NotFound, agents, bus_sessions
-from relay.fleet.matching import orders
 from relay.http.auth import Principal
 from relay.http.errors import answer_to
 from relay.http.feed import Feed, Matcher, everything
@@ -172,7 +171,7 @@ class Connection:
         if client.agent_id is None:
             return everything
         if client.role is bus.Role.ORCHESTRATOR:
-            return orders(client.agent_id)
+            return self._fleet.orders(client.agent_id)
         return self._fleet.matcher(client.agent_id, place)
 
     # -- the state `ready`
