@@ -55,6 +55,7 @@ class Promise:
     """A claim as its holder was told of it; all in seconds of the wall clock."""
 
     agent: str
+    asked: float
     answered: float
     until: float
 
@@ -141,7 +142,7 @@ class World:
                 (messages.Renew(message, name), self.task_of(message)),
             ):
                 if self.sim.choose(2):
-                    self.note(name, about, await self.ask(self.fleet.post_office, asked))
+                    await self.hold(name, about, asked)
                     await self.sim.pause(TERM * 0.7)
             said = wire.SetTaskStatus(status=SAID[self.sim.choose(len(SAID))], agent_id=name)
             await self.ask(self.fleet.post_office, tasks.SetTaskStatus(task, said))
@@ -165,9 +166,12 @@ class World:
         row = self.store.row(HANDED_OVER, message)
         return row[0] if row else None
 
-    def note(self, agent: str, task: int | None, answer: Any) -> None:
+    async def hold(self, name: str, task: int | None, asked: Any) -> None:
+        began = self.fleet.system.wall()
+        answer = await self.ask(self.fleet.post_office, asked)
         if answer is not None and task is not None:
-            self.promises[task].append(Promise(agent, self.fleet.system.wall(), answer.claim_expires_at))
+            now = self.fleet.system.wall()
+            self.promises[task].append(Promise(name, began, now, answer.claim_expires_at))
 
     async def maintain(self) -> None:
         for _ in range(10):
@@ -245,24 +249,23 @@ def _follows_the_table(history: list[Entry]) -> None:
 
 
 def _is_taken_from_nobody(history: list[Entry], promises: list[Promise]) -> None:
-    """As long as a claim was promised, its holder alone ends it."""
+    """As long as a claim was promised, its holder alone ends it, or the source of the task; or it is gone."""
     for before, after in pairwise(history):
-        taken = after.type == "released" and before.type != "orphaned"
-        taken |= after.type == "claimed" and before.status is not S.OPEN
-        for promise in promises if taken else ():
-            if after.type == "claimed" and after.agent == promise.agent:
-                continue
-            since = [entry.at for entry in history if entry.at < after.at and _ends(entry)]
-            held = promise.answered <= after.at and not any(at >= promise.answered - SLACK for at in since)
-            if after.type == "released" and after.agent != promise.agent:
-                continue
-            assert not held or promise.until <= after.at + 0.1, (promise, after)
+        for promise in promises if before.status in HELD else ():
+            if _takes(after, promise.agent) and promise.answered <= after.at < promise.until - 0.1:
+                meanwhile = [entry for entry in history if promise.asked < entry.at < after.at]
+                assert any(_ends(entry, promise.agent) for entry in meanwhile), (promise, after)
 
 
-def _ends(entry: Entry) -> bool:
-    return (
-        entry.status is S.OPEN or entry.status is S.ORPHANED or entry.status.final or entry.type == "claimed"
-    )
+def _takes(entry: Entry, holder: str) -> bool:
+    """Whether somebody else has the task from then on, or nobody, without a word of its holder."""
+    if entry.type == "released":
+        return entry.agent == holder
+    return entry.type in ("claimed", "status") and entry.agent != holder
+
+
+def _ends(entry: Entry, holder: str) -> bool:
+    return entry.status not in HELD or (entry.type in ("claimed", "status") and entry.agent != holder)
 
 
 def _is_opened_by_a_later_run(world: World) -> None:

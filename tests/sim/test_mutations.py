@@ -24,18 +24,34 @@ from relay.actors._ref import Ref
 from relay.actors._reply import Reply
 from relay.actors._scheduler import Scheduler
 from relay.actors._supervisor import Group
-from relay.fleet import _queue, agents, callbacks, channels, commands, merges, messages, policies
+from relay.fleet import (
+    _delivery_rows,
+    _queue,
+    _task_book,
+    _task_rules,
+    agents,
+    callbacks,
+    channels,
+    commands,
+    deliveries,
+    merges,
+    messages,
+    policies,
+)
 from relay.fleet._absence import Absence, Missed
 from relay.fleet._agent_rules import STALE_AFTER
 from relay.fleet._claims import Claims
 from relay.fleet._contact import Contact
+from relay.fleet._delivery_queue import Queue
+from relay.fleet._task_book import TaskBook
+from relay.fleet._task_draft import Draft
 from relay.fleet.integrations import Integrations
-from relay.fleet.tasks import Compare
+from relay.fleet.tasks import Compare, Tasks
 from relay.store import Decision, Event, Write
 from relay.store.durable import Durable, _leave
 from relay.store.sqlite import SQLiteStore
 from relay.testing import _explore
-from relay.wire import AgentStatus, CommandStatus, PolicyStatus
+from relay.wire import AgentStatus, CommandStatus, PolicyStatus, Rung
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
@@ -45,10 +61,12 @@ import test_runtime as runtime  # noqa: E402
 import test_simulated_callbacks as outbox  # noqa: E402
 import test_simulated_channels as switching  # noqa: E402
 import test_simulated_commands as settlement  # noqa: E402
+import test_simulated_deliveries as ladder  # noqa: E402
 import test_simulated_maintenance as upkeep  # noqa: E402
 import test_simulated_merges as leases  # noqa: E402
 import test_simulated_post as post  # noqa: E402
 import test_simulated_queue as policy_queue  # noqa: E402
+import test_simulated_tasks as work  # noqa: E402
 
 Patch = Callable[[Any, str, Callable[..., Any]], None]
 
@@ -271,6 +289,35 @@ def let_two_claim(patch: Patch) -> None:
 
 def forget_claims_in_a_crash(patch: Patch) -> None:
     patch(Claims, "_read", lambda read, self, *given: {})
+
+
+def claim_a_message_without_its_task(patch: Patch) -> None:
+    patch(Tasks, "claim_with", lambda claim_with, self, message, agent_id: None)
+
+
+def claim_a_task_without_its_message(patch: Patch) -> None:
+    patch(Draft, "_own_message", lambda own, self, task: set())
+
+
+def claim_a_task_that_is_held(patch: Patch) -> None:
+    patch(_task_rules, "holder", lambda holder, task, now: None)
+
+
+def forget_what_was_decided_on_tasks(patch: Patch) -> None:
+    """Until it is durable."""
+    patch(TaskBook, "find", lambda find, self, number: _task_book.find_task(self._store, number))
+
+
+def keep_the_message_of_a_task_that_is_free(patch: Patch) -> None:
+    patch(Draft, "_free", lambda free, self, task: None)
+
+
+def open_what_is_held(patch: Patch) -> None:
+    patch(_task_rules, "over", lambda over, task, now: over(task, now + 300))
+
+
+def open_what_its_former_holder_is_back_for(patch: Patch) -> None:
+    patch(_task_rules, "given_up", lambda given_up, task, now, *, back: given_up(task, now, back=False))
 
 
 def answer_before_the_commit(patch: Patch) -> None:
@@ -521,6 +568,49 @@ def end_commands_by_the_wall_clock(patch: Patch) -> None:
     patch(commands.Command, "_prolonged", lambda prolonged, self, *given: setattr(self, "_ends", 0.0))
 
 
+def hand_over_what_somebody_holds(patch: Patch) -> None:
+    patch(Queue, "due", lambda due, self, card, handed, limit, **more: due(self, card, {}, limit, **more))
+    patch(deliveries, "taken", lambda taken, row, *rest: taken(attrs.evolve(row, rung=Rung.ROUTED), *rest))
+
+
+def give_a_hand_over_the_token_of_another(patch: Patch) -> None:
+    def taken(taken: Any, row: Any, *rest: Any) -> Any:
+        return attrs.evolve(taken(row, *rest), token=row.token or 1)
+
+    patch(deliveries, "taken", taken)
+
+
+def settle_with_a_stale_token(patch: Patch) -> None:
+    def judged(judged: Any, row: Any, ack: Any) -> Any:
+        return judged(row, ack if row is None else attrs.evolve(ack, token=row.token))
+
+    patch(deliveries, "judged", judged)
+
+
+def leave_with_a_former_session_what_it_had(patch: Patch) -> None:
+    patch(deliveries, "replaced", lambda replaced, row, instance: False)
+    patch(_delivery_rows, "overdue", lambda overdue, row, card: "busy")
+
+
+def hold_silence_against_the_message(patch: Patch) -> None:
+    patch(_delivery_rows, "overdue", lambda overdue, row, card: "spent")
+
+
+def confirm_without_a_read_mark(patch: Patch) -> None:
+    patch(messages.PostOffice, "_mark_all", lambda mark, self, message, context: self.settle(
+        message, Decision(reply=None), context))  # fmt: skip
+
+
+def believe_that_every_hand_over_arrives(patch: Patch) -> None:
+    """And never look at those that nobody settles."""
+
+    async def put_back(put_back: Any, self: Any, asked: Any, context: Any) -> None:
+        pass
+
+    patch(deliveries.Deliveries, "_put_back", put_back)
+    patch(deliveries.Deliveries, "_watch", lambda watch, self, context: None)
+
+
 @pytest.mark.parametrize(
     ("mutate", "simulation"),
     [
@@ -585,10 +675,24 @@ def end_commands_by_the_wall_clock(patch: Patch) -> None:
         (take_every_event_for_a_new_one, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
         (reach_those_who_can_be_reached, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
         (store_an_event_piece_by_piece, switching.test_slots_follow_the_agents_and_an_event_reaches_all_bindings_or_none),
+        (claim_a_message_without_its_task, work.test_a_task_and_its_messages_have_one_holder_who_loses_them_only_to_time),
+        (claim_a_task_without_its_message, work.test_a_task_and_its_messages_have_one_holder_who_loses_them_only_to_time),
+        (claim_a_task_that_is_held, work.test_a_task_and_its_messages_have_one_holder_who_loses_them_only_to_time),
+        (forget_what_was_decided_on_tasks, work.test_a_task_and_its_messages_have_one_holder_who_loses_them_only_to_time),
+        (keep_the_message_of_a_task_that_is_free, work.test_a_task_and_its_messages_have_one_holder_who_loses_them_only_to_time),
+        (open_what_is_held, work.test_a_task_and_its_messages_have_one_holder_who_loses_them_only_to_time),
+        (open_what_its_former_holder_is_back_for, work.test_a_task_and_its_messages_have_one_holder_who_loses_them_only_to_time),
         (lose_whoever_is_quiet, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
         (report_who_was_not_lost, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
         (take_the_wall_clock_at_its_word, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
         (end_commands_by_the_wall_clock, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
+        (hand_over_what_somebody_holds, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
+        (give_a_hand_over_the_token_of_another, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
+        (settle_with_a_stale_token, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
+        (leave_with_a_former_session_what_it_had, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
+        (hold_silence_against_the_message, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
+        (confirm_without_a_read_mark, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
+        (believe_that_every_hand_over_arrives, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings(
