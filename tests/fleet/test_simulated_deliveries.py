@@ -122,6 +122,8 @@ class Fleets:
                 nursery.start_soon(self.beat, agent, instance)
                 for _ in range(4):
                     handed = await self.take(agent, instance)
+                    if self.sim.choose(3) == 0:
+                        handed += await self.take(agent, instance, more=True)
                     if not handed:
                         await self.sim.pause(10)
                     elif self.sim.choose(4) == 0:
@@ -136,10 +138,10 @@ class Fleets:
             await self.sim.pause(200)
 
     async def take(
-        self, agent: str, instance: str, limit: int = 3, *, lossy: bool = True
+        self, agent: str, instance: str, limit: int = 3, *, lossy: bool = True, more: bool = False
     ) -> tuple[wire.HandOver, ...]:
-        """As a runner does that settles what it has before it takes more; an answer may be lost."""
-        asked = deliveries.Take(instance=instance, limit=limit, holding=frozenset())
+        """As a runner does that settles what it has before it takes more, or that wants `more`; an answer may be lost."""
+        asked = deliveries.Take(instance=instance, limit=limit, holding=None if more else frozenset())
         try:
             handed = (await self.fleet.deliveries[agent].ask(asked)).deliveries
         except (ActorError, Unavailable):
