@@ -26,6 +26,7 @@ from relay.actors._scheduler import Scheduler
 from relay.actors._supervisor import Group
 from relay.fleet import (
     _delivery_rows,
+    _pair_rules,
     _queue,
     _task_book,
     _task_rules,
@@ -36,6 +37,7 @@ from relay.fleet import (
     deliveries,
     merges,
     messages,
+    pairs,
     policies,
 )
 from relay.fleet._absence import Absence, Missed
@@ -51,7 +53,7 @@ from relay.store import Decision, Event, Write
 from relay.store.durable import Durable, _leave
 from relay.store.sqlite import SQLiteStore
 from relay.testing import _explore
-from relay.wire import AgentStatus, CommandStatus, PolicyStatus, Rung
+from relay.wire import AgentStatus, CommandStatus, PairStatus, PolicyStatus, Rung
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
@@ -64,6 +66,7 @@ import test_simulated_commands as settlement  # noqa: E402
 import test_simulated_deliveries as ladder  # noqa: E402
 import test_simulated_maintenance as upkeep  # noqa: E402
 import test_simulated_merges as leases  # noqa: E402
+import test_simulated_pairs as two  # noqa: E402
 import test_simulated_post as post  # noqa: E402
 import test_simulated_queue as policy_queue  # noqa: E402
 import test_simulated_tasks as work  # noqa: E402
@@ -611,6 +614,53 @@ def believe_that_every_hand_over_arrives(patch: Patch) -> None:
     patch(deliveries.Deliveries, "_watch", lambda watch, self, context: None)
 
 
+def answer_what_was_answered(patch: Patch) -> None:
+    """Neither the table of moves nor the fence of the row stands in the way."""
+
+    def moved(moved: Any, pair: Any, event: str, *given: Any, **more: Any) -> Any:
+        if event in ("accept", "reject"):
+            pair = attrs.evolve(pair, status=PairStatus.PENDING)
+        return moved(pair, event, *given, **more)
+
+    def row_of(row_of: Any, *given: Any) -> Write:
+        write = row_of(*given)
+        sql = write.sql.replace("status = ?", "status <> ?").replace("set status <> ?", "set status = ?")
+        return Write(sql, (*write.params[:-1], ""))
+
+    patch(pairs, "moved", moved)
+    patch(_pair_rules, "row_of", row_of)
+
+
+def talk_in_every_pair(patch: Patch) -> None:
+    async def say(say: Any, self: Any, *given: Any) -> None:
+        pair = self.pair
+        self.pair = attrs.evolve(pair, status=PairStatus.ACTIVE)
+        try:
+            await say(self, *given)
+        finally:
+            self.pair = pair
+
+    patch(pairs.Pair, "_say", say)
+
+
+def invite_once_more_after_a_crash(patch: Patch) -> None:
+    patch(pairs, "invitation", lambda invitation, pair: attrs.evolve(invitation(pair), idempotency_key=None))
+
+
+def invite_only_once(patch: Patch) -> None:
+    """And not again what was lost on the way."""
+
+    async def look(look: Any, self: Any, *given: Any) -> None:
+        self.pair = attrs.evolve(self.pair, message_id=self.pair.message_id or 1)
+        await look(self, *given)
+
+    patch(pairs.Pair, "_look", look)
+
+
+def stay_with_whom_is_gone(patch: Patch) -> None:
+    patch(pairs.Pair, "_leave", lambda leave, self, *given: None)
+
+
 @pytest.mark.parametrize(
     ("mutate", "simulation"),
     [
@@ -693,6 +743,11 @@ def believe_that_every_hand_over_arrives(patch: Patch) -> None:
         (hold_silence_against_the_message, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
         (confirm_without_a_read_mark, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
         (believe_that_every_hand_over_arrives, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
+        (answer_what_was_answered, two.test_pairs_move_by_their_table_and_only_active_ones_talk),
+        (talk_in_every_pair, two.test_pairs_move_by_their_table_and_only_active_ones_talk),
+        (invite_once_more_after_a_crash, two.test_pairs_move_by_their_table_and_only_active_ones_talk),
+        (invite_only_once, two.test_pairs_move_by_their_table_and_only_active_ones_talk),
+        (stay_with_whom_is_gone, two.test_pairs_move_by_their_table_and_only_active_ones_talk),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings(
