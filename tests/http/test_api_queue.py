@@ -1,9 +1,24 @@
 """Mail for policies on a whole server."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
+import orjson
 import pytest
+import trio
+from rawhttp import serving
+
+from relay.actors import open_system
+from relay.fleet import Fleet, open_fleet
+from relay.fleet.policies import Begin
+from relay.http.api import table
+from relay.http.auth import ROOT, Authenticator
+from relay.http.edge import Edge
+from relay.http.guard import Guard
+from relay.http.upstream import open_upstream
+from relay.store import open_store
 
 
 async def send(api: httpx2.AsyncClient, **members: Any) -> httpx2.Response:
@@ -97,3 +112,67 @@ async def test_a_registration_for_a_policy_nobody_started_is_a_registration(api:
     card = {"id": "w", "meta": {"policyName": "P", "spawnRequestId": "R"}}
     assert (await api.post("/api/agents", json=card)).status_code == 201
     assert (await api.get(f"/api/messages/{number}")).json()["deliveryStatus"] == "queued"
+
+
+@asynccontextmanager
+async def with_fleet() -> AsyncIterator[tuple[Fleet, httpx2.AsyncClient]]:
+    """A server whose policies the test can start: there is no route for that."""
+    async with (
+        open_system() as system,
+        open_store(None, system) as store,
+        open_fleet(system, store) as fleet,
+        open_upstream("root") as upstream,
+    ):
+        edge = Edge(fleet, table(), Authenticator({"root": ROOT}), upstream, answer_within=10.0)
+        async with serving(Guard(edge)) as port:
+            headers = {"X-Agent-Relay-Token": "root"}
+            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as api:
+                yield fleet, api
+
+
+async def heard(response: httpx2.Response, last: int) -> list[int]:
+    """The messages that the stream announces, up to `last`."""
+    found: list[int] = []
+    kind = ""
+    with trio.fail_after(10):
+        async for line in response.aiter_lines():
+            name, _, value = line.partition(": ")
+            if name == "event":
+                kind = value
+            elif name == "data" and kind == "message.new":
+                found.append(orjson.loads(value)["id"])
+                if found[-1] == last:
+                    break
+    return found
+
+
+@pytest.mark.spec("M-083", "M-086", "M-090", "M-091", "MSG-42", "M-I30")
+async def test_the_streams_of_an_agent_hear_of_its_mail_and_no_other() -> None:
+    async with with_fleet() as (fleet, api):
+        await fleet.policies["P"].ask(Begin("R"))
+        for name in ("v", "w"):
+            await api.post("/api/agents", json={"id": name})
+        waiting = [(await send(api)).json()["id"] for _ in range(3)]
+        async with (
+            api.stream("GET", "/api/events", params={"agentId": "w"}) as of_w,
+            api.stream("GET", "/api/events", params={"agentId": "v"}) as of_v,
+        ):
+            card = {"id": "w", "meta": {"policyName": "P", "spawnRequestId": "R"}}
+            assert (await api.post("/api/agents", json=card)).status_code == 200
+            direct = (await send(api)).json()
+            assert (direct["deliveryStatus"], direct["resolvedToAgent"]) == ("available", "w")
+            last = (await send(api, to="broadcast")).json()["id"]
+            assert await heard(of_w, last) == [*waiting, direct["id"], last]
+            assert await heard(of_v, last) == [last]
+        polled = (await api.get("/api/messages", params={"for": "w", "unread": "1"})).json()
+        assert [message["id"] for message in polled] == [*waiting, direct["id"], last]
+        assert {message["resolvedToAgent"] for message in polled[:-1]} == {"w"}
+
+
+@pytest.mark.spec("MSG-29", "M-I5")
+async def test_a_maintenance_run_leaves_a_claim_that_is_not_over(api: httpx2.AsyncClient) -> None:
+    number = (await send(api, to="broadcast", claimable=True)).json()["id"]
+    await api.post("/api/agents", json={"id": "a1"})
+    assert (await api.post(f"/api/messages/{number}/claim", json={"agentId": "a1"})).status_code == 200
+    assert (await api.post("/api/system/reap")).json()["releasedMessageIds"] == []
+    assert (await api.get(f"/api/messages/{number}")).json()["claimedBy"] == "a1"
