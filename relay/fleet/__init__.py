@@ -1,4 +1,4 @@
-"""The fleet: agents, hosts, workspaces, merges, messages and commands, each owned by durable actors.
+"""The fleet: agents, hosts, workspaces, merges, messages, tasks and commands, each owned by durable actors.
 
 `async with open_fleet(system, store) as fleet:` is the whole of it. Each concept has a module with its messages
 (`fleet.agents["a1"].ask(agents.SetStatus(...))`) and its queries (`agents.list_agents(store)`).

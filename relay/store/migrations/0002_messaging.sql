@@ -32,6 +32,9 @@ create table tasks (
   record text not null, created_at integer not null, updated_at integer not null
 );
 create unique index tasks_by_key on tasks (source, key) where key is not null;
+create index tasks_by_status on tasks (status, id);
+create index tasks_by_source on tasks (source, id);
+create index tasks_by_target on tasks (target, id);
 create index tasks_by_holder on tasks (claimed_by) where claimed_by is not null;
 create index tasks_claim_due on tasks (claim_expires_at) where claim_expires_at is not null;
 create index tasks_orphaned on tasks (orphaned_at) where orphaned_at is not null;
