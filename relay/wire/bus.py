@@ -11,8 +11,9 @@ from typing import Any
 import attrs
 
 from . import _fields as f
-from .messages import SendMessage
-from .vocabulary import AgentKind, AgentStatus, CommandStatus
+from ._json import nested
+from .deliveries import MOST_BYTES, Ack as DeliveryOutcome
+from .vocabulary import AgentKind, AgentStatus, CommandStatus, TaskStatus
 
 __all__ = [
     "FRAMES",
@@ -23,6 +24,8 @@ __all__ = [
     "Ack",
     "Claim",
     "CommandUpdate",
+    "DeliveryAck",
+    "DeliveryTake",
     "Heartbeat",
     "Hello",
     "Ping",
@@ -31,8 +34,8 @@ __all__ = [
     "Renew",
     "Role",
     "Send",
-    "SendMessage",
     "Status",
+    "TaskUpdate",
 ]
 
 PROTOCOL = 1
@@ -151,6 +154,37 @@ class Read(Claim):
 
 
 @attrs.frozen(kw_only=True)
+class TaskUpdate:
+    """As `POST /api/tasks/:id/status`. The agent is the connection's own unless told otherwise."""
+
+    id: str | None = _id()
+    task_id: int = f.integer(1, required=True)
+    status: TaskStatus = f.choice(TaskStatus, required=True)
+    agent_id: str | None = f.text(240)
+    body: str | None = f.text(100_000)
+    metadata: dict[str, Any] | None = f.mapping(default=None)
+
+
+@attrs.frozen(kw_only=True)
+class DeliveryTake:
+    """As `POST /api/agents/:id/deliveries` for the connection's own agent and session, without a wait: events tell that
+    there is something to take."""
+
+    id: str = f.text(240, required=True)
+    limit: int = f.integer(1, MOST_ITEMS, default=MOST_ITEMS)
+    bytes_: int = f.integer(1, MOST_BYTES, default=MOST_BYTES)
+    holding: list[int] | None = f.integers(1, most=1_000)
+
+
+@attrs.frozen(kw_only=True)
+class DeliveryAck:
+    """As `POST /api/agents/:id/deliveries/ack` for the connection's own agent."""
+
+    id: str = f.text(240, required=True)
+    acks: list[DeliveryOutcome] = f.items(DeliveryOutcome, nested, most=500, required=True)
+
+
+@attrs.frozen(kw_only=True)
 class Ack:
     """Everything up to this event is processed: it is not told again (BUS-6)."""
 
@@ -181,6 +215,9 @@ FRAMES: Mapping[str, type[Any]] = {
     "claim": Claim,
     "renew": Renew,
     "read": Read,
+    "task.status": TaskUpdate,
+    "delivery.take": DeliveryTake,
+    "delivery.ack": DeliveryAck,
     "ack": Ack,
     "ping": Ping,
     "pong": Pong,

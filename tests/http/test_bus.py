@@ -8,14 +8,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import httpx2
 import orjson
 import pytest
 import trio
 from busclient import Socket, bus, hello, upgrade
 from rawhttp import Connection, connect
+from test_api_queue import with_fleet
 from wsproto.events import CloseConnection, TextMessage
 
+from relay.fleet.policies import Begin
 from relay.http import Settings, feed, serve
 from relay.http.bus import _bus, connection
 from relay.http.hosting import Hosting
@@ -360,7 +363,7 @@ async def test_commands_are_told_and_reported_on(server: Any, api: httpx2.AsyncC
 # -- what a client is told
 
 
-@pytest.mark.spec("BUS-8", "M-I30", "M-238", "TSK-11")
+@pytest.mark.spec("BUS-8", "M-I30", "M-238")
 async def test_the_role_decides_what_is_told(server: Any, api: httpx2.AsyncClient) -> None:
     host = {"role": "orchestrator", "componentId": "o", "agentId": "orchestrator-h1"}
     async with (
@@ -370,11 +373,14 @@ async def test_the_role_decides_what_is_told(server: Any, api: httpx2.AsyncClien
     ):
         for to in ("tag:t", "a2", "w", "broadcast"):
             await api.post("/api/messages", json=message(to=to, body=to))
+        for target in ("a2", "tag:t"):
+            await api.post("/api/integrations/events", json={"title": target, "target": target})
         for target in ("a2", "w", "orchestrator-h1"):
             await api.post("/api/commands", json={"type": target, "source": "s", "target": target})
-        heard = await provider.events(5)
-        assert [each["type"] for each in heard] == ["event", *["message.new"] * 3, "command"]
-        assert [each["message"]["body"] for each in heard[1:4]] == ["tag:t", "w", "broadcast"]
+        heard = await provider.events(7)
+        assert [each["type"] for each in heard] == ["event", *["message.new"] * 4, "event", "command"]
+        assert [each["message"]["to"] for each in heard[1:5]] == ["tag:t", "w", "broadcast", "tag:t"]
+        assert (heard[5]["event"], heard[5]["data"]["target"]) == ("task.created", "tag:t")
         own, command = await orchestrator.events(2)
         assert (own["event"], own["subject"]) == ("agent.status", "orchestrator-h1")
         assert command["commandType"] == "orchestrator-h1"
@@ -625,3 +631,56 @@ async def test_what_came_while_a_client_was_away_reaches_it_once(
                 ]
                 heard |= {number for number in told if number not in heard}
     assert heard == {*before, *during}
+
+
+@pytest.mark.spec("TSK-4", "R-30")
+async def test_a_task_is_reported_on(server: Any, api: httpx2.AsyncClient) -> None:
+    async with bus(server, **PROVIDER) as socket:
+        made = (await api.post("/api/integrations/events", json={"title": "t", "target": "w"})).json()["task"]
+        await socket.told("event")
+        await socket.say("task.status", taskId=made["id"], status="in_progress")
+        while (told := (await socket.events_of_one_frame())[-1]).get("event") != "task.updated":
+            pass
+        assert (told["data"]["status"], told["data"]["claimedBy"]) == ("in_progress", "w")
+        result = await socket.ask("task.status", taskId=made["id"], status="done", metadata={"k": 1})
+        assert result["results"][0]["task"]["status"] == "done"
+        late = await socket.ask("task.status", taskId=made["id"], status="failed")
+        assert late["results"][0]["status"] == 409
+        unknown = await socket.ask("task.status", taskId=999, status="done")
+        assert unknown["results"][0]["status"] == 404
+
+
+async def test_messages_are_taken_and_settled(server: Any, api: httpx2.AsyncClient) -> None:
+    async with bus(server, **PROVIDER) as socket:
+        numbers = [(await api.post("/api/messages", json=message(body=body))).json()["id"] for body in "ab"]
+        taken = (await socket.ask("delivery.take", limit=2))["results"]
+        assert [each["delivery"]["messageId"] for each in taken] == numbers
+        assert (await socket.ask("delivery.take"))["results"] == []
+        acks = [
+            {"messageId": numbers[0], "token": taken[0]["delivery"]["token"], "outcome": "confirmed"},
+            {"messageId": numbers[1], "token": taken[1]["delivery"]["token"] + 7, "outcome": "confirmed"},
+            {"messageId": 999, "token": 1, "outcome": "confirmed"},
+        ]
+        settled = await socket.ask("delivery.ack", acks=acks)
+        assert [outcome["status"] for outcome in settled["results"]] == [200, 409, 404]
+        assert settled["results"][0]["rung"] == "confirmed"
+
+
+@pytest.mark.spec("BUS-2", "AGT-3", "M-083", "M-090", "M-I8")
+async def test_an_agent_that_serves_a_policy_is_given_its_mail(tmp_path: Any) -> None:
+    async with with_fleet() as (fleet, api):
+        port = int(str(api.base_url).rpartition(":")[2].strip("/"))
+        server = attrs.make_class("At", ["port", "token"])(port, "root")
+        numbers = [
+            (await api.post("/api/messages", json=message(to="policy:P"))).json()["id"] for _ in range(3)
+        ]
+        begin = Begin(spawn_request_id="R", orchestrator_id="h1", provider="claude")
+        await fleet.policies["P"].ask(begin)
+        meta = {"policyName": "P", "spawnRequestId": "R"}
+        async with bus(server, **PROVIDER, meta=meta) as socket:
+            heard = await socket.events(5)
+            assert [each.get("event", each["type"]) for each in heard] == [
+                "message.available", *["message.new"] * 3, "agent.status",
+            ]  # fmt: skip
+            assert [each["message"]["id"] for each in heard[1:4]] == numbers
+            assert all(each["message"]["resolvedToAgent"] == "w" for each in heard[1:4])

@@ -14,7 +14,7 @@ import trio
 
 from relay import wire
 from relay.actors import Refusal
-from relay.fleet import Fleet, Forbidden, Invalid, agents, bus_sessions, commands, messages
+from relay.fleet import Fleet, Forbidden, Invalid, agents, bus_sessions, commands, deliveries, messages, tasks
 from relay.http.auth import Principal
 from relay.http.errors import answer_to
 from relay.wire import bus
@@ -121,6 +121,39 @@ async def read(client: Client, frame: bus.Read) -> Sequence[Outcome]:
     return await _each(client, (messages.MarkRead(number, agent) for number in frame.message_ids))
 
 
+async def update_task(client: Client, frame: bus.TaskUpdate) -> Sequence[Outcome]:
+    asked = wire.SetTaskStatus(
+        status=frame.status,
+        agent_id=frame.agent_id or client.agent_id,
+        body=frame.body,
+        metadata=frame.metadata,
+    )
+    task = await client.fleet.post_office.ask(tasks.SetTaskStatus(frame.task_id, asked))
+    return (done(task=task),)
+
+
+async def take(client: Client, frame: bus.DeliveryTake) -> Sequence[Outcome]:
+    asked = deliveries.Take(
+        instance=client.instance_id,
+        limit=frame.limit,
+        most_bytes=frame.bytes_,
+        holding=None if frame.holding is None else frozenset(frame.holding),
+    )
+    handed = await client.fleet.deliveries[client.agent(None)].ask(asked)
+    return tuple(done(delivery=wire.to_json(each)) for each in handed.deliveries)
+
+
+async def settle(client: Client, frame: bus.DeliveryAck) -> Sequence[Outcome]:
+    agent = client.agent(None)
+    results = await client.fleet.deliveries[agent].ask(deliveries.Ack(tuple(frame.acks)))
+    return tuple(_settled(each) for each in results)
+
+
+def _settled(result: wire.AckResult) -> Outcome:
+    status = 200 if result.ok else 404 if result.error == "unknown" else 409
+    return {**wire.to_json(result), "status": status}
+
+
 async def acknowledge(client: Client, frame: bus.Ack) -> Sequence[Outcome]:
     if frame.event_id > client.fleet.events.last_id:
         raise Invalid("eventId: there is no such event yet")
@@ -135,6 +168,9 @@ DEEDS: Mapping[type[Any], tuple[str, Deed]] = {
     bus.Claim: ("message:read", claim),
     bus.Renew: ("message:read", renew),
     bus.Read: ("message:read", read),
+    bus.TaskUpdate: ("task:write", update_task),
+    bus.DeliveryTake: ("message:read", take),
+    bus.DeliveryAck: ("message:read", settle),
     bus.Ack: ("event:read", acknowledge),
 }
 
