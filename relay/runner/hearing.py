@@ -136,10 +136,18 @@ class Hearing:
                 self._activity.ended = ended
             case other:
                 raise Invalid(f"status: {other} is none")
+        self._report(optional(update, "timeline", dict))
         self._activity.clear(
             *(kind for kind in optional(update, "clear", list) or () if isinstance(kind, str))
         )
         self._presence.publish()
+
+    def _report(self, event: Mapping[str, Any] | None) -> None:
+        try:
+            if event is not None:
+                self._presence.report(event)
+        except wire.Invalid as error:
+            log.warning("the agent's timeline entry is ignored: %s", error)
 
     def _post(self, frame: Mapping[str, Any], kind: wire.MessageKind) -> None:
         message = {name: frame[name] for name in POSTED if frame.get(name) is not None}

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 ANNOUNCED_WITHIN = 2.0  # seconds
 LONGEST_FACTS = 32 * 1024  # bytes of JSON
+MOST_REPORTS = 50  # entries for the timeline that wait while relay is away
 ESSENTIAL = ("busyReasons", "activeSubagentCount", "terminalStatus", "lifecycleAction")
 
 Told = tuple[wire.AgentStatus, bool, dict[str, Any]]
@@ -46,6 +49,7 @@ class Presence:
         self._told: Told | None = None
         self._complain = Complaints(log)
         self._telling = trio.Lock()
+        self._reports: deque[wire.TimelineEvent] = deque(maxlen=MOST_REPORTS)
         self.facts: dict[str, Any] = {}
         self.ready = False
         self.taken_over = trio.Event()
@@ -53,6 +57,14 @@ class Presence:
     def publish(self) -> None:
         """Something may have changed."""
         self._changed.set()
+
+    def report(self, event: Mapping[str, Any]) -> None:
+        """An entry for the agent's timeline: `status`, and if wanted `id`, `timestamp` (ms) and `metadata`. Each is told once,
+        in order; it has a time, by which relay knows it if an answer is lost. Raises `wire.Invalid`."""
+        report = wire.decode(wire.TimelineEvent, {"timestamp": round(time.time() * 1000), **event})
+        if len(wire.encode(report)) > LONGEST_FACTS:
+            raise wire.Invalid(["timeline: longer than relay takes"])
+        self._reports.append(report)
 
     async def register(self) -> None:
         """Tell relay who this is, however long relay takes. Raises `Refused`."""
@@ -144,6 +156,7 @@ class Presence:
         options = self._options
         session = options.instance_id
         async with self._telling:
+            await self._tell_reports()
             now = self._present()
             if now == self._told:
                 return
@@ -152,6 +165,23 @@ class Presence:
             await self._relay.set_status(options.agent_id, wire.SetStatus(status=status, instance_id=session))
             await self._relay.set_ready(options.agent_id, wire.SetReady(ready=ready, instance_id=session))
             self._told = now
+
+    async def _tell_reports(self) -> None:
+        """One that relay does not take is gone: it must not keep relay from hearing how the agent is."""
+        options = self._options
+        while self._reports:
+            report = self._reports[0]
+            meta = {"timelineEvent": wire.to_json(report)}
+            try:
+                await self._relay.heartbeat(
+                    options.agent_id, wire.Heartbeat(instance_id=options.instance_id, meta=meta)
+                )
+            except Refused as error:
+                if error.status != 400:
+                    raise
+                self._complain(error)
+            if self._reports[0] is report:
+                self._reports.popleft()
 
     def _present(self) -> Told:
         status = self._activity.status

@@ -22,6 +22,7 @@ from relay.client import Client, Outcomes, Refused, RelayError, open_client
 from .activity import SUBAGENT, TURN, Activity
 from .adapter import AgentGone, DeliveryFailed
 from .approvals import Approvals
+from .capabilities import provider_capabilities
 from .claims import Claims
 from .command import CommandAgent
 from .commands import Commands
@@ -136,6 +137,7 @@ class Runner:
             presence=self._presence,
         )
         self._activity.ended = None
+        self._presence.facts["providerCapabilities"] = provider_capabilities(agent.capabilities)
         self._presence.ready = True
         self._presence.publish()
         async with trio.open_nursery() as nursery:

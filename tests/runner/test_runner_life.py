@@ -261,6 +261,61 @@ async def test_subagents_are_counted(host: Host, relay: Relay) -> None:
         await until(lambda: relay.has_status("idle"))
 
 
+@pytest.mark.spec("R-I22")
+async def test_what_the_agent_reports_is_in_its_timeline_once(host: Host, relay: Relay) -> None:
+    async def reported() -> list[dict[str, Any]]:
+        entries = await relay.get("/api/agents/a1/timeline")
+        return [entry for entry in reversed(entries) if entry["status"].startswith("session")]
+
+    began = {"status": "session started", "metadata": {"provider": "claude"}}
+    frames = [
+        {"type": "status", "status": "idle", "timeline": began},
+        {"type": "status", "status": "idle", "timeline": {"id": "no status"}},
+        {
+            "type": "status",
+            "status": "busy",
+            "timeline": {"status": "session busy", "id": "b", "timestamp": 5},
+        },
+        {"type": "status", "status": "idle", "timeline": {"status": "session busy", "id": "b"}},
+        {
+            "type": "status",
+            "status": "idle",
+            "providerSessionId": "x",
+            "timeline": {"status": "session of old"},
+        },
+        {"type": "status", "status": "idle", "timeline": {"status": "session over"}},
+    ]
+    async with host.running():
+        await relay.send("frames", payload={"frames": frames})
+
+        async def over() -> bool:
+            return any(entry["status"] == "session over" for entry in await reported())
+
+        await until(over)
+        first, busy, last = await reported()
+        assert (first["status"], first["metadata"]) == ("session started", {"provider": "claude"})
+        assert (busy["status"], busy["at"]) == ("session busy", 5)
+        assert last["at"] >= first["at"]
+        assert "timelineEvent" not in (await relay.agent())["meta"]
+
+
+@pytest.mark.spec("AGT-33")
+async def test_what_the_agent_can_do_can_be_asked_of_it(host: Host, relay: Relay) -> None:
+    async def asked(action: str) -> dict[str, Any]:
+        answer = await relay.http.post("/api/agents/a1/actions", json={"action": action})
+        assert answer.status_code == 202, answer.text
+        return await relay.outcome(answer.json()["command"]["id"])
+
+    async with host.running():
+        await until(relay.is_ready)
+        for action in ("compact", "reconnect", "restart"):
+            assert (await asked(action))["status"] == "succeeded"
+        await until(relay.is_ready)
+        assert (await relay.agent())["meta"]["lifecycleAction"] is None
+        prompted = await relay.http.post("/api/agents/a1/prompt", json={"body": "hi"})
+        assert (await relay.outcome(prompted.json()["commandId"]))["status"] == "succeeded"
+
+
 # -- what the agent is told
 
 
