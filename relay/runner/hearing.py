@@ -26,7 +26,7 @@ __all__ = ["Hearing"]
 
 log = logging.getLogger(__name__)
 
-POSTED = ("to", "replyTo", "subject", "body", "payload", "meta", "channel", "idempotencyKey")
+POSTED = ("to", "replyTo", "subject", "body", "payload", "meta", "channel", "idempotencyKey", "attachments")
 DETAILS = ("label", "role", "parentId", "metadata")
 
 
@@ -90,6 +90,8 @@ class Hearing:
                 self._status(frame)
             case "reply":
                 self._post(frame, wire.MessageKind.CHAT)
+            case "react":
+                self._react(frame)
             case "session":
                 self._post(
                     {**frame, "to": "user", "meta": {"role": frame.get("role")}}, wire.MessageKind.SESSION
@@ -148,6 +150,16 @@ class Hearing:
                 self._presence.report(event)
         except wire.Invalid as error:
             log.warning("the agent's timeline entry is ignored: %s", error)
+
+    def _react(self, frame: Mapping[str, Any]) -> None:
+        number = required(frame, "messageId", int)
+        reaction = {"agentId": self._options.agent_id, "emoji": frame.get("emoji"), "remove": frame.get("remove")}
+        try:
+            self._outbox.put_reaction(number, wire.decode(wire.React, reaction))
+        except wire.Invalid as error:
+            raise Invalid(str(error)) from None
+        except OSError as error:
+            log.error("a reaction of the agent cannot be kept: %s", error)
 
     def _post(self, frame: Mapping[str, Any], kind: wire.MessageKind) -> None:
         message = {name: frame[name] for name in POSTED if frame.get(name) is not None}

@@ -1,4 +1,4 @@
-"""What the agent said to others, kept until relay has it.
+"""What the agent said to others, and thinks of what they said, kept until relay has it.
 
 Each message gets its idempotency key and its file before anything is sent, so it is stored by relay exactly once,
 however often relay or this runner is killed in between. A key that the agent itself gives survives the agent, too.
@@ -6,6 +6,7 @@ however often relay or this runner is killed in between. A key that the agent it
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,19 @@ class Outbox:
 
     def put(self, message: dict[str, Any]) -> None:
         """Keep a message for sending. Raises `OSError` when it cannot be kept, or there are too many."""
+        key = message.pop("idempotencyKey", None) or f"{self._prefix}/{self._last + 1}"
+        self._keep({**message, "idempotencyKey": str(key)[:240]})
+
+    def put_reaction(self, message_id: int, reaction: wire.React) -> None:
+        """Keep a reaction to a message; saying it twice is harmless. Raises as `put`."""
+        self._keep({"messageId": message_id, "reaction": wire.to_json(reaction)})
+
+    def _keep(self, document: dict[str, Any]) -> None:
         if len(self._files) >= CAPACITY:
             raise OSError(f"{CAPACITY} messages wait to be sent")
         self._last += 1
-        key = message.pop("idempotencyKey", None) or f"{self._prefix}/{self._last}"
         path = self._directory / f"{self._last:012}.json"
-        write_json(path, {**message, "idempotencyKey": str(key)[:240]})
+        write_json(path, document)
         self._files.append(path)
         if self._empty.is_set():
             self._empty = trio.Event()
@@ -73,7 +81,7 @@ class Outbox:
     async def _send(self, relay: Client, path: Path) -> bool:
         """Whether this message is settled: relay has it, or will never take it."""
         try:
-            await relay.send(wire.decode(wire.SendMessage, path.read_bytes()))
+            await _pass_on(relay, path.read_bytes())
         except (Overloaded, Unauthorized):
             return False
         except (Refused, wire.Invalid) as error:
@@ -81,3 +89,16 @@ class Outbox:
         except RelayError:
             return False
         return True
+
+
+async def _pass_on(relay: Client, kept: bytes) -> None:
+    """Raises `wire.Invalid` for what is nothing of these, and what `Client` does."""
+    try:
+        document = json.loads(kept)
+        number, reaction = document.get("messageId"), document.get("reaction")
+    except (ValueError, AttributeError) as error:
+        raise wire.Invalid([str(error)]) from None
+    if isinstance(number, int):
+        await relay.react(number, wire.decode(wire.React, reaction))
+    else:
+        await relay.send(wire.decode(wire.SendMessage, document))

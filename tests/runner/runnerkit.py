@@ -78,6 +78,9 @@ for line in sys.stdin:
             if m["body"] == "end b": say(type="turn", state="end", id="b")
             if m["body"] == "die": os.kill(os.getpid(), 9)
             if m["body"] == "echo": say(type="reply", replyTo=m["id"], body="echo")
+            if m["body"] == "like": say(type="react", messageId=m["id"], emoji="+1")
+            if m["body"] == "odd": say(type="react", messageId="x", emoji="+1"); say(type="react", messageId=m["id"])
+            if m["body"] == "show": say(type="reply", replyTo=m["id"], body="see", attachments=[{"id": "art_1", "name": "log.txt"}])
             if m["body"] == "frames":
                 for said in m["payload"]["frames"]: say(**said)
     elif frame["type"] == "ping": say(type="pong", id=frame["id"])

@@ -279,3 +279,23 @@ async def test_a_reply_is_stored_once_for_its_sender(host: Host, relay: Relay) -
         await until(answered)
         reply = (await relay.get(f"/api/messages/{asked}/thread"))[1]
         assert (reply["from"], reply["to"], reply["body"], reply["replyTo"]) == ("a1", "b1", "echo", asked)
+
+
+async def test_what_the_agent_thinks_of_a_message_and_refers_to_reaches_relay(
+    host: Host, relay: Relay
+) -> None:
+    async with host.running():
+        await relay.send("odd")
+        liked, asked = await relay.send("like"), await relay.send("show")
+
+        async def told() -> bool:
+            message = await relay.get(f"/api/messages/{liked}")
+            return (
+                bool(message.get("reactions")) and len(await relay.get(f"/api/messages/{asked}/thread")) == 2
+            )
+
+        await until(told)
+    (reaction,) = (await relay.get(f"/api/messages/{liked}"))["reactions"]
+    assert (reaction["agentId"], reaction["emoji"]) == ("a1", "+1")
+    reply = (await relay.get(f"/api/messages/{asked}/thread"))[1]
+    assert reply["attachments"] == [{"id": "art_1", "name": "log.txt"}]
