@@ -146,7 +146,7 @@ def read(number: int, agent_id: str, moment: Moment) -> Decision[None]:
         "insert or ignore into message_reads (agent_id, message_id, at) values (?, ?, ?)",
         (agent_id, number, moment.ms),
     )
-    event = Event("message.read", agent_id, str(number), {"messageId": number, "agentId": agent_id})
+    event = Event("message.read", agent_id, str(number), {"messageId": number, "agentId": agent_id}, of=write)
     return Decision(reply=None, writes=(write,), events=(event,))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 from fleetlog import Log
 
 from relay import wire
@@ -79,3 +80,22 @@ async def test_the_audit_can_be_left_to_the_sender(away: Fleet, log: Log) -> Non
     assert ids(await send(away, mail("a"), audited=False)) == [1]
     assert log.audits("server-message-") == []
     assert await send(away) == ()
+
+
+async def test_mail_for_a_channel_is_sent_together_with_other_mail(fleet: Fleet) -> None:
+    await fleet.agents["bot"].ask(
+        agents.Register(wire.RegisterAgent(id="bot", meta={"channelId": "ops"}, tags=["channel"]))
+    )
+    (sent,) = await send(fleet, mail("channel:ops"), together=True)
+    assert isinstance(sent, messages.Sent)
+    assert (sent.message.to, sent.message.channel) == ("bot", "ops")
+
+
+@pytest.mark.spec("M-I42", "MSG-25")
+async def test_reading_twice_at_once_is_told_once(fleet: Fleet, log: Log) -> None:
+    await fleet.agents["a"].ask(agents.Register(wire.RegisterAgent(id="a")))
+    await send(fleet, mail("a"))
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(fleet.post_office.ask, messages.MarkRead(1, "a"))
+    assert len(log.events("message.read")) == 1

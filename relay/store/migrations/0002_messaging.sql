@@ -5,7 +5,8 @@ alter table messages add column expires_at integer;
 alter table messages add column queued_at integer;
 alter table messages add column available_at integer;
 alter table messages add column expired_at integer;
-update messages set delivery = 'queued', queued_at = created_at, expires_at = created_at + 86400000
+update messages set delivery = 'queued', queued_at = created_at,
+  expires_at = created_at + 1000 * coalesce(json_extract(record, '$.maxAgeSeconds'), 86400)
   where address like 'policy:%';
 create index messages_by_resolved on messages (resolved_to, id) where resolved_to is not null;
 create index messages_queued on messages (address, id) where delivery = 'queued';
