@@ -16,6 +16,7 @@ route = Routes()
 
 @route("POST", "/api/pairs", scope="pair:write", body=wire.ProposePair)
 async def propose(call: Call[wire.ProposePair]) -> Answer:
+    call.speak_as(call.body.from_, "from")
     key = call.fleet.system.new_id("pair")
     return created(await call.fleet.pairs[key].ask(pairs.Propose(call.body)))
 
@@ -39,21 +40,25 @@ async def get(call: Call[None]) -> Answer:
 
 @route("POST", "/api/pairs/:id/accept", scope="pair:write", body=wire.Member)
 async def accept(call: Call[wire.Member]) -> Answer:
+    call.speak_as(call.body.agent_id, "agentId")
     return ok(await _pair(call).ask(pairs.Accept(call.body.agent_id)))
 
 
 @route("POST", "/api/pairs/:id/reject", scope="pair:write", body=wire.Member)
 async def reject(call: Call[wire.Member]) -> Answer:
+    call.speak_as(call.body.agent_id, "agentId")
     return ok(await _pair(call).ask(pairs.Reject(call.body.agent_id)))
 
 
 @route("POST", "/api/pairs/:id/end", scope="pair:write", body=wire.Member)
 async def end(call: Call[wire.Member]) -> Answer:
+    call.speak_as(call.body.agent_id, "agentId")
     return ok(await _pair(call).ask(pairs.End(call.body.agent_id)))
 
 
 @route("POST", "/api/pairs/:id/messages", scope="message:send", body=wire.PairMessage)
 async def say(call: Call[wire.PairMessage]) -> Answer:
+    call.speak_as(call.body.from_, "from")
     sent = await _pair(call).ask(pairs.Say(call.body))
     return Answer(201 if sent.new else 200, sent.text)
 

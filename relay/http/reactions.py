@@ -15,6 +15,7 @@ route = Routes()
 async def react(call: Call[wire.React]) -> Answer:
     """The answer is the message with its reactions."""
     number = call.number("id")
+    call.speak_as(call.body.agent_id, "agentId")
     new = await call.fleet.post_office.ask(messages.React(number, call.body))
     return created(messages.get_message(call.fleet.store, number), new=new)
 

@@ -119,6 +119,11 @@ class Call(Generic[B]):
         if not self.principal.may(scope):
             raise Refused(403, "forbidden")
 
+    def speak_as(self, name: str, member: str) -> None:
+        """Whoever has a name says and does nothing in another's; raises 403, and tells which `member` of the body is wrong."""
+        if not self.principal.may_be(name):
+            raise Refused(403, f"{member}: this token does not speak for {name}")
+
     def read(self, kind: type[T]) -> T:
         """The body as a `kind`, for routes that take any JSON because something is checked before its members."""
         if not isinstance(self.body, dict):

@@ -44,6 +44,7 @@ async def stats(call: Call[None]) -> Answer:
 async def broadcast(call: Call[wire.Broadcast]) -> Answer:
     """One message to everybody (MSG-48)."""
     said = call.body
+    call.speak_as(said.from_, "from")
     message = wire.SendMessage(
         from_=said.from_,
         to="broadcast",

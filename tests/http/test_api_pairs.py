@@ -4,6 +4,16 @@ from typing import Any
 
 import httpx2
 import pytest
+from rawhttp import serving
+
+from relay.actors import open_system
+from relay.fleet import open_fleet
+from relay.http.api import table
+from relay.http.auth import ROOT, Authenticator, Principal
+from relay.http.edge import Edge
+from relay.http.guard import Guard
+from relay.http.upstream import open_upstream
+from relay.store import open_store
 
 
 @pytest.fixture
@@ -109,3 +119,40 @@ async def test_scopes(limited_to: Any) -> None:
         ):
             assert (await limited.post(f"/api/pairs{path}", json=body)).status_code == 403
             assert (await root.post(f"/api/pairs{path}", json=body)).status_code in {400, 404}
+
+
+async def test_whoever_has_a_name_speaks_in_no_other() -> None:
+    """In pairs, reactions and broadcasts."""
+    scopes = frozenset({"pair:write", "message:send"})
+    named = Principal("integration:a1", scopes, integration="a1")
+    async with (
+        open_system() as system,
+        open_store(None, system) as store,
+        open_fleet(system, store) as fleet,
+        open_upstream("root") as upstream,
+    ):
+        edge = Edge(fleet, table(), Authenticator({"root": ROOT, "a1": named}), upstream, answer_within=10.0)
+        async with serving(Guard(edge)) as port:
+            url = f"http://127.0.0.1:{port}"
+            async with (
+                httpx2.AsyncClient(base_url=url, headers={"X-Agent-Relay-Token": "root"}) as root,
+                httpx2.AsyncClient(base_url=url, headers={"X-Agent-Relay-Token": "a1"}) as limited,
+            ):
+                for name in ("a1", "a2"):
+                    await root.post("/api/agents", json={"id": name})
+                assert (await propose(limited, **{"from": "a2", "to": "a1"})).status_code == 403
+                pair = await propose(limited)
+                path = f"/api/pairs/{pair.json()['id']}"
+                assert pair.status_code == 201
+                for verb in ("accept", "reject", "end"):
+                    assert (await limited.post(f"{path}/{verb}", json={"agentId": "a2"})).status_code == 403
+                assert (await root.post(f"{path}/accept", json={"agentId": "a2"})).status_code == 200
+                for name, status in (("a1", 201), ("a2", 403)):
+                    said = await limited.post(f"{path}/messages", json={"from": name, "body": "x"})
+                    liked = await limited.post(
+                        f"/api/messages/{pair.json()['messageId']}/reactions",
+                        json={"agentId": name, "emoji": "+1"},
+                    )
+                    told = await limited.post("/api/system/broadcast", json={"from": name, "body": "x"})
+                    assert (said.status_code, liked.status_code, told.status_code) == (status,) * 3
+                assert (await limited.post("/api/system/broadcast", json={"body": "x"})).status_code == 403
