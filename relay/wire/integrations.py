@@ -29,6 +29,10 @@ class IntegrationSettings:
     callback_allow: list[str] = f.texts()
     """Hosts, addresses and networks that may be called back although they are not of the public internet."""
 
+    def __repr__(self) -> str:
+        """Without the secret, wherever it is printed."""
+        return f"IntegrationSettings(name={self.name!r})"
+
 
 @attrs.frozen(kw_only=True)
 class Integration:
