@@ -90,8 +90,8 @@ def _then(status: int) -> str:
     match status:
         case 404 | 409 | 422:
             return (
-                "relay agents, relay workspaces, relay channels list and relay tasks list show what there is,"
-                " and how it is"
+                "relay agents, relay workspaces, and the list of relay channels, connectors, pairs and tasks show"
+                " what there is, and how it is"
             )
         case _:
             context = click.get_current_context(silent=True)

@@ -153,7 +153,11 @@ class Hearing:
 
     def _react(self, frame: Mapping[str, Any]) -> None:
         number = required(frame, "messageId", int)
-        reaction = {"agentId": self._options.agent_id, "emoji": frame.get("emoji"), "remove": frame.get("remove")}
+        reaction = {
+            "agentId": self._options.agent_id,
+            "emoji": frame.get("emoji"),
+            "remove": frame.get("remove"),
+        }
         try:
             self._outbox.put_reaction(number, wire.decode(wire.React, reaction))
         except wire.Invalid as error:
