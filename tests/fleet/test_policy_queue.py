@@ -448,7 +448,7 @@ def _owner() -> Any:
 
 
 @pytest.mark.spec("M-089", "M-I7")
-def test_release_and_expiry_race_for_each_message(trials: int = 40) -> None:
+def test_release_and_expiry_race_for_each_message(trials: int = 100) -> None:
     async def trial(seed: int) -> None:
         async with open_system(wall=virtual_wall(), seed=seed) as system, open_store(None, system) as store:
             async with open_fleet(system, store) as fleet:
