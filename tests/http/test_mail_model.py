@@ -1,0 +1,458 @@
+"""Random histories over HTTP, on real sockets and a real database, against a plain model of what a mailbox is.
+
+Agents register, fall silent and go; policies are given agents; messages are sent, repeated, queued, claimed, renewed,
+read and deleted; time passes and the server starts again. After every step somebody's mailbox is what the model says,
+and in the end every message is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import attrs
+import httpx2
+import pytest
+import trio
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+from rawhttp import serving
+from trio.testing import MockClock
+
+from relay.actors import open_system, virtual_wall
+from relay.fleet import Fleet, open_fleet, policies
+from relay.http.api import table
+from relay.http.auth import ROOT, Authenticator
+from relay.http.edge import Edge
+from relay.http.guard import Guard
+from relay.http.upstream import open_upstream
+from relay.store import open_store
+
+CLAIM_TERM = 900.0
+SURELY_THERE, SURELY_OFFLINE = 175.0, 225.0  # seconds of silence; in between the server may see it either way
+A_BEAT = 55.0  # seconds between the heartbeats of those who send some
+STEP = 5.0  # seconds the clock is moved at once: more would be taken for a machine that slept
+
+AGENTS = ("a1", "a2", "a3")
+POLICIES = ("p1", "p2")
+LIFETIME = 86_400.0
+CLOSE = 5.0  # seconds around an instant in which the server may be on either side of it
+ADDRESSES = (
+    *AGENTS,
+    *2 * ("policy:p1", "policy:p2"),
+    "tag:t",
+    "tag:u",
+    "cap:c",
+    "label:l",
+    "broadcast",
+    "nobody",
+    "user",
+)
+
+agents = st.sampled_from(AGENTS)
+picks = st.integers(0, 5)
+sends = st.tuples(
+    st.just("send"),
+    st.sampled_from(["user", *AGENTS]),
+    st.sampled_from(ADDRESSES),
+    st.sampled_from([None, None, "k1", "k2"]),
+    st.booleans(),
+    st.sampled_from(["chat", "task", "control"]),
+    st.sampled_from([None, 100, 1_000]),
+)
+OFTEN = {
+    6: [sends],
+    3: [st.tuples(st.just(verb), agents, picks) for verb in ("claim", "read")],
+    2: [
+        st.tuples(st.just("serve"), agents, st.sampled_from(POLICIES), st.booleans()),
+        st.tuples(st.just("register"), agents, st.sets(st.sampled_from(["t", "u"])), st.booleans()),
+        st.tuples(st.just("wait"), st.sampled_from([7.3, 61.7, 251.9, 911.3])),
+    ],
+    1: [
+        st.tuples(st.just("reply"), agents, picks),
+        st.tuples(st.just("renew"), agents, picks),
+        st.tuples(st.just("begin"), st.sampled_from(POLICIES)),
+        st.tuples(st.just("leave"), agents),
+        st.tuples(st.just("come back"), agents),
+        st.tuples(st.just("remove"), agents),
+        st.tuples(st.just("fall silent"), agents),
+        st.tuples(st.just("delete"), picks),
+        st.tuples(st.just("restart")),
+    ],
+}
+steps = st.sampled_from(
+    [step for times, kinds in OFTEN.items() for step in kinds for _ in range(times)]
+).flatmap(lambda step: step)
+
+
+PRELUDE = [
+    ("register", "a1", {"t"}, True),
+    ("register", "a2", {"t", "u"}, False),
+    ("begin", "p1"),
+    ("begin", "p2"),
+]
+
+
+@attrs.define
+class Sent:
+    """A message as the model knows it."""
+
+    id: int
+    sender: str
+    to: str
+    claimable: bool
+    thread: int
+    status: str = "available"
+    resolved: str | None = None
+    due: float = 0.0
+    read_by: set[str] = attrs.field(factory=set)
+    holder: str | None = None
+    until: float = 0.0
+
+
+@attrs.define
+class Card:
+    tags: set[str]
+    capable: bool
+    heard: float
+    offline: bool = False
+    beats: bool = True
+    serves: tuple[str, str] | None = None
+
+    def addresses(self, name: str) -> set[str]:
+        known = {name, "broadcast", *(f"tag:{tag}" for tag in self.tags)}
+        return known | {"cap:c", "label:l"} if self.capable else known
+
+
+class Model:
+    def __init__(self) -> None:
+        self.cards: dict[str, Card] = {}
+        self.sent: dict[int, Sent] = {}
+        self.keys: dict[tuple[str, str], int] = {}
+        self.latest = 0
+        self.requests: dict[str, str] = {}
+        self.linked: dict[str, str] = {}
+
+    def link(self, name: str) -> None:
+        """What a registration does: the agent is linked if it came for the request of its policy, and gets its mail."""
+        serves = self.cards[name].serves
+        if serves is not None and self.requests.get(serves[0]) == serves[1]:
+            self.linked[serves[0]] = name
+            self.release(serves[0])
+
+    def served_by(self, policy: str) -> str | None:
+        name = self.linked.get(policy)
+        return name if name in self.cards and not self.cards[name].offline else None
+
+    def release(self, policy: str) -> None:
+        for each in self.queued():
+            if each.to == f"policy:{policy}":
+                each.status, each.resolved = "available", self.linked[policy]
+
+    def queued(self) -> list[Sent]:
+        return [each for each in self.sent.values() if each.status == "queued"]
+
+    def reaches(self, sent: Sent, name: str) -> bool:
+        card = self.cards.get(name)
+        return card is not None and (sent.to in card.addresses(name) or sent.resolved == name)
+
+    def mailbox(self, name: str, *, unread: bool) -> list[int]:
+        mine = [m for m in self.sent.values() if self.reaches(m, name) and m.sender != name]
+        return sorted(m.id for m in mine if not (unread and name in m.read_by))
+
+    def refuses(self, to: str, kind: str) -> bool:
+        """The offline rule: a direct target that is known to be offline."""
+        return to in self.cards and self.cards[to].offline and kind != "control"
+
+    def pick(self, number: int) -> Sent | None:
+        alive = list(self.sent.values())
+        return alive[-1 - number % len(alive)] if alive else None
+
+
+class Play:
+    """Does each step to the server and to the model, and compares the answers."""
+
+    def __init__(self, database: Path) -> None:
+        self.database = database
+        self.model = Model()
+        self.api: httpx2.AsyncClient
+        self.fleet: Fleet
+        self.steps = 0
+
+    async def run(self, history: list[tuple[Any, ...]]) -> None:
+        rest = iter([*PRELUDE, *history])
+        goes_on = True
+        while goes_on:
+            async with self.server():
+                goes_on = await self.until_restart(rest)
+                await self.compare_everything()
+
+    @asynccontextmanager
+    async def server(self) -> AsyncIterator[None]:
+        async with (
+            open_system(wall=self.wall) as system,
+            open_store(self.database, system) as store,
+            open_fleet(system, store) as self.fleet,
+            open_upstream("root") as upstream,
+        ):
+            edge = Edge(self.fleet, table(), Authenticator({"root": ROOT}), upstream, answer_within=10.0)
+            async with (
+                serving(Guard(edge)) as port,
+                httpx2.AsyncClient(
+                    base_url=f"http://127.0.0.1:{port}", headers={"X-Agent-Relay-Token": "root"}
+                ) as self.api,
+            ):
+                for card in self.model.cards.values():
+                    card.heard = trio.current_time()
+                yield
+
+    @property
+    def wall(self) -> Any:
+        return virtual_wall()
+
+    async def until_restart(self, rest: Any) -> bool:
+        for verb, *arguments in rest:
+            if verb == "restart":
+                return True
+            self.steps += 1
+            try:
+                await getattr(self, verb.replace(" ", "_"))(*arguments)
+                await self.fleet.system.idle()
+                await self.see_what_is_over()
+                await self.compare_mailbox(AGENTS[self.steps % 3])
+            except AssertionError as error:
+                error.add_note(f"in step {self.steps}: {verb} {arguments}")
+                raise
+        return False
+
+    async def register(self, name: str, tags: set[str], capable: bool) -> None:
+        document = {
+            "id": name,
+            "tags": sorted(tags),
+            "capabilities": ["c"] if capable else [],
+            "label": "l" if capable else name,
+        }
+        answer = await self.api.post("/api/agents", json=document)
+        assert answer.status_code == (200 if name in self.model.cards else 201)
+        before = self.model.cards.get(name)
+        self.model.cards[name] = Card(tags, capable, trio.current_time(), serves=before and before.serves)
+        self.model.link(name)
+
+    async def begin(self, policy: str) -> None:
+        """The server starts an agent for the policy: whoever it was linked to before serves it no more."""
+        request = f"sp_{self.steps}"
+        await self.fleet.policies[policy].ask(policies.Begin(request))
+        self.model.requests[policy] = request
+        self.model.linked.pop(policy, None)
+
+    async def serve(self, name: str, policy: str, rightly: bool) -> None:
+        """The agent registers as the one that was started for the policy, or for an earlier request."""
+        request = self.model.requests.get(policy, "sp_none") if rightly else "sp_earlier"
+        meta = {"policyName": policy, "spawnRequestId": request}
+        answer = await self.api.post("/api/agents", json={"id": name, "meta": meta})
+        assert answer.status_code == (200 if name in self.model.cards else 201)
+        card = self.model.cards.setdefault(name, Card(set(), False, 0.0))
+        card.heard, card.offline, card.beats, card.serves = (
+            trio.current_time(),
+            False,
+            True,
+            (policy, request),
+        )
+        self.model.link(name)
+
+    async def leave(self, name: str) -> None:
+        answer = await self.api.patch(f"/api/agents/{name}/status", json={"status": "offline"})
+        assert answer.status_code == (200 if name in self.model.cards else 404)
+        if name in self.model.cards:
+            self.model.cards[name].offline = True
+
+    async def come_back(self, name: str) -> None:
+        """A sign of life after which the policy's mail is given out, be it by what comes next."""
+        answer = await self.api.post(f"/api/agents/{name}/heartbeat", json={})
+        assert answer.status_code == (200 if name in self.model.cards else 404)
+        if name in self.model.cards:
+            self.model.cards[name].heard, self.model.cards[name].offline = trio.current_time(), False
+
+    async def remove(self, name: str) -> None:
+        answer = await self.api.delete(f"/api/agents/{name}")
+        assert answer.status_code == (200 if self.model.cards.pop(name, None) else 404)
+
+    async def fall_silent(self, name: str) -> None:
+        if name in self.model.cards:
+            self.model.cards[name].beats = False
+
+    async def send(
+        self,
+        sender: str,
+        to: str,
+        key: str | None,
+        claimable: bool,
+        kind: str,
+        age: int | None = None,
+        parent: Sent | None = None,
+    ) -> None:
+        document = {"from": sender, "body": "x", "kind": kind, "claimable": claimable}
+        document |= {"idempotencyKey": key} if key else {}
+        document |= {"maxAgeSeconds": age} if age else {}
+        document |= {"to": to} if parent is None else {"replyTo": parent.id}
+        answer = await self.api.post("/api/messages", json=document)
+        earlier = self.model.keys.get((sender, key)) if key else None
+        if earlier is not None:
+            assert (answer.status_code, answer.json()["id"]) == (200, earlier)
+            return
+        if self.model.refuses(to, kind):
+            assert answer.status_code == 422, answer.text
+            return
+        assert answer.status_code == 201, answer.text
+        number = answer.json()["id"]
+        assert number > self.model.latest
+        self.model.latest = number
+        thread = parent.thread if parent else number
+        self.model.sent[number] = sent = Sent(number, sender, to, claimable, thread)
+        if to.startswith("policy:"):
+            self.queue(sent, age)
+        if key:
+            self.model.keys[sender, key] = number
+
+    def queue(self, sent: Sent, age: int | None) -> None:
+        sent.status, sent.due = "queued", trio.current_time() + (age or LIFETIME)
+        policy = sent.to.removeprefix("policy:")
+        if self.model.served_by(policy) is not None:
+            self.model.release(policy)
+
+    async def reply(self, name: str, number: int) -> None:
+        parent = self.model.pick(number)
+        if parent is not None:
+            await self.send(name, parent.sender, None, False, "chat", parent=parent)
+
+    async def claim(self, name: str, number: int) -> None:
+        found = self.model.pick(number)
+        if found is None:
+            return
+        answer = await self.api.post(f"/api/messages/{found.id}/claim", json={"agentId": name})
+        now = trio.current_time()
+        sees = self.model.reaches(found, name) or (found.sender == name and name in self.model.cards)
+        if not found.claimable:
+            assert answer.status_code == 409
+        elif not sees:
+            assert answer.status_code == 403
+        elif found.holder not in (None, name) and found.until > now:
+            assert answer.status_code == 409
+        else:
+            assert answer.status_code == 200, answer.text
+            found.holder, found.until = name, now + CLAIM_TERM
+
+    async def renew(self, name: str, number: int) -> None:
+        found = self.model.pick(number)
+        if found is None:
+            return
+        answer = await self.api.post(f"/api/messages/{found.id}/claim/renew", json={"agentId": name})
+        now = trio.current_time()
+        if found.holder == name and found.until > now:
+            assert answer.status_code == 200, answer.text
+            found.until = now + CLAIM_TERM
+        else:
+            assert answer.status_code == 409, answer.text
+
+    async def read(self, name: str, number: int) -> None:
+        found = self.model.pick(number)
+        if found is not None:
+            answer = await self.api.post(f"/api/messages/{found.id}/read", json={"agentId": name})
+            assert answer.status_code == 200
+            found.read_by.add(name)
+
+    async def delete(self, number: int) -> None:
+        found = self.model.pick(number)
+        if found is not None:
+            assert (await self.api.delete(f"/api/messages/{found.id}")).status_code == 200
+            assert (await self.api.delete(f"/api/messages/{found.id}")).status_code == 404
+            del self.model.sent[found.id]
+            self.model.keys = {key: known for key, known in self.model.keys.items() if known != found.id}
+
+    async def wait(self, seconds: float) -> None:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, MockClock)
+        end = trio.current_time() + seconds
+        beat = 0.0
+        while (left := end - trio.current_time()) > 0:
+            clock.jump(min(STEP, left))
+            beat += STEP
+            await self.fleet.system.idle()
+            if beat >= A_BEAT or left <= STEP:
+                beat = 0.0
+                await self.beats()
+        assert (await self.api.post("/api/system/reap")).status_code == 200
+        for each in self.model.queued():
+            if each.due < trio.current_time() - CLOSE:
+                each.status = "expired"
+        for policy in POLICIES:
+            if self.model.served_by(policy) is not None:
+                self.model.release(policy)
+        await self.see_who_is_offline()
+
+    async def see_what_is_over(self) -> None:
+        """A maintenance run ends life times, and gives out what waits though the policy is served."""
+        for each in self.model.queued():
+            server = self.model.served_by(each.to.removeprefix("policy:"))
+            over = each.due < trio.current_time() + CLOSE
+            if over or server is not None:
+                seen = (await self.api.get(f"/api/messages/{each.id}")).json()
+                each.status, each.resolved = seen["deliveryStatus"], seen.get("resolvedToAgent")
+                assert (each.status, each.resolved) in (
+                    ("queued", None),
+                    *[("expired", None)] * over,
+                    *[("available", server)] * (server is not None),
+                )
+
+    async def beats(self) -> None:
+        for name, card in self.model.cards.items():
+            if card.beats and not card.offline:
+                answer = await self.api.post(f"/api/agents/{name}/heartbeat", json={})
+                assert answer.status_code == 200
+                card.heard = trio.current_time()
+
+    async def see_who_is_offline(self) -> None:
+        for name, card in self.model.cards.items():
+            seen = (await self.api.get(f"/api/agents/{name}")).json()["status"] == "offline"
+            silence = trio.current_time() - card.heard
+            if card.offline or silence > SURELY_OFFLINE:
+                assert seen
+            elif silence < SURELY_THERE:
+                assert not seen
+            card.offline = seen
+
+    async def compare_mailbox(self, name: str) -> None:
+        for unread in (False, True):
+            answer = await self.api.get("/api/messages", params={"for": name, "unread": unread, "limit": 500})
+            assert [m["id"] for m in answer.json()] == self.model.mailbox(name, unread=unread)
+
+    async def compare_everything(self) -> None:
+        now = trio.current_time()
+        answer = await self.api.get("/api/messages", params={"limit": 500})
+        found = {m["id"]: m for m in answer.json()}
+        assert set(found) == set(self.model.sent)
+        for number, sent in self.model.sent.items():
+            seen = found[number]
+            assert (seen["from"], seen["to"], seen["threadId"]) == (sent.sender, sent.to, sent.thread)
+            assert (seen["deliveryStatus"], seen.get("resolvedToAgent")) == (sent.status, sent.resolved)
+            assert set(seen.get("readBy", [])) == sent.read_by
+            if sent.holder is not None and sent.until > now:
+                assert seen["claimedBy"] == sent.holder
+        assert (await self.api.get("/api/messages/cursor")).json()["latestId"] == max(
+            self.model.sent, default=0
+        )
+
+
+@pytest.mark.spec("M-I1", "M-I2", "M-I3", "M-I5", "M-I7", "M-I9", "M-I11", "M-I12", "M-I13")
+@settings(
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a history takes a second: shrinking takes minutes
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(st.lists(steps, min_size=30, max_size=60))
+def test_a_mailbox_is_what_the_model_says(history: list[tuple[Any, ...]]) -> None:
+    with TemporaryDirectory() as folder:
+        trio.run(Play(Path(folder) / "relay.db").run, history, clock=MockClock(rate=1.0))
