@@ -48,6 +48,14 @@ def test_durable_decisions_stand_beside_a_transaction_each(load) -> None:
     assert_measured(rows)
 
 
+def test_the_bus_stands_beside_a_post_for_each_message(load) -> None:
+    bus = load("bus", SAMPLES=1, SECONDS=0.05, BUSIEST=9.9, LATENCIES=3, LISTENERS=3, FANNED_OUT=50)
+    rows = list(bus.rows())
+    assert all(row.median > 0 for row in rows if row.unit != "%")
+    assert {row.unit for row in rows} == {"msg/s", "times", "ms", "events/s", "%"}
+    assert sum(row.system == "bus / POST" for row in rows) == 4
+
+
 def test_the_edge_stands_beside_a_bare_route(load) -> None:
     edge = load("edge", SAMPLES=1, SECONDS=0.05, CONNECTIONS=(1, 4), BUSIEST=9.9)
     rows = [row for row in edge.rows() if row.unit != "MB"]
