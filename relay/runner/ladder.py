@@ -101,7 +101,7 @@ class Ladder:
                 if error.status != 409:
                     raise
                 results = []
-                log.info("relay has handed message %d over again: %s", acks[0].message_id, error)
+                log.warning("message %d is handed over anew: %s", acks[0].message_id, error)
             for ack in acks:
                 if self._owed.get(ack.message_id) is ack:
                     del self._owed[ack.message_id]
@@ -113,7 +113,7 @@ class Ladder:
             log.error("message %d is given up: the agent does not take it", result.message_id)
             self._dead.add(result.message_id)
         if not result.ok:
-            log.info("relay goes by its own record of message %d: %s", result.message_id, result.error)
+            log.warning("message %d is handed over anew, or gone: %s", result.message_id, result.error)
 
     def _owe(
         self, key: Key, outcome: wire.Outcome, error: str | None = None, *, retry: float | None = None
