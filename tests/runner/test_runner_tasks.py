@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -170,6 +170,13 @@ async def test_a_task_that_relay_does_not_know_is_delivered_all_the_same(host: H
         await until(lambda: relay.has_status("idle"))
 
 
+NO = (
+    b"HTTP/1.1 500 No\r\ncontent-length: 13\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+    b'{"error":"x"}'
+)
+CUT = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)  # a connection that is no more
+
+
 class Between:
     """Stands between a runner and the server, and answers 500 to whatever is said of tasks while it is `failing`."""
 
@@ -181,26 +188,26 @@ class Between:
     async def serve(self, stream: trio.SocketStream) -> None:
         assert self._server.hostname is not None
         assert self._server.port is not None
-        try:
+        with suppress(*CUT):
             async with stream, await trio.open_tcp_stream(self._server.hostname, self._server.port) as server:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._back, server, stream)
-                    async for some in stream:
-                        if self.failing and b"POST /api/tasks/" in some:
-                            self.failed += 1
-                            await stream.send_all(
-                                b"HTTP/1.1 500 No\r\ncontent-length: 13\r\ncontent-type: application/json\r\n"
-                                b'connection: close\r\n\r\n{"error":"x"}'
-                            )
-                            break
-                        await server.send_all(some)
+                    await self._forth(stream, server)
                     nursery.cancel_scope.cancel()
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+
+    async def _forth(self, stream: trio.SocketStream, server: trio.SocketStream) -> None:
+        with suppress(*CUT):
+            async for some in stream:
+                if self.failing and b"POST /api/tasks/" in some:
+                    self.failed += 1
+                    await stream.send_all(NO)
+                    return
+                await server.send_all(some)
 
     async def _back(self, server: trio.SocketStream, stream: trio.SocketStream) -> None:
-        async for some in server:
-            await stream.send_all(some)
+        with suppress(*CUT):
+            async for some in server:
+                await stream.send_all(some)
 
 
 @asynccontextmanager
