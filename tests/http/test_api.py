@@ -23,10 +23,12 @@ def test_routes_that_change_something_need_more_than_reading() -> None:
         route["path"] for route in routes() if route["method"] != "GET" and route["scope"].endswith(":read")
     }
     assert acting == {
+        "/api/agents/:id/deliveries",
+        "/api/agents/:id/deliveries/ack",
         "/api/messages/:id/claim",
         "/api/messages/:id/claim/renew",
         "/api/messages/:id/read",
-    }, "these three belong to receiving a message"
+    }, "these belong to receiving a message"
 
 
 def test_the_routes_of_this_server_are_listed() -> None:
