@@ -126,6 +126,33 @@ async def test_messages(client: Client) -> None:
     await refused(422, client.send, SendMessage(from_="a1", to="a2", body="x"))
 
 
+async def test_deliveries(client: Client) -> None:
+    for name in ("a1", "a2"):
+        await client.register_agent(RegisterAgent(id=name))
+    sent = await client.send(SendMessage(from_="a1", to="a2", body="hello"))
+    dies = {"outcome": wire.Outcome.DIED, "error": "it ended", "retry_ms": 0}
+    for _ in range(2):
+        (handed,) = await client.take("a2", wire.TakeDeliveries(wait_ms=5_000))
+        assert handed.message.body == "hello"
+        (result,) = await client.ack("a2", [wire.Ack(message_id=sent.id, token=handed.token, **dies)])
+    assert (result.ok, result.rung) == (True, wire.Rung.DEAD)
+    assert [each.error for each in await client.dead_letters(agent_id="a2", limit=5)] == ["it ended"]
+    assert await client.dead_letters(before=sent.id) == []
+    assert await client.redeliver(sent.id) == ["a2"]
+    await refused(409, client.redeliver, sent.id, "a2")
+    (again,) = await client.take("a2")
+    stale, good = (
+        wire.Ack(message_id=sent.id, token=each.token, outcome=wire.Outcome.CONFIRMED)
+        for each in (handed, again)
+    )
+    await refused(409, client.ack, "a2", [stale])
+    assert [each.ok for each in await client.ack("a2", [stale, good])] == [False, True]
+    (found,) = await client.progress(sent.id, rung="confirmed", any=True, wait=5.0)
+    assert (found.agent_id, found.rung) == ("a2", wire.Rung.CONFIRMED)
+    assert await client.mailbox_progress("a2", since=0, limit=5) == [found]
+    await refused(404, client.take, "nobody")
+
+
 @pytest.mark.spec("MSG-16")
 async def test_claims(client: Client) -> None:
     for name in ("a1", "a2", "a3"):

@@ -48,5 +48,6 @@ def test_a_call_that_may_be_left_open_says_so(name: str, said: str) -> None:
         "act",
         "delete_workspace",
         "unbind_channel",
+        "redeliver",
     }
     assert ("Not repeated" in said) == (name.removeprefix("Client.") in unrepeated)

@@ -99,6 +99,7 @@ UNREPEATED: list[Call] = [
     lambda client: client.cancel_command("c"),
     lambda client: client.channel_event("c", wire.ChannelEvent(body="x")),
     lambda client: client.unbind_channel("b"),
+    lambda client: client.redeliver(1),
     lambda client: client.spawn("h", wire.SpawnAgent(provider=wire.Provider.CLAUDE)),
     lambda client: client.orchestrator_action("h", wire.OrchestratorAction(action="restart")),
     lambda client: client.act("w", wire.WorkspaceAction(action=wire.WorkspaceVerb.MERGE)),

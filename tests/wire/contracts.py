@@ -35,6 +35,10 @@ json_objects = st.dictionaries(some_texts, json_values, max_size=4)
 BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "exit_code": st.none() | st.integers(-256, 256),
     "max_age_seconds": st.none() | st.integers(0, 2_592_000),
+    "limit": st.integers(1, 100),
+    "bytes_": st.integers(1, 262_144),
+    "wait_ms": st.integers(0, 25_000),
+    "retry_ms": st.none() | st.integers(0, 300_000),
     "base_dir": st.sampled_from(["/", "/srv/projects", "C:\\projects"]),
     "api_url": st.sampled_from([None, "http://h:1", "https://host.example/api"]),
 }
