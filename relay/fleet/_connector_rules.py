@@ -15,7 +15,7 @@ from ._audit import audit
 from ._moment import Moment
 from ._programs import Ended
 from ._records import text_of
-from ._secrets import masked, secrets_in
+from ._secrets import masked, masked_end, secrets_in
 
 __all__ = ["EFFECTS", "acted", "configured", "result_of", "shown", "shown_result"]
 
@@ -132,11 +132,9 @@ def shown(connector: wire.Connector) -> wire.Connector:
 def shown_result(result: wire.ConnectorResult, config: Mapping[str, Any]) -> wire.ConnectorResult:
     """The result without the secrets of the configuration, which a program may well repeat."""
     secrets = secrets_in(config)
-    texts = {
-        name: masked(getattr(result, name), secrets)
-        for name in ("message", "error", "stderr", "data", "status")
-    }
-    return attrs.evolve(result, **texts)
+    texts = {name: masked(getattr(result, name), secrets) for name in ("message", "error", "data", "status")}
+    stderr = masked_end(result.stderr, secrets) if result.stderr is not None else None
+    return attrs.evolve(result, **texts, stderr=stderr)
 
 
 def row_of(connector: wire.Connector, moment: Moment) -> Write:

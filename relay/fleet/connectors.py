@@ -60,7 +60,7 @@ class Act(Ask[ConnectorProtocol, wire.ConnectorResult]):
 class Configure(Ask[ConnectorProtocol, wire.Connector]):
     """Replace its configuration. A mask in it stands for what it hides."""
 
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = attrs.field(repr=False)
 
 
 class Connector(FleetActor[ConnectorProtocol]):

@@ -310,6 +310,13 @@ async def test_secrets_reach_the_program_and_nobody_else(fleet: Fleet, folder: P
     assert not any("hunter2" in text or "p4ssw0rd" in text for (text,) in (*told, *records))
 
 
+async def test_no_end_of_a_secret_is_seen_where_a_long_complaint_is_cut(fleet: Fleet, folder: Path) -> None:
+    filler = "$(head -c 3990 /dev/zero | tr '\\0' y)"
+    write(folder, "wordy", f"""printf 'xxxx%s%s' hunter2hunter2 {filler} >&2; echo '{{"ok": true}}'""")
+    await fleet.connectors["wordy"].ask(connectors.Configure({"token": "hunter2hunter2"}))
+    assert (await act(fleet, "wordy")).stderr == "*" * 8 + "y" * 3990
+
+
 async def test_a_mask_that_is_written_back_stands_for_what_it_hides(fleet: Fleet, folder: Path) -> None:
     write(folder, "checking", """grep -q '"token":"the-secret"' && echo '{"ok": true}'""")
     await fleet.connectors["checking"].ask(connectors.Configure({"token": "the-secret", "n": 1}))
