@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from relay import wire
 
-__all__ = ["addresses_of", "is_direct", "matches"]
+__all__ = ["addresses_of", "is_agent_id", "is_direct", "matches"]
 
 FANNED_OUT = ("tag:", "cap:", "label:")
+NO_AGENT = (*FANNED_OUT, "policy:", "pool:", "channel:", "orchestrator:")
 
 
 def is_direct(address: str) -> bool:
     """Whether the address names one agent by its id (MSG-10)."""
     return address != "broadcast" and not address.startswith(FANNED_OUT)
+
+
+def is_agent_id(text: str) -> bool:
+    """Whether it stands for the agent of that id, and for nothing else even if an agent bears it."""
+    return text != "broadcast" and not text.startswith(NO_AGENT)
 
 
 def addresses_of(agent: wire.Agent) -> list[str]:

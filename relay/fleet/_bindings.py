@@ -5,6 +5,7 @@ from __future__ import annotations
 from relay import wire
 from relay.store import Event, Store, Write
 
+from ._addresses import is_agent_id
 from ._errors import Invalid
 from ._records import text_of
 
@@ -30,6 +31,8 @@ def target_of(asked: wire.NewBinding) -> wire.BindingTarget:
         return wire.BindingTarget(type=Type.BROADCAST)
     if target.id is None:
         raise Invalid(f"target: a target of type {target.type} needs an id")
+    if target.type is Type.AGENT and not is_agent_id(target.id):
+        raise Invalid(f"target: {target.id} is no agent's id, but an address of another kind")
     if len(target.address.encode("utf-16-le")) > 2 * 240:
         raise Invalid("target: its address is longer than 240 characters")
     return target

@@ -10,6 +10,7 @@ import attrs
 from relay import wire
 from relay.store import Decision, Event, Store, Write
 
+from ._addresses import is_agent_id
 from ._audit import audit
 from ._errors import Conflict, Forbidden, Invalid, Unprocessable
 from ._moment import Moment
@@ -36,9 +37,6 @@ MOVES: Mapping[Status, Mapping[str, Status]] = {
 
 OPEN = tuple(status for status, moves in MOVES.items() if moves)
 
-NO_AGENT = frozenset({"tag", "cap", "label", "policy", "pool", "channel", "orchestrator"})
-"""What an address that begins so stands for is no single agent, even if one bears such an id."""
-
 TITLES: Mapping[Status, str] = {
     Status.PENDING: "{} invites {} to work as a pair",
     Status.ACTIVE: "{} and {} work as a pair",
@@ -55,7 +53,7 @@ def proposed(key: str, asked: wire.ProposePair, store: Store, moment: Moment) ->
     if asked.from_ == asked.to:
         raise Invalid("to: an agent cannot pair up with itself")
     for name, agent_id in (("from", asked.from_), ("to", asked.to)):
-        if agent_id == "broadcast" or agent_id.partition(":")[0] in NO_AGENT:
+        if not is_agent_id(agent_id):
             raise Invalid(f"{name}: expected the id of one agent")
         if find_participant(store, agent_id) is None:
             raise Invalid(f"{name}: no agent has the id {agent_id}")

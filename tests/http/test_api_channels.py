@@ -77,6 +77,12 @@ async def test_bindings_are_made_found_and_deleted(api: httpx2.AsyncClient) -> N
         {"target": {"type": "agent"}},
         {"target": {"type": "agent", "id": " "}},
         {"target": {"id": "a1"}},
+        *(
+            {"target": {"type": "agent", "id": address}}
+            for address in ("broadcast", "tag:t", "policy:P", "pool:p")
+        ),
+        {"target": None, "targetType": "agent", "targetId": "orchestrator:h"},
+        {"target": "channel:c"},
         {"target": "tag: "},
         {"target": "x" * 241},
         {"target": {"type": "tag", "id": "x" * 237}},
