@@ -15,16 +15,24 @@ from ._delivery_rules import Row
 __all__ = ["Candidate", "Queue", "fill"]
 
 OPEN = """
-select m.id, length(cast(m.record as blob)), d.alone
 from messages m left join deliveries d on d.agent_id = ?1 and d.message_id = m.id
-where {source} and m.id > ?3 and m.sender <> ?1 and m.kind <> 'session' and m.delivery = 'available'
+where m.{column} = ?2 and m.id > ?3 and m.sender <> ?1 and m.kind <> 'session' and m.delivery = 'available'
   and (d.rung is null or d.rung in ('handed', 'routed'))
   and not exists (select 1 from message_reads r where r.agent_id = ?1 and r.message_id = m.id)
+"""
+FIRST = "select m.id {open} order by m.id limit 1"
+NEXT = """
+select m.id, length(cast(m.record as blob)), d.alone {open}
   and not exists (select 1 from message_claims c where c.message_id = m.id and c.agent_id <> ?1 and c.expires_at > ?4)
 order by m.id limit ?5
 """
-BY_ADDRESS = OPEN.format(source="m.address = ?2")
-BY_RESOLUTION = OPEN.format(source="m.resolved_to = ?2")
+QUERIES = {
+    column: (FIRST.format(open=OPEN.format(column=column)), NEXT.format(open=OPEN.format(column=column)))
+    for column in ("address", "resolved_to")
+}
+STILL_QUEUED = "select min(id) from messages indexed by messages_queued where delivery = 'queued'"
+
+Source = tuple[str, str]
 
 
 @attrs.frozen(order=True)
@@ -37,20 +45,24 @@ class Candidate:
 
 
 class Queue:
-    """The way to one agent. What waits for a better time is kept in memory only: after a restart it is due at once."""
+    """The way to one agent. What waits for a better time is kept in memory only: after a restart it is due at once.
+
+    Up to its floor nothing that an address ever brought is open any more, so that a look costs no more for a long history.
+    """
 
     def __init__(self, store: Store, agent_id: str) -> None:
         self._store = store
         self._id = agent_id
         self._not_before: dict[int, float] = {}
+        self._floors: dict[Source, int] = {}
 
     def put_off(self, number: int, until: float) -> None:
         """Not before this instant of the system's clock."""
         self._not_before[number] = until
 
-    def forget(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            self._not_before.pop(number, None)
+    def reopen(self) -> None:
+        """Something that was over is open again."""
+        self._floors.clear()
 
     def next_at(self, now: float) -> float | None:
         """When the next of those that wait is due."""
@@ -62,14 +74,31 @@ class Queue:
     ) -> list[Candidate]:
         """The first `limit` that are due, oldest first; `handed` are in somebody's hands."""
         waiting = {number for number, at in self._not_before.items() if at > now} | handed.keys()
-        sources = [(BY_ADDRESS, address) for address in addresses_of(card)] + [(BY_RESOLUTION, card.id)]
+        sources = [("resolved_to", card.id), *(("address", name) for name in addresses_of(card))]
         found: set[Candidate] = set()
-        for query, name in sources:
-            rows = self._store.rows(query, self._id, name, 0, round(wall * 1000), limit + len(waiting))
+        for source in sources:
+            _, query = QUERIES[source[0]]
+            floor, most = self._floor(source), limit + len(waiting)
+            rows = self._store.rows(query, self._id, source[1], floor, round(wall * 1000), most)
             found.update(
                 Candidate(number, size, bool(alone)) for number, size, alone in rows if number not in waiting
             )
         return sorted(found)[:limit]
+
+    def _floor(self, source: Source) -> int:
+        """Raised to just below the first that is open, or that may yet be released to this agent."""
+        column, name = source
+        query, _ = QUERIES[column]
+        newest = self._number("select max(id) from messages") or 0
+        first = self._number(query, self._id, name, self._floors.get(source, 0))
+        queued = self._number(STILL_QUEUED) if column == "resolved_to" else None
+        ends = [number - 1 for number in (first, queued) if number is not None]
+        self._floors[source] = max(self._floors.get(source, 0), min(ends, default=newest))
+        return self._floors[source]
+
+    def _number(self, query: str, *params: object) -> int | None:
+        row = self._store.row(query, *params)
+        return row[0] if row is not None else None
 
 
 def fill(candidates: Iterable[Candidate], limit: int, most_bytes: int) -> list[int]:

@@ -59,8 +59,10 @@ class Change:
     after: Row
 
 
-def load(store: Store, condition: str, *params: object) -> list[Row]:
-    rows = store.rows(f"select {COLUMNS} from deliveries where {condition}", *params)
+def load(store: Store, condition: str, *params: object, index: str | None = None) -> list[Row]:
+    """Those that fit, found by the index that is named: of its own accord SQLite takes the whole history of the agent."""
+    source = f"deliveries indexed by {index}" if index else "deliveries"
+    rows = store.rows(f"select {COLUMNS} from {source} where {condition}", *params)
     return [Row(**dict(zip(NAMES, row, strict=True))) for row in rows]
 
 
@@ -71,7 +73,8 @@ def find_row(store: Store, agent_id: str, number: int) -> Row | None:
 
 def open_rows(store: Store, agent_id: str) -> dict[int, Row]:
     """What was handed to the agent, or came back and is due some time."""
-    found = load(store, "agent_id = ? and rung in ('handed', 'routed') order by message_id", agent_id)
+    condition = "agent_id = ? and rung in ('handed', 'routed') order by message_id"
+    found = load(store, condition, agent_id, index="deliveries_open")
     return {row.message_id: row for row in found}
 
 

@@ -37,6 +37,10 @@ __all__ = ["Fleet", "open_fleet"]
 
 DRAIN_WITHIN = 5.0  # seconds for what is queued when the fleet closes
 STOP_WITHIN = 10.0
+
+WITH_SOMEBODY = (
+    "select distinct agent_id from deliveries indexed by deliveries_open where rung in ('handed', 'routed')"
+)
 AT_ONCE = Supervision(stop_budget=0.1)  # an action of a connector is not waited for
 
 
@@ -120,9 +124,7 @@ class Fleet:
             self.orchestrators, _keys(self.store, "select id from orchestrators where status <> 'offline'")
         )
         await _wake(self.pairs, open_pairs(self.store))
-        await _wake(
-            self.deliveries, _keys(self.store, "select distinct agent_id from deliveries where rung = 'handed'")
-        )
+        await _wake(self.deliveries, _keys(self.store, WITH_SOMEBODY))
         await _wake(self.agents, _keys(self.store, "select id from agents where status <> 'offline'"))
         self.maintenance = await self.system.spawn(Maintenance, self, name="maintenance")
 

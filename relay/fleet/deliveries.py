@@ -250,6 +250,7 @@ class Deliveries(FleetActor[DeliveryProtocol]):
             return [Change("redelivered", row, moved(row, "redelivered", moment))]
 
         await self._carry_out(decide, context)
+        self._queue.reopen()
 
     # -- what others say, and time
 

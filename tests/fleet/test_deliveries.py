@@ -379,3 +379,34 @@ async def test_recipients_of_a_shared_address_are_those_who_are_there(office: Fl
     assert not deliveries.reached(progress, R.HANDED, one=False)
     assert deliveries.reached([], R.STORED, one=False)
     assert not deliveries.reached([], R.ROUTED, one=False)
+
+
+async def test_a_long_history_is_not_looked_through_again(office: Fleet, log: Log) -> None:
+    """Redelivered, released and relabelled: whatever opens again below is found all the same."""
+    dead = await send(office)
+    for _ in range(2):
+        (handed,) = await take(office)
+        await settle(office, handed, End.DIED, retry_ms=0)
+    labelled = await send(office, "label:l")
+    for _ in range(5):
+        await send(office)
+    for handed in await take(office):
+        await settle(office, handed)
+    assert await take(office) == []
+    await office.deliveries["a1"].ask(deliveries.Redeliver(dead))
+    assert [each.message_id for each in await take(office)] == [dead]
+    await office.agents["a1"].ask(agents.SetLabel("l"))
+    assert [each.message_id for each in await take(office)] == [labelled]
+
+
+async def test_mail_that_is_released_late_is_found_below_what_came_since(office: Fleet) -> None:
+    queued = await send(office, "policy:p")
+    await send(office)
+    (handed,) = await take(office)
+    await settle(office, handed)
+    assert await take(office) == []
+    release = "update messages set delivery = 'available', resolved_to = 'a1' where id = ?"
+    office.store.stage((Write(release, (queued,), 1),), (), Owner(), lambda error: None)
+    await office.system.idle()
+    await trio.sleep(1)
+    assert [each.message_id for each in await take(office)] == [queued]
