@@ -3,7 +3,8 @@
 One task reads it, whatever it is at the time: answers go to whoever waits for them, events into a bounded buffer. When it
 is lost another is made, the hello said again, and relay goes on after the last event that was put into the buffer; what was
 asked and may be asked twice is asked again. A buffer that is full makes the reader wait, unless somebody waits for an
-answer: then events are left out, and told again on another connection once there is room.
+answer: then events are left out, up to the end of the connection, and told again on another once there is room. That one
+is not begun before everybody has an answer who could not be asked again.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Link:
         self._buffer: deque[tuple[StreamedEvent, int]] = deque()
         self._buffered_text = 0
         self._full = False
+        self._leaving = False
         self._changed = trio.lowlevel.ParkingLot()
         self._last: int | None = hello.after
         self._processed = 0
@@ -104,10 +106,17 @@ class Link:
         self._processed = max(self._processed, event.id)
 
     async def _catch_up(self) -> None:
-        """The buffer was full, and is worked off: what was left out is told again on another connection."""
-        self._full = False
-        if self._socket is not None:
-            await self._socket.close()
+        """The buffer was full, and is worked off: what was left out is told again on another connection. What still comes
+        on this one comes after it, so there is no room for it."""
+        self._leaving = True
+        try:
+            if self._socket is not None and not any(map(_is_open, self._questions.values())):
+                await self._socket.close()
+            if self._full:
+                await self._changed.park()
+        finally:
+            self._leaving = False
+            self._changed.unpark_all()
 
     async def ask(
         self, kind: str, members: dict[str, Any], *, repeatable: bool = True
@@ -120,20 +129,14 @@ class Link:
         try:
             self.raise_if_over()
             self._changed.unpark_all()
-            if self._socket is not None:
-                await self._say(question, self._socket)
             await question.answered.wait()
         finally:
             del self._questions[name]
+            self._changed.unpark_all()
         if question.error is not None:
             raise question.error
         assert question.results is not None
         return question.results
-
-    async def _say(self, question: _Question, socket: WebSocket) -> None:
-        question.asked = socket
-        with suppress(Closed):  # whoever reads the connection sees it, too
-            await socket.send(question.text)
 
     # -- the connection
 
@@ -165,10 +168,12 @@ class Link:
                 raise trouble(welcome)
             if welcome["type"] != "welcome" or not isinstance(place, int):
                 raise Garbled(self._transport.url, f"a hello was answered by {welcome['type'][:80]!r}")
+            self._full = False
             if welcome.get("reset"):
-                self._put(StreamedEvent(place, "reset", {"last": place}), 0)
+                self._append(StreamedEvent(place, "reset", {"last": place}), 0)
             self._last = place
             self.connected.set()
+            self._changed.unpark_all()
             return
         raise Unreachable(f"{self._transport.url} did not answer a hello in time")
 
@@ -177,7 +182,7 @@ class Link:
         self._socket = socket
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._say_again, socket)
+                nursery.start_soon(self._say_what_is_asked, socket)
                 nursery.start_soon(self._say_regularly, socket)
                 try:
                     while True:
@@ -192,11 +197,16 @@ class Link:
             self.lost += 1
         return failure
 
-    async def _say_again(self, socket: WebSocket) -> None:
-        """What was asked while there was no connection, or on one that was lost."""
-        for question in list(self._questions.values()):
-            if question.asked is None:
-                await self._say(question, socket)
+    async def _say_what_is_asked(self, socket: WebSocket) -> None:
+        """Also what was asked while there was no connection, or on one that was lost."""
+        while True:
+            question = next((each for each in self._questions.values() if each.asked is None), None)
+            if question is None or self._leaving:
+                await self._changed.park()
+                continue
+            question.asked = socket
+            with suppress(Closed):  # whoever reads the connection sees it, too
+                await socket.send(question.text)
 
     async def _say_regularly(self, socket: WebSocket) -> None:
         beat_at = trio.current_time() + bus.HEARTBEAT
@@ -238,6 +248,9 @@ class Link:
         self._full = self._full or self._no_room()
         if self._full or (event.type != "reset" and event.id <= (self._last or 0)):
             return
+        self._append(event, size)
+
+    def _append(self, event: StreamedEvent, size: int) -> None:
         self._last = event.id
         self._buffer.append((event, size))
         self._buffered_text += size
@@ -272,6 +285,11 @@ class Link:
     def raise_if_over(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+def _is_open(question: _Question) -> bool:
+    """It was asked, and cannot be asked again."""
+    return question.asked is not None and not question.repeatable and not question.answered.is_set()
 
 
 async def _said(socket: WebSocket, frame: dict[str, Any]) -> None:

@@ -146,6 +146,81 @@ async def test_a_slow_client_neither_loses_events_nor_keeps_them_all(
         assert bus.lost > 0
 
 
+async def test_what_comes_while_a_slow_client_catches_up_is_told_after_what_was_left_out(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bus_link, "MOST_BUFFERED", 5)
+    left_out = [str(number) for number in range(10)]
+    long = [f"{number} {'x' * 60_000}" for number in range(15)]
+    sender = Hello(role=Role.DASHBOARD, component_id="sender")
+    async with (
+        open_client(server.base_url, server.token) as client,
+        client.open_bus(HELLO) as bus,
+        client.open_bus(sender) as other,
+    ):
+        await bus.send([message(body=body) for body in left_out])
+        while not bus._link._full:
+            await bus.heartbeat()
+        await other.send([message(body=body) for body in long])
+        async with aclosing(other.events()) as events:
+            await heard(events, len(left_out) + len(long))
+        async with aclosing(bus.events()) as events:
+            told = await heard(events, len(left_out) + len(long))
+        assert [event.data["body"] for event in told] == left_out + long
+
+
+async def test_who_cannot_ask_again_gets_an_answer_before_a_slow_client_catches_up(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bus_link, "MOST_BUFFERED", 5)
+    bodies = [str(number) for number in range(11)]
+    async with relay.client() as client, client.open_bus(HELLO) as bus:
+        await bus.send([message(body=body) for body in bodies[:-1]])
+        while not bus._link._full:
+            await bus.heartbeat()
+        assert relay.process is not None
+        relay.process.send_signal(signal.SIGSTOP)
+        told: list[StreamedEvent] = []
+        answers: list[wire.Message | Refused] = []
+        async with aclosing(bus.events()) as events, trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                answers.extend(await bus.send([message(body=bodies[-1])]))
+
+            async def listen() -> None:
+                told.extend(await heard(events, len(bodies)))
+
+            nursery.start_soon(send)
+            await until(lambda: len(bus._link._questions) == 1)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(listen)
+            await until(lambda: not bus._link._buffer)
+            await trio.testing.wait_all_tasks_blocked()
+            relay.process.send_signal(signal.SIGCONT)
+        assert isinstance(answers[0], wire.Message)
+        assert [event.data["body"] for event in told] == bodies
+
+
+@pytest.mark.spec("BUS-6")
+async def test_a_client_without_room_still_hears_that_its_place_is_gone(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bus_link, "MOST_BUFFERED", 5)
+    async with relay.client() as client, client.open_bus(HELLO) as bus:
+        for number in range(10):
+            await bus.send([message(body=str(number), idempotency_key=str(number))])
+        relay.stop(signal.SIGKILL)
+        for path in relay.home.glob("relay.db*"):
+            path.unlink()
+        await relay.start()
+        with trio.fail_after(20):
+            await bus.heartbeat()
+        async with aclosing(bus.events()) as events:
+            assert len(await heard(events, 1, "reset")) == 1
+            await bus.send([message(body="new")])
+            assert [event.data["body"] for event in await heard(events, 1)] == ["new"]
+
+
 @pytest.mark.spec("BUS-6", "M-I1", "M-I31")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_nothing_is_lost_and_nothing_comes_twice_when_the_server_ends_and_begins_again(
