@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Any
 
 import attrs
 import orjson
@@ -19,6 +21,7 @@ __all__ = [
     "announced",
     "audits",
     "find_row",
+    "find_rows",
     "handed_over",
     "judged_late",
     "load",
@@ -29,14 +32,16 @@ __all__ = [
 
 NAMES = tuple(field.name for field in attrs.fields(Row))
 COLUMNS = ", ".join(NAMES)
+KEY = ("agent_id", "message_id")
+REST = tuple(name for name in NAMES if name not in KEY)
 LONGEST_REASON = 2_000  # characters, of an audit record
 INSERT = (
-    f"insert into deliveries ({COLUMNS}) select {', '.join('?' * len(NAMES))}"
-    " where exists (select 1 from messages where id = ?)"
+    f"insert into deliveries (message_id, agent_id, {', '.join(REST)}) select value, ?, {', '.join('?' * len(REST))}"
+    " from json_each(?) where exists (select 1 from messages where id = value)"
 )
 UPDATE = (
-    f"update deliveries set {', '.join(f'{name} = ?' for name in NAMES)}"
-    " where agent_id = ? and message_id = ? and token = ? and rung = ?"
+    f"update deliveries set {', '.join(f'{name} = ?' for name in REST)}"
+    " where agent_id = ? and message_id in (select value from json_each(?)) and token = ? and rung = ?"
 )
 TOLD = {
     "taken": "handed",
@@ -59,6 +64,12 @@ class Change:
     after: Row
 
 
+Known = tuple[int, wire.Rung] | None
+"""Token and rung of a row when it was looked at; None when there was none."""
+
+_rest: Callable[[Row], tuple[Any, ...]] = attrgetter(*REST)
+
+
 def load(store: Store, condition: str, *params: object, index: str | None = None) -> list[Row]:
     """Those that fit, found by the index that is named: of its own accord SQLite takes the whole history of the agent."""
     source = f"deliveries indexed by {index}" if index else "deliveries"
@@ -71,6 +82,12 @@ def find_row(store: Store, agent_id: str, number: int) -> Row | None:
     return found[0] if found else None
 
 
+def find_rows(store: Store, agent_id: str, numbers: Iterable[int]) -> dict[int, Row]:
+    ids = orjson.dumps(list(numbers)).decode()
+    found = load(store, "agent_id = ? and message_id in (select value from json_each(?))", agent_id, ids)
+    return {row.message_id: row for row in found}
+
+
 def open_rows(store: Store, agent_id: str) -> dict[int, Row]:
     """What was handed to the agent, or came back and is due some time."""
     condition = "agent_id = ? and rung in ('handed', 'routed') order by message_id"
@@ -78,13 +95,27 @@ def open_rows(store: Store, agent_id: str) -> dict[int, Row]:
     return {row.message_id: row for row in found}
 
 
-def saved(change: Change) -> Write:
-    """Fenced: it fails when the message has been deleted meanwhile, or the row is not what was looked at."""
-    values = attrs.astuple(change.after)
-    if change.before is None:
-        return Write(INSERT, (*values, change.after.message_id), 1)
-    before = change.before
-    return Write(UPDATE, (*values, before.agent_id, before.message_id, before.token, before.rung), 1)
+def saved(changes: Iterable[Change]) -> tuple[Write, ...]:
+    """One write for all that went the same way. Fenced: it fails when a message has been deleted meanwhile, or a row is not
+    what was looked at."""
+    befores: dict[int, Row | None] = {}
+    afters: dict[int, Row] = {}
+    for change in changes:
+        befores.setdefault(change.after.message_id, change.before)
+        afters[change.after.message_id] = change.after
+    groups: dict[tuple[Known, str, tuple[Any, ...]], list[int]] = {}
+    for number, after in afters.items():
+        before = befores[number]
+        known = None if before is None else (before.token, before.rung)
+        groups.setdefault((known, after.agent_id, _rest(after)), []).append(number)
+    return tuple(_saved(*group, numbers) for group, numbers in groups.items())
+
+
+def _saved(known: Known, agent_id: str, rest: tuple[Any, ...], numbers: list[int]) -> Write:
+    ids = orjson.dumps(numbers).decode()
+    if known is None:
+        return Write(INSERT, (agent_id, *rest, ids), len(numbers))
+    return Write(UPDATE, (*rest, agent_id, ids, *known), len(numbers))
 
 
 def announced(changes: Sequence[Change]) -> tuple[Event, ...]:

@@ -16,6 +16,7 @@ back at once, each alone from then on.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -101,22 +102,21 @@ def moved(
     reply: int | None = None,
 ) -> Row:
     """The row after a step that its rung allows."""
-    rung = MOVES[step][row.rung]
-    after = attrs.evolve(row, rung=rung, visible_at=None, error=error or row.error)
+    after: dict[str, Any] = {"rung": MOVES[step][row.rung], "visible_at": None, "error": error or row.error}
     match step:
         case "confirmed":
-            return attrs.evolve(after, confirmed_at=moment.ms, evidence=evidence, dead_at=None, error=None)
+            after |= {"confirmed_at": moment.ms, "evidence": evidence, "dead_at": None, "error": None}
         case "replied":
-            return attrs.evolve(after, replied_at=moment.ms, reply_id=reply, dead_at=None)
+            after |= {"replied_at": moment.ms, "reply_id": reply, "dead_at": None}
         case "busy":
-            return attrs.evolve(row, visible_at=moment.ms + round(VISIBLE * 1000))
+            after = {"visible_at": moment.ms + round(VISIBLE * 1000)}
         case "returned":
-            return attrs.evolve(after, attempt=row.attempt - 1)
+            after["attempt"] = row.attempt - 1
         case "spent":
-            return attrs.evolve(after, dead_at=moment.ms)
+            after["dead_at"] = moment.ms
         case "redelivered":
             return Row(agent_id=row.agent_id, message_id=row.message_id, token=row.token + 1, alone=True)
-    return after
+    return attrs.evolve(row, **after)
 
 
 def taken(row: Row, instance: str | None, moment: Moment, together: int) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -16,8 +17,20 @@ from ._addresses import addresses_of
 from ._cards import find_participant
 from ._errors import NotFound
 
-__all__ = ["delivery", "find_message", "get_message", "latest_id", "list_messages", "list_queued", "messages_of", "thread"]
+__all__ = [
+    "delivery",
+    "dressed",
+    "find_message",
+    "get_message",
+    "latest_id",
+    "letters_of",
+    "list_messages",
+    "list_queued",
+    "messages_of",
+    "thread",
+]
 
+READ_AGAIN = 2_048  # characters of a record that is kept in memory for a while
 COLUMNS = "record, delivery, resolved_to"
 POLL = "select id from messages where {column} = ?1 and id > ?2 and sender <> ?3 order by id limit ?4"
 POLL_UNREAD = (
@@ -53,7 +66,7 @@ def get_message(store: Store, number: int) -> wire.Message:
     found = find_message(store, number)
     if found is None:
         raise NotFound("no such message")
-    return _dressed(store, [found])[0]
+    return dressed(store, [found])[0]
 
 
 def latest_id(store: Store) -> int:
@@ -66,7 +79,7 @@ def thread(store: Store, number: int) -> list[wire.Message]:
     """The thread a message belongs to, oldest first; raises `NotFound`."""
     root = get_message(store, number).thread_id
     rows = store.rows(f"select {COLUMNS} from messages where thread_id = ? order by id limit 1000", root)
-    return _dressed(store, map(_message, rows))
+    return dressed(store, map(_message, rows))
 
 
 def list_messages(
@@ -81,7 +94,7 @@ def list_messages(
         rows = store.rows(
             f"select {COLUMNS} from messages where id > ? order by id desc limit ?", since, limit
         )
-        return _dressed(store, map(_message, rows))
+        return dressed(store, map(_message, rows))
     agent = find_participant(store, for_)
     if agent is None:
         return []
@@ -95,7 +108,7 @@ def list_messages(
 def list_queued(store: Store, for_: str, *, now: float, limit: int = 100) -> list[wire.Message]:
     """What waits for `for_`, an address or the bare name of a policy, and may still be released; oldest first."""
     rows = store.rows(QUEUED.format(columns=COLUMNS), for_, int(now * 1000), limit)
-    return _dressed(store, map(_message, rows))
+    return dressed(store, map(_message, rows))
 
 
 def delivery(store: Store, number: int) -> wire.Delivery:
@@ -128,23 +141,34 @@ def _instant(ms: int | None) -> wire.Instant | None:
 
 def messages_of(store: Store, numbers: Sequence[int]) -> list[wire.Message]:
     """Those that there are, in the order of ids."""
+    return dressed(store, letters_of(store, numbers))
+
+
+def letters_of(store: Store, numbers: Sequence[int]) -> list[wire.Message]:
+    """As `messages_of`, without their claims and their read marks."""
     rows = store.rows(
         f"select {COLUMNS} from messages where id in (select value from json_each(?)) order by id",
         orjson.dumps(numbers).decode(),
     )
-    return _dressed(store, map(_message, rows))
+    return [_message(row) for row in rows]
+
+
+@lru_cache(maxsize=1_024)
+def _read_again(record: str) -> wire.Message:
+    """What goes to many agents is read for each of them, at about the same time."""
+    return wire.decode(wire.Message, record)
 
 
 def _message(row: Sequence[Any]) -> wire.Message:
     """The record as it was stored, with what the queue made of it."""
     record, status, resolved = row
-    found = wire.decode(wire.Message, record)
+    found = _read_again(record) if len(record) <= READ_AGAIN else wire.decode(wire.Message, record)
     if found.delivery_status == status and found.resolved_to_agent == resolved:
         return found
     return attrs.evolve(found, delivery_status=wire.DeliveryStatus(status), resolved_to_agent=resolved)
 
 
-def _dressed(store: Store, found: Iterable[wire.Message]) -> list[wire.Message]:
+def dressed(store: Store, found: Iterable[wire.Message]) -> list[wire.Message]:
     """The messages with what happened to them since: read marks and claims have rows of their own."""
     page = list(found)
     numbers = orjson.dumps([each.id for each in page]).decode()

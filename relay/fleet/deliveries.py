@@ -41,6 +41,7 @@ from ._delivery_rows import (
     announced,
     audits,
     find_row,
+    find_rows,
     handed_over,
     judged_late,
     made_up,
@@ -61,7 +62,7 @@ from ._delivery_rules import (
     taken,
 )
 from ._errors import Conflict, NotFound
-from ._mailboxes import find_message, messages_of
+from ._mailboxes import dressed, letters_of
 from ._moment import Moment
 from ._post_protocol import Claim, MarkAllRead
 from ._progress import agent_progress, dead_letters, message_progress, over, reached
@@ -138,13 +139,10 @@ class Deliveries(FleetActor[DeliveryProtocol]):
             raise NotFound("no such agent")
         guard(card, asked.instance)
         await self._put_back(asked, context)
-        batch = self._next_batch(card, asked)
-        while batch:
-            mine = [number for number in batch if await self._is_mine(number)]
-            if mine:
-                break
-            batch = self._next_batch(card, asked)
-        return await self._hand_over(mine if batch else [], asked, context)
+        mine: list[wire.Message] = []
+        while not mine and (batch := self._next_batch(card, asked)):
+            mine = [each for each in letters_of(self.store, batch) if await self._is_mine(each)]
+        return await self._hand_over(mine, asked, context)
 
     async def _put_back(self, asked: Take, context: Context[DeliveryProtocol]) -> None:
         """What has not arrived, or is in the hands of a session that is over."""
@@ -166,35 +164,37 @@ class Deliveries(FleetActor[DeliveryProtocol]):
         due = self._queue.due(card, handed, asked.limit, now=self._now(), wall=self.fleet.system.wall())
         return fill(due, asked.limit, asked.most_bytes)
 
-    async def _is_mine(self, number: int) -> bool:
+    async def _is_mine(self, letter: wire.Message) -> bool:
         """A message that only one may work on is claimed with the hand-over."""
-        found = find_message(self.store, number)
-        if found is None or not found.claimable:
-            return found is not None
+        if not letter.claimable:
+            return True
         try:
-            await self.fleet.post_office.ask(Claim(number, self.id))
+            await self.fleet.post_office.ask(Claim(letter.id, self.id))
         except Refusal:
-            self._queue.put_off(number, self._now() + NOT_OURS)
+            self._queue.put_off(letter.id, self._now() + NOT_OURS)
             return False
         return True
 
     async def _hand_over(
-        self, numbers: Sequence[int], asked: Take, context: Context[DeliveryProtocol]
+        self, letters: Sequence[wire.Message], asked: Take, context: Context[DeliveryProtocol]
     ) -> Handed:
+        numbers = [each.id for each in letters]
+
         def decide(moment: Moment) -> list[Change]:
-            there = [each.id for each in messages_of(self.store, numbers)]
-            rows = [(number, find_row(self.store, self.id, number)) for number in there]
+            there = [each.id for each in letters_of(self.store, numbers)]
+            rows = find_rows(self.store, self.id, there)
             return [
                 Change("taken", row, taken(row or fresh(self.id, number), asked.instance, moment, len(there)))
-                for number, row in rows
+                for number, row in [(number, rows.get(number)) for number in there]
             ]
 
         changes = await self._carry_out(decide, context)
         rows = {change.after.message_id: change.after for change in changes}
         self._extend(rows)
         again_at = self._queue.next_at(self._now())
+        handed = dressed(self.store, [each for each in letters if each.id in rows])
         return Handed(
-            tuple(handed_over(rows[each.id], each) for each in messages_of(self.store, list(rows))),
+            tuple(handed_over(rows[each.id], each) for each in handed),
             again_in=None if again_at is None else again_at - self._now(),
         )
 
@@ -203,19 +203,20 @@ class Deliveries(FleetActor[DeliveryProtocol]):
     async def _ack(
         self, acks: Sequence[wire.Ack], context: Context[DeliveryProtocol]
     ) -> tuple[wire.AckResult, ...]:
-        read = [
-            ack.message_id for ack in acks if ack.outcome is wire.Outcome.CONFIRMED and self._is_good(ack)
-        ]
+        numbers = [ack.message_id for ack in acks]
+        known = find_rows(self.store, self.id, numbers)
+        good = [ack for ack in acks if judged(known.get(ack.message_id), ack)[1] is None]
+        read = [ack.message_id for ack in good if ack.outcome is wire.Outcome.CONFIRMED]
         if read:
             await self.fleet.post_office.ask(MarkAllRead(tuple(read), self.id))
         results: list[wire.AckResult] = []
 
         def decide(moment: Moment) -> list[Change]:
-            rows = {ack.message_id: find_row(self.store, self.id, ack.message_id) for ack in acks}
+            rows: dict[int, Row | None] = {**find_rows(self.store, self.id, numbers)}
             changes: list[Change] = []
             results.clear()
             for ack in acks:
-                before = rows[ack.message_id]
+                before = rows.get(ack.message_id)
                 step, error = judged(before, ack)
                 after = (
                     acked(before, ack, step, moment) if before is not None and step is not None else before
@@ -229,10 +230,6 @@ class Deliveries(FleetActor[DeliveryProtocol]):
         changes = await self._carry_out(decide, context)
         self._pause(changes, {ack.message_id: ack.retry_ms for ack in acks})
         return tuple(results)
-
-    def _is_good(self, ack: wire.Ack) -> bool:
-        _, error = judged(find_row(self.store, self.id, ack.message_id), ack)
-        return error is None
 
     def _pause(self, changes: Iterable[Change], wishes: Mapping[int, int | None]) -> None:
         """Between two attempts, for as long as whoever took it wishes."""
@@ -298,7 +295,7 @@ class Deliveries(FleetActor[DeliveryProtocol]):
             records = audits(changes, moment)
             decision = Decision(
                 reply=None,
-                writes=(*map(saved, changes), *(write for write, _ in records)),
+                writes=(*saved(changes), *(write for write, _ in records)),
                 events=(*announced(changes), *(event for _, event in records)),
             )
             try:
