@@ -13,7 +13,7 @@ import httpx2
 import orjson
 import pytest
 import trio
-from busclient import Socket, bus, hello, upgrade
+from busclient import Closed, Socket, bus, hello, upgrade
 from rawhttp import Connection, connect
 from test_api_queue import with_fleet
 from wsproto.events import CloseConnection, TextMessage
@@ -478,6 +478,33 @@ async def test_the_newest_connection_of_an_agent_is_its_only_one(
         assert (await old.close()).code == 4409
         assert (await new.ask("heartbeat"))["ok"]
         assert (await api.get("/api/agents/w")).json()["instanceId"] == "i2"
+
+
+@pytest.mark.spec("AGT-20", "O-08")
+async def test_of_connections_that_come_at_the_same_time_the_one_with_the_agents_session_stays(
+    server: Any, api: httpx2.AsyncClient
+) -> None:
+    for attempt in range(30):
+        agent = f"w{attempt}"
+        async with bus(server) as one, bus(server) as other:
+            for instance, socket in ((f"{agent}-1", one), (f"{agent}-2", other)):
+                await socket.say("hello", **{**PROVIDER, "agentId": agent, "instanceId": instance})
+            ends: dict[str, int | None] = {}
+
+            async def live(instance: str, socket: Socket, ends: dict[str, int | None] = ends) -> None:
+                try:
+                    await socket.told("welcome")
+                    await socket.ask("heartbeat")
+                except Closed as closed:
+                    ends[instance] = closed.code
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(live, f"{agent}-1", one)
+                nursery.start_soon(live, f"{agent}-2", other)
+            owner = (await api.get(f"/api/agents/{agent}")).json()["instanceId"]
+            assert owner not in ends, attempt
+            stays = one if owner == f"{agent}-1" else other
+            assert (await stays.ask("heartbeat"))["ok"], attempt
 
 
 @pytest.mark.spec("BUS-7")

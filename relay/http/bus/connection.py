@@ -28,23 +28,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
-from relay import wire
-from relay.fleet import Conflict, Forbidden, NotFound, agents, bus_sessions
+from relay.fleet import Conflict, NotFound
 from relay.http.auth import Principal
 from relay.http.errors import answer_to
-from relay.http.feed import Feed, Matcher, everything
+from relay.http.feed import Feed
 from relay.wire import bus
 
 from . import ends
 from .deeds import DEEDS, Client, Outcome, failed, say_still_there, send
 from .ends import End, Ended
 from .frames import Bad, Frame, grouped, parse
+from .greeting import identified, listening, placed, registered, welcome
 from .socket import Gone, Socket, TooLarge
-from .telling import frames
+from .telling import Teller
 
 if TYPE_CHECKING:
     from ._bus import Bus
@@ -58,24 +59,14 @@ STRIKES = 5  # malformed frames
 STRIKES_WITHIN = 60.0  # seconds
 MOST_FRAMES = 32  # read before they are done
 
-CODES = {
-    400: "invalid",
-    403: "forbidden",
-    404: "not_found",
-    409: "conflict",
-    422: "invalid",
-    503: "overloaded",
-}
-"""What an HTTP status is called in an error frame."""
-
 
 class Connection:
     """One client. `agent_id` is its agent, once it has said hello and if it has one."""
 
     def __init__(self, bus: Bus, socket: Socket, principal: Principal | None) -> None:
         self._bus = bus
-        self._fleet = bus.fleet
         self._socket = socket
+        self._teller = Teller(socket)
         self._principal = principal
         self.agent_id: str | None = None
         self._strikes: deque[float] = deque(maxlen=STRIKES)
@@ -95,14 +86,15 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 try:
                     client, feed = await self._greeted()
-                    nursery.start_soon(self._tell_events, feed, client.role is not bus.Role.DASHBOARD)
+                    bound = client.role is not bus.Role.DASHBOARD
+                    nursery.start_soon(partial(self._teller.events, feed, bound=bound))
                     await self._listen(client)
                 except Ended as ended:
                     self.end(ended.end)
         end = self._end or ends.GOING_AWAY
         if end is not ends.GONE:
             if end.error is not None:
-                await self._tell_error(end.error, end.reason)
+                await self._teller.error(end.error, end.reason)
             await self._socket.close(end.close, end.reason)
 
     # -- the state `new`
@@ -117,7 +109,7 @@ class Connection:
                     except Ended:
                         raise
                     except Exception as error:  # noqa: BLE001 - it is answered, as in HTTP
-                        await self._tell_failure(failed(error))
+                        await self._teller.failure(failed(error))
                 elif isinstance(frame, Bad):
                     await self._strike(frame)
                 else:
@@ -126,53 +118,18 @@ class Connection:
 
     async def _begin(self, hello: bus.Hello) -> tuple[Client, Feed]:
         """The place in the log is taken before the agent is registered: what its registration sets free is told (M-240)."""
-        client = self._identified(hello)
-        log = self._fleet.events
-        now = log.last_id
-        begin = bus_sessions.Begin(client.component_id, client.agent_id, hello.after, now)
-        after = await self._fleet.bus_sessions.ask(begin)
+        principal = self._bus.principal(hello.token) if hello.token is not None else self._principal
+        client = identified(hello, principal, self._bus.fleet, self._bus.answer_within)
+        place, resumed = await placed(client, hello)
         if client.agent_id is not None:
-            await self._fleet.agents[client.agent_id].ask(agents.Register(_card(hello, client.agent_id)))
+            await registered(client.agent_id, client, hello)
             self.agent_id = client.agent_id
             self._bus.take_over(client.agent_id, self)
-        place = now if after is None else after
-        feed = Feed(log, self._matcher(client, place), place)
-        lost = feed.start_over() if feed.lost else None
-        welcome = {
-            "type": "welcome",
-            "protocol": bus.PROTOCOL,
-            "sessionId": self._fleet.system.new_id("bus"),
-            "agentId": client.agent_id,
-            "lastEventId": feed.cursor,
-            "heartbeatMs": round(bus.HEARTBEAT * 1000),
-            "serverTime": round(self._fleet.system.wall() * 1000),
-            "resumed": after is not None and lost is None,
-            "reset": True if lost is not None else None,
-        }
-        await self._tell({name: value for name, value in welcome.items() if value is not None})
+        feed = listening(client, place)
+        if lost := feed.lost:
+            feed.start_over()
+        await self._teller.tell(welcome(client, feed, resumed=resumed and not lost, reset=lost))
         return client, feed
-
-    def _identified(self, hello: bus.Hello) -> Client:
-        principal = self._bus.principal(hello.token) if hello.token is not None else self._principal
-        if principal is None:
-            raise Ended(ends.UNAUTHORIZED)
-        agent_id = hello.agent_id if hello.role.kind is not None else None
-        if hello.role.kind is not None and agent_id is None:
-            raise wire.Invalid([f"agentId: is required for a {hello.role}"])
-        if not principal.may("event:read") or not (agent_id is None or principal.may("agent:write")):
-            raise Forbidden("forbidden")
-        within = self._bus.answer_within
-        return Client(
-            self._fleet, principal, hello.role, hello.component_id, agent_id, hello.instance_id, within
-        )
-
-    def _matcher(self, client: Client, place: int) -> Matcher:
-        """What the client is told (BUS-8)."""
-        if client.agent_id is None:
-            return everything
-        if client.role is bus.Role.ORCHESTRATOR:
-            return self._fleet.orders(client.agent_id)
-        return self._fleet.matcher(client.agent_id, place)
 
     # -- the state `ready`
 
@@ -205,21 +162,23 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - every failure becomes an answer
             results = [[failed(error)] * len(frame.messages) for frame in frames]
         for frame, outcomes in zip(frames, results, strict=True):
-            await self._tell_result(frame.id, outcomes)
+            await self._teller.result(frame.id, outcomes)
 
     async def _do(self, client: Client, frame: Frame) -> None:
         if isinstance(frame, bus.Ping):
-            await self._tell({"type": "pong"} if frame.id is None else {"type": "pong", "id": frame.id})
+            await self._teller.tell(
+                {"type": "pong"} if frame.id is None else {"type": "pong", "id": frame.id}
+            )
         elif isinstance(frame, bus.Hello):
-            await self._tell_error("conflict", "the hello was already said; connect again to say another")
+            await self._teller.error("conflict", "the hello was already said; connect again to say another")
         elif not isinstance(frame, bus.Pong):
             outcomes = await self._done(client, frame)
             if frame.id is not None:
-                await self._tell_result(frame.id, outcomes)
+                await self._teller.result(frame.id, outcomes)
             else:
                 for outcome in outcomes:
                     if not outcome["ok"]:
-                        await self._tell_failure(outcome)
+                        await self._teller.failure(outcome)
 
     async def _done(self, client: Client, frame: Frame) -> Sequence[Outcome]:
         scope, deed = DEEDS[type(frame)]
@@ -248,19 +207,6 @@ class Connection:
             _ends_it(error)
             answer_to(error)  # logs what is a defect
 
-    async def _tell_events(self, feed: Feed, bound: bool) -> None:
-        ping_at = trio.current_time() + bus.HEARTBEAT
-        while True:
-            if feed.lost:
-                told = feed.start_over()
-                await self._tell({"type": "reset", "eventId": told["last"], **told})
-            for text in frames(await feed.next(ping_at), bound=bound):
-                await self._socket.send(text)
-                ping_at = trio.current_time() + bus.HEARTBEAT
-            if trio.current_time() >= ping_at:
-                await self._tell({"type": "ping", "eventId": feed.cursor})
-                ping_at = trio.current_time() + bus.HEARTBEAT
-
     # -- both
 
     async def _receive(self) -> str | None:
@@ -280,43 +226,13 @@ class Connection:
             raise Ended(ends.TOO_LARGE) from None
 
     async def _strike(self, bad: Bad) -> None:
-        await self._tell_error(bad.code, bad.text, bad.id)
+        await self._teller.error(bad.code, bad.text, bad.id)
         if not bad.counts:
             return
         now = trio.current_time()
         self._strikes.append(now)
         if len(self._strikes) == STRIKES and now - self._strikes[0] < STRIKES_WITHIN:
             raise Ended(ends.MALFORMED)
-
-    async def _tell(self, frame: dict[str, Any]) -> None:
-        await self._socket.send(wire.encode(frame).decode())
-
-    async def _tell_result(self, name: str, outcomes: Sequence[Outcome]) -> None:
-        ok = all(outcome["ok"] for outcome in outcomes)
-        await self._tell({"type": "result", "id": name, "ok": ok, "results": outcomes})
-
-    async def _tell_failure(self, outcome: Outcome) -> None:
-        await self._tell_error(CODES.get(outcome["status"], "internal"), outcome["error"])
-
-    async def _tell_error(self, code: str, text: str, name: str | None = None) -> None:
-        told = {"type": "error", "code": code, "error": text}
-        await self._tell(told if name is None else {**told, "id": name})
-
-
-def _card(hello: bus.Hello, agent_id: str) -> wire.RegisterAgent:
-    return wire.RegisterAgent(
-        id=agent_id,
-        kind=hello.role.kind,
-        status=hello.status,
-        ready=hello.ready,
-        label=hello.label,
-        tags=hello.tags,
-        capabilities=hello.capabilities,
-        machine=hello.machine,
-        instance_id=hello.instance_id,
-        meta=hello.meta,
-        provider_capabilities=hello.provider_capabilities,
-    )
 
 
 def _ends_it(error: Exception) -> None:
