@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import attrs
 
 from relay.store import Event, Store, Write
 
-from ._staged import Staged
+from ._staged import Added, Progress, Staged
 
 __all__ = ["CLAIM_TERM", "Claims", "Held", "claim_announced", "claim_released"]
 
@@ -35,9 +35,11 @@ class Held:
 class Claims:
     """All claims, as the decisions of the post office made them so far, durable or not."""
 
-    def __init__(self, store: Store, progress: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, store: Store, progress: Progress) -> None:
         self._store = store
         self._staged: Staged[int, Held] = Staged(progress)
+        self._of_tasks: Staged[int, frozenset[int]] = Staged(progress)  # by task: some that stood for it
+        self._added = Added(progress)
 
     def of(self, number: int) -> Held | None:
         """The last claim on the message, over or not."""
@@ -53,26 +55,44 @@ class Claims:
 
     def on_task(self, task_id: int) -> dict[int, Held]:
         """The claims that stand for the task, by message."""
-        return self._fitting(lambda held: held.task_id == task_id, "task_id = ?", task_id)
+        found: dict[int, Held | None] = {**self._read("task_id = ?", task_id)}
+        for number in (*found, *(self._of_tasks.get(task_id) or ())):
+            if number in self._staged:
+                found[number] = self._staged[number]
+        return {
+            number: held
+            for number, held in sorted(found.items())
+            if held is not None and held.task_id == task_id
+        }
 
-    def over(self, now: float) -> dict[int, Held]:
-        """The claims whose time is over, by message."""
-        return self._fitting(lambda held: held.until <= now, "expires_at <= ?", round(now * 1000))
+    def over(self, now: float, most: int) -> list[int]:
+        """The messages on which a claim is over, a bounded number of them."""
+        staged = dict(self._staged)
+        sql = "select message_id from message_claims where expires_at <= ? order by expires_at, message_id limit ?"
+        rows = self._store.rows(sql, round((now - self._added.seconds) * 1000), most + len(staged))
+        found = [number for (number,) in rows if number not in staged]
+        found += [number for number, held in staged.items() if held is not None and held.until <= now]
+        return sorted(found)[:most]
 
-    def prolong(self, seconds: float) -> tuple[Write, ...]:
+    def prolong(self, seconds: float) -> Write:
         """Give every claim so much more time."""
-        known = self._fitting(lambda _: True, "expires_at >= ?", 0).items()
-        return tuple(
-            self.hold(number, attrs.evolve(held, until=round(held.until + seconds, 3)))
-            for number, held in known
-        )
+        for number, held in self._staged:
+            if held is not None:
+                self._staged.put(number, attrs.evolve(held, until=round(held.until + seconds, 3)))
+        self._added.add(seconds)
+        return Write("update message_claims set expires_at = expires_at + ?", (round(seconds * 1000),))
 
     def hold(self, number: int, held: Held) -> Write:
         self._staged.put(number, held)
+        if held.task_id is not None:
+            self._stands_for(held.task_id, number)
         return Write(
             f"insert or replace into message_claims ({COLUMNS}) values (?, ?, ?, ?)",
             (number, held.agent_id, round(held.until * 1000), held.task_id),
         )
+
+    def _stands_for(self, task_id: int, number: int) -> None:
+        self._of_tasks.put(task_id, (self._of_tasks.get(task_id) or frozenset()) | {number})
 
     def free(self, numbers: Iterable[int]) -> tuple[Write, ...]:
         """End these claims."""
@@ -84,16 +104,10 @@ class Claims:
 
     def _read(self, condition: str, value: int) -> dict[int, Held]:
         rows = self._store.rows(f"select {COLUMNS} from message_claims where {condition}", value)
-        return {number: Held(agent_id, until / 1000, task) for number, agent_id, until, task in rows}
-
-    def _fitting(self, fits: Callable[[Held], bool], condition: str, value: int) -> dict[int, Held]:
-        """Those that fit, by message in the order of ids; `condition` finds the durable ones among them."""
-        found = self._read(condition, value)
-        for number, held in self._staged:
-            found.pop(number, None)
-            if held is not None:
-                found[number] = held
-        return {number: held for number, held in sorted(found.items()) if fits(held)}
+        added = round(self._added.seconds * 1000)
+        return {
+            number: Held(agent_id, (until + added) / 1000, task) for number, agent_id, until, task in rows
+        }
 
 
 def claim_announced(number: int, held: Held) -> Event:

@@ -38,7 +38,7 @@ POLL_UNREAD = (
     " (select 1 from message_reads where agent_id = ?3 and message_id = id) order by id limit ?4"
 )
 QUEUED = (
-    "select {columns} from messages where address in (?1, 'policy:' || ?1) and delivery = 'queued'"
+    "select id from messages where address = ?1 and delivery = 'queued'"
     " and (expires_at > ?2 or expires_at = queued_at) order by id limit ?3"
 )
 READS = (
@@ -107,8 +107,10 @@ def list_messages(
 
 def list_queued(store: Store, for_: str, *, now: float, limit: int = 100) -> list[wire.Message]:
     """What waits for `for_`, an address or the bare name of a policy, and may still be released; oldest first."""
-    rows = store.rows(QUEUED.format(columns=COLUMNS), for_, int(now * 1000), limit)
-    return dressed(store, map(_message, rows))
+    ids: set[int] = set()
+    for address in (for_, f"policy:{for_}"):
+        ids.update(number for (number,) in store.rows(QUEUED, address, int(now * 1000), limit))
+    return messages_of(store, sorted(ids)[:limit])
 
 
 def delivery(store: Store, number: int) -> wire.Delivery:

@@ -17,7 +17,6 @@ __all__ = [
     "ReleaseQueue",
     "Renew",
     "ResumeQueue",
-    "Returned",
     "Send",
     "SendMany",
     "Sent",
@@ -114,13 +113,6 @@ class ResumeQueue(Tell[Post]):
     """As `ReleaseQueue`; nobody waits for it."""
 
     policy: str
-
-
-@attrs.frozen
-class Returned(Tell[Post]):
-    """The agent is not offline any more: it may serve policies."""
-
-    agent_id: str
 
 
 @attrs.frozen

@@ -41,6 +41,7 @@ SERVED = (
     "select managed.agent_id from managed_agents managed join agents on agents.id = managed.agent_id"
     " where managed.policy_name = ? and managed.status = 'running' and agents.status <> 'offline'"
 )
+RUNNING = "select policy_name from managed_agents where status = 'running'"
 # A life time of 0 is over, but for the next sweep only: until then the message can be released (MSG-30).
 WAITING = (
     "select id from messages where address = ?1 and delivery = 'queued'"
@@ -193,8 +194,8 @@ class PolicyQueue:
 
 def served_by(store: Store, agent_id: str | None = None) -> list[str]:
     """The policies that this agent is linked to, or all that have an agent: if that is there, their mail can go out."""
-    sql = "select policy_name from managed_agents where status = 'running' and (?1 is null or agent_id = ?1)"
-    return [policy for (policy,) in store.rows(sql, agent_id)]
+    rows = store.rows(RUNNING) if agent_id is None else store.rows(f"{RUNNING} and agent_id = ?", agent_id)
+    return [policy for (policy,) in rows]
 
 
 def resume(policy: str) -> tuple[str, float, ResumeQueue]:

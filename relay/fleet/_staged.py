@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeAlias, TypeVar
 
-__all__ = ["Progress", "Staged"]
+__all__ = ["Added", "Progress", "Staged"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -34,6 +34,11 @@ class Staged(Generic[K, V]):
     def __getitem__(self, key: K) -> V | None:
         return self._values[key][1]
 
+    def get(self, key: K) -> V | None:
+        """The value, if there is one here."""
+        _, value = self._values.get(key, (0, None))
+        return value
+
     def __iter__(self) -> Iterator[tuple[K, V | None]]:
         return iter([(key, value) for key, (_, value) in self._values.items()])
 
@@ -51,3 +56,23 @@ class Staged(Generic[K, V]):
             if decision > durable:
                 return
             del self._values[key]
+
+
+class Added:
+    """Seconds that a decision adds to an instant of every row, until the rows have them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._by = 0
+        self._seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """By the decision that is made now, and staged next."""
+        staged, _ = self._progress()
+        self._seconds, self._by = self.seconds + seconds, staged + 1
+
+    @property
+    def seconds(self) -> float:
+        """What the rows lack."""
+        _, durable = self._progress()
+        return self._seconds if self._by > durable else 0.0

@@ -7,18 +7,21 @@ from itertools import islice
 from typing import Any
 
 from relay import wire
-from relay.store import Store
+from relay.store import Store, Write
 
-from ._staged import Progress, Staged
+from ._staged import Added, Progress, Staged
 from ._task_rows import find_task
+from ._task_rules import prolonged
 
 __all__ = ["TaskBook"]
 
 
-NOT_THERE = (
-    "select distinct claimed_by from tasks where claimed_by is not null"
-    " and not exists (select 1 from agents where agents.id = claimed_by and agents.status <> 'offline')"
+THOSE = "select id, record from tasks where {} order by +id limit ?"  # the condition's index, rather than the order's
+PROLONG = (
+    "update tasks set claim_expires_at = claim_expires_at + ?1, orphaned_at = orphaned_at + ?1, record = json_patch(record,"
+    " json_object('claimExpiresAt', claim_expires_at + ?1, 'orphanedAt', orphaned_at + ?1)) where claimed_by is not null"
 )
+"""A member that is null is none of the record's."""
 
 
 class TaskBook:
@@ -28,9 +31,13 @@ class TaskBook:
         self._store = store
         self._staged: Staged[int, wire.Task] = Staged(progress)
         self._keys: Staged[tuple[str, str], int] = Staged(progress)
+        self._added = Added(progress)
 
     def find(self, number: int) -> wire.Task | None:
-        return self._staged[number] if number in self._staged else find_task(self._store, number)
+        if number in self._staged:
+            return self._staged[number]
+        found = find_task(self._store, number)
+        return found and self._with_added(found)
 
     def of_source(self, source: str, key: str | None) -> wire.Task | None:
         """The task that this source has reported with this key."""
@@ -44,23 +51,33 @@ class TaskBook:
         return self.find(number) if number is not None else None
 
     def those(
-        self, fit: Callable[[wire.Task], bool], condition: str, *values: Any, most: int | None = None
+        self, fit: Callable[[wire.Task], bool], condition: str, *values: Any, most: int
     ) -> list[wire.Task]:
-        """The tasks that fit, by id; `condition` finds the durable ones among them, and maybe others."""
-        numbers = {
-            number for (number,) in self._store.rows(f"select id from tasks where {condition}", *values)
-        }
-        numbers |= {number for number, _ in self._staged}
-        found = (self.find(number) for number in sorted(numbers))
-        return list(islice((task for task in found if task is not None and fit(task)), most))
+        """The first tasks that fit, at most `most`; `condition` finds the durable ones among them, and no others."""
+        staged = dict(self._staged)
+        rows = self._store.rows(THOSE.format(condition), *values, most + len(staged))
+        durable = (self._with_added(_read(record)) for number, record in rows if number not in staged)
+        found = list(islice(filter(fit, durable), most))
+        found += [task for task in staged.values() if task is not None and fit(task)]
+        return sorted(found, key=lambda task: task.id)[:most]
 
-    def holders(self) -> list[str]:
-        """Whoever may hold a task and be gone."""
-        named = {agent_id for (agent_id,) in self._store.rows(NOT_THERE)}
-        named |= {task.claimed_by for _, task in self._staged if task is not None and task.claimed_by}
-        return sorted(named)
+    def _with_added(self, task: wire.Task) -> wire.Task:
+        seconds = self._added.seconds
+        return prolonged(task, seconds) if seconds and task.claimed_by is not None else task
+
+    def prolong(self, seconds: float) -> Write:
+        """Whoever holds a task, or did when it was orphaned, has so much more time."""
+        for number, task in self._staged:
+            if task is not None and task.claimed_by is not None:
+                self._staged.put(number, prolonged(task, seconds))
+        self._added.add(seconds)
+        return Write(PROLONG, (round(seconds * 1000),))
 
     def keep(self, task: wire.Task) -> None:
         self._staged.put(task.id, task)
         if task.key is not None and (task.source, task.key) not in self._keys:
             self._keys.put((task.source, task.key), task.id)
+
+
+def _read(record: str) -> wire.Task:
+    return wire.decode(wire.Task, record)

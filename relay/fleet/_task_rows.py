@@ -11,7 +11,17 @@ from relay.store import Event, Store, Write
 from ._errors import NotFound
 from ._moment import Moment
 
-__all__ = ["find_task", "get_task", "inserted", "list_tasks", "noted", "task_events", "told", "updated"]
+__all__ = [
+    "find_task",
+    "get_task",
+    "holds_any",
+    "inserted",
+    "list_tasks",
+    "noted",
+    "task_events",
+    "told",
+    "updated",
+]
 
 
 def find_task(store: Store, number: int) -> wire.Task | None:
@@ -56,6 +66,11 @@ def task_events(store: Store, number: int) -> list[wire.TaskEvent]:
     get_task(store, number)
     rows = store.rows("select record from task_events where task_id = ? order by id desc limit 1000", number)
     return [wire.decode(wire.TaskEvent, record) for (record,) in reversed(rows)]
+
+
+def holds_any(store: Store, agent_id: str) -> bool:
+    """Whether the agent holds a task, or did when that was orphaned."""
+    return store.row("select 1 from tasks where claimed_by = ?", agent_id) is not None
 
 
 def inserted(task: wire.Task) -> Write:

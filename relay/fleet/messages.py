@@ -38,7 +38,6 @@ from ._post_protocol import (
     ReleaseQueue,
     Renew,
     ResumeQueue,
-    Returned,
     Send,
     SendMany,
     Sent,
@@ -65,7 +64,6 @@ __all__ = [
     "ReleaseQueue",
     "Renew",
     "ResumeQueue",
-    "Returned",
     "Send",
     "SendMany",
     "Sent",
@@ -118,8 +116,6 @@ class PostOffice(FleetActor[Post]):
                 self.tasks.handle(message, context)
             case ReleaseQueue(policy) | ResumeQueue(policy):
                 self.settle(message, self.queue.release(policy, self.moment(), self._now()), context)
-            case Returned(agent_id):
-                self._resume(served_by(self.store, agent_id), context)
             case ExpireQueued():
                 self._expire(message, context)
 

@@ -61,7 +61,17 @@ __all__ = [
 
 R = TypeVar("R")
 
-AT_ONCE = 500  # claims or tasks in one decision of maintenance
+AT_ONCE = 200  # claims or tasks in one decision
+LOOK_AGAIN = {"abandoned tasks": (0.0, Compare())}
+
+IS_HELD = "+status in ('claimed', 'in_progress', 'blocked')"
+IS_OVER = "claim_expires_at <= ?"
+NOT_THERE = (
+    "claimed_by not in ('user', 'system')"
+    " and not exists (select 1 from agents where agents.id = claimed_by and agents.status <> 'offline')"
+)
+HOLDER_NOT_THERE = f"claimed_by is not null and {NOT_THERE}"
+GIVEN_UP = f"status = 'orphaned' and (claim_expires_at <= ?2 or (orphaned_at <= ?1 and {NOT_THERE}))"
 CHANGE = wire.TaskChange
 
 
@@ -85,9 +95,9 @@ class Tasks:
             case SetTaskStatus(number, asked):
                 return self._report(self._existing(number), asked)
             case Left(agent_id):
-                return self._orphan([agent_id], reply=None)
+                return self._orphan("claimed_by = ?", agent_id, reply=None)
             case Compare():
-                return self._orphan(self.book.holders(), reply=None)
+                return self._orphan(HOLDER_NOT_THERE, reply=None)
             case ReleaseExpired(missed):
                 return self._release_expired(missed)
             case ReleaseOrphaned():
@@ -203,54 +213,44 @@ class Tasks:
 
     # -- left behind
 
-    def _orphan(self, holders: list[str], *, reply: R) -> Decision[R]:
-        """The tasks of those among the holders who are gone have nobody who does them."""
+    def _orphan(self, condition: str, *values: Any, reply: R) -> Decision[R]:
+        """Tasks whose holders are gone have nobody who does them. What is too much at once is seen to next."""
         draft = self._draft()
-        for agent_id in holders:
-            if self._is_gone(agent_id):
-                for task in self._held_by(agent_id):
-                    after = rules.orphaned(task, draft.moment)
-                    draft.change(after, CHANGE.ORPHANED, agent_id=agent_id)
-        return draft.decision(reply)
 
-    def _is_gone(self, agent_id: str) -> bool:
-        return gone(find_agent(self._store, agent_id) or reserved(agent_id))
-
-    def _held_by(self, agent_id: str) -> list[wire.Task]:
         def fits(task: wire.Task) -> bool:
-            return task.claimed_by == agent_id and task.status in rules.HELD
+            return rules.abandoned(task) and self._is_gone(task.claimed_by)
 
-        return self.book.those(fits, "claimed_by = ?", agent_id)
+        left = self.book.those(fits, f"{IS_HELD} and {condition}", *values, most=AT_ONCE)
+        for task in left:
+            draft.change(rules.orphaned(task, draft.moment), CHANGE.ORPHANED, agent_id=task.claimed_by)
+        decision = draft.decision(reply)
+        return attrs.evolve(decision, timers=LOOK_AGAIN) if len(left) == AT_ONCE else decision
+
+    def _is_gone(self, agent_id: str | None) -> bool:
+        return agent_id is not None and gone(find_agent(self._store, agent_id) or reserved(agent_id))
 
     def _release_expired(self, missed: float) -> Decision[Released]:
         draft, now = self._draft(), self._office.fleet.system.wall()
         if missed > 0:
-            self._prolong(missed, draft)
-        draft.release(list(self._office.claims.over(now))[:AT_ONCE])
+            draft.write([self._office.claims.prolong(missed), self.book.prolong(missed)])
+        draft.release(self._office.claims.over(now, AT_ONCE))
+        ms = round((now - missed) * 1000)
         due = self.book.those(
-            lambda task: rules.over(task, now), "claim_expires_at <= ?", round(now * 1000), most=AT_ONCE
+            lambda task: rules.over(task, now), f"{IS_HELD} and {IS_OVER}", ms, most=AT_ONCE
         )
         self._open(due, draft)
         return draft.decision(Released(tuple(draft.freed), tuple(task.id for task in due)))
-
-    def _prolong(self, missed: float, draft: Draft) -> None:
-        """Whoever holds something could not renew it while the server was not there, nor come back to it."""
-        draft.write(self._office.claims.prolong(missed))
-        for task in self.book.those(lambda task: task.claimed_by is not None, "claimed_by is not null"):
-            draft.keep(rules.prolonged(task, missed))
 
     def _release_orphaned(self) -> Decision[tuple[int, ...]]:
         draft, now = self._draft(), self._office.fleet.system.wall()
 
         def fits(task: wire.Task) -> bool:
-            back = task.claimed_by is not None and not self._is_gone(task.claimed_by)
-            return rules.given_up(task, now, back=back)
+            return rules.given_up(task, now, back=not self._is_gone(task.claimed_by))
 
         ms = round(now * 1000)
-        condition = "orphaned_at <= ? or (orphaned_at is not null and claim_expires_at <= ?)"
-        due = self.book.those(fits, condition, ms - round(rules.GRACE * 1000), ms, most=AT_ONCE)
+        due = self.book.those(fits, GIVEN_UP, ms - round(rules.GRACE * 1000), ms, most=AT_ONCE)
         if not due:
-            return self._orphan(self.book.holders(), reply=())
+            return self._orphan(HOLDER_NOT_THERE, reply=())
         self._open(due, draft)
         return draft.decision(tuple(task.id for task in due))
 

@@ -474,3 +474,17 @@ def test_release_and_expiry_race_for_each_message(trials: int = 100) -> None:
 
     for seed in range(trials):
         trio.run(trial, seed, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_thousands_who_come_and_go_at_once_do_not_fill_the_mailbox_of_the_post_office(
+    fleet: Fleet,
+) -> None:
+    async def come_and_go(name: str) -> None:
+        await fleet.agents[name].ask(agents.Register(wire.RegisterAgent(id=name)))
+        await fleet.agents[name].ask(agents.SetStatus(wire.AgentStatus.OFFLINE))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(1_500):
+            nursery.start_soon(come_and_go, f"a{number}")
+    buried = [letter for letter in fleet.system.dead_letters if letter.address == fleet.post_office.address]
+    assert buried == []

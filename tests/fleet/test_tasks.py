@@ -11,6 +11,7 @@ from fleetlog import Log
 from relay import wire
 from relay.actors import System
 from relay.fleet import Conflict, Fleet, Forbidden, Invalid, NotFound, agents, messages, open_fleet, tasks
+from relay.fleet._task_book import THOSE
 from relay.fleet._task_rules import GRACE, MOVES
 from relay.store import Owner, Store, Write
 
@@ -568,6 +569,41 @@ async def test_the_person_at_the_terminal_is_never_gone(pair: Fleet) -> None:
     await claim(pair, 1, "user")
     assert await reopen(pair) == ()
     assert look(pair, 1).status is S.CLAIMED
+
+
+async def test_much_that_was_left_behind_is_orphaned_by_and_by(system: System, store: Store) -> None:
+    many = tasks.AT_ONCE + 1
+    async with open_fleet(system, store) as fleet:
+        await register(fleet, "a1")
+        for _ in range(many):
+            await claim(fleet, (await report(fleet)).task.id, "a1")
+        await forget(store, "a1")
+    async with open_fleet(system, store) as fleet:
+        await fleet.system.idle()
+        left = tasks.list_tasks(store, status=S.ORPHANED, limit=500)
+        assert [task.id for task in reversed(left)] == list(range(1, many + 1))
+        assert all(len(tasks.task_events(store, task.id)) == 3 for task in left)
+
+
+@pytest.mark.parametrize(
+    ("condition", "index"),
+    [
+        (f"{tasks.IS_HELD} and claimed_by = ?", "tasks_by_holder"),
+        (f"{tasks.IS_HELD} and {tasks.HOLDER_NOT_THERE}", "tasks_by_holder"),
+        (f"{tasks.IS_HELD} and {tasks.IS_OVER}", "tasks_claim_due"),
+        (tasks.GIVEN_UP, "tasks_by_status"),
+        ("channel = ?", "tasks_by_channel"),
+    ],
+)
+async def test_tasks_are_looked_for_by_an_index(store: Store, condition: str, index: str) -> None:
+    plan = [
+        str(row[-1])
+        for row in store.rows(
+            f"explain query plan {THOSE.format(condition)}", *"???"[: 1 + condition.count("?")]
+        )
+    ]
+    assert f"USING INDEX {index} " in plan[0]
+    assert not any(step.startswith("SCAN") for step in plan)
 
 
 async def forget(store: Store, name: str) -> None:

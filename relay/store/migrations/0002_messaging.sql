@@ -26,6 +26,7 @@ create table managed_agents (
   policy_name text primary key, status text not null, spawn_request_id text, agent_id text,
   orchestrator_id text, record text not null, updated_at integer not null
 ) without rowid;
+create index managed_running on managed_agents (agent_id) where status = 'running';
 
 create table tasks (
   id integer primary key autoincrement, source text not null, key text, target text not null, channel text,
@@ -36,9 +37,9 @@ create unique index tasks_by_key on tasks (source, key) where key is not null;
 create index tasks_by_status on tasks (status, id);
 create index tasks_by_source on tasks (source, id);
 create index tasks_by_target on tasks (target, id);
+create index tasks_by_channel on tasks (channel, id) where channel is not null;
 create index tasks_by_holder on tasks (claimed_by) where claimed_by is not null;
 create index tasks_claim_due on tasks (claim_expires_at) where claim_expires_at is not null;
-create index tasks_orphaned on tasks (orphaned_at) where orphaned_at is not null;
 
 create table task_events (
   id integer primary key, task_id integer not null, at integer not null, record text not null
