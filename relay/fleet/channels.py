@@ -68,6 +68,7 @@ __all__ = [
     "get_channel",
     "list_bindings",
     "list_channels",
+    "target_of",
 ]
 
 MOST_BINDINGS = 100  # of one channel: an event makes so many messages at once

@@ -7,6 +7,7 @@ whether it gets there.
 1. A window begins with the first request that passes, and lasts a minute. As many as are allowed pass in it, the others
    do not count (O-34). Windows know nothing of each other, and outlive a change of the configuration (M-I35).
 2. Whether a target may be used is judged as it was asked for, before a channel is resolved to who it is bound to (INT-5).
+   It is judged so for whatever an integration may do: the edge asks `permit` before mail, invitations and events.
 3. The source of a task is the integration's name, whatever it says itself (M-I37).
 """
 
@@ -60,6 +61,13 @@ class Integrations:
     def find(self, name: str) -> wire.IntegrationSettings | None:
         return self._configured.get(name)
 
+    def permit(self, name: str, target: str | None, channel: str | None = None) -> None:
+        """Raises `Forbidden` unless the integration of this name may use the target and the channel (INT-6)."""
+        caller = self.find(name)
+        if caller is None:
+            raise Forbidden(f"{name} is no integration any more")
+        _permit(caller, target, channel or _channel_of(target or ""))
+
     def replace(self, configured: Iterable[wire.IntegrationSettings]) -> None:
         """From now on it is these."""
         self._configured = {each.name: each for each in configured}
@@ -99,7 +107,7 @@ async def ingest(
     target. Raises `Invalid` for a target that leads nowhere, and `Forbidden` for one that is not the caller's."""
     channel = _channel_of(event.target)
     if caller is not None:
-        _permit(caller, event, event.channel or channel)
+        _permit(caller, event.target, event.channel or channel)
     if channel is not None:
         event = await _resolved(fleet, event, channel)
     return await fleet.post_office.ask(Ingest(caller.name if caller is not None else ROOT, event))
@@ -115,9 +123,11 @@ def _channel_of(target: str) -> str | None:
     return channel
 
 
-def _permit(caller: wire.IntegrationSettings, event: wire.IntegrationEvent, channel: str | None) -> None:
-    if caller.targets and event.target not in caller.targets:
-        raise Forbidden(f"{caller.name} may not use the target {event.target}")
+def _permit(caller: wire.IntegrationSettings, target: str | None, channel: str | None) -> None:
+    if caller.targets and target is None:
+        raise Forbidden(f"{caller.name} must name one of its targets")
+    if caller.targets and target not in caller.targets:
+        raise Forbidden(f"{caller.name} may not use the target {target}")
     if caller.channels and channel is not None and channel not in caller.channels:
         raise Forbidden(f"{caller.name} may not use the channel {channel}")
 

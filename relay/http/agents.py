@@ -95,6 +95,8 @@ async def prompt(call: Call[wire.PromptAgent]) -> Answer:
     """Whether the agent is there is looked at before the scope is (AGT-48)."""
     agents.promptable(agents.get_agent(call.fleet.store, call.path["id"]))
     call.need("message:send")
+    call.speak_as("user", "body")
+    call.reach(call.path["id"])
     done = await _agent(call).ask(agents.Prompt(call.body.body))
     return created({"ok": True, "messageId": done.message_id, "commandId": done.command_id})
 

@@ -24,6 +24,7 @@ async def get(call: Call[None]) -> Answer:
 @route("POST", "/api/channels/:id/events", scope="channel:write", body=wire.ChannelEvent)
 async def happen(call: Call[wire.ChannelEvent]) -> Answer:
     """One message per binding; 201 if any of them is new (O-31)."""
+    call.reach(f"channel:{call.path['id']}")
     sent = await call.fleet.switchboard.ask(channels.Inbound(call.path["id"], call.body))
     return created(sent, new=sent.created > 0)
 
@@ -35,6 +36,8 @@ async def bindings(call: Call[None]) -> Answer:
 
 @route("POST", "/api/channel-bindings", scope="channel:write", body=wire.NewBinding)
 async def bind(call: Call[wire.NewBinding]) -> Answer:
+    call.reach(f"channel:{call.body.channel_id}")
+    call.reach(channels.target_of(call.body).address)
     bound = await call.fleet.switchboard.ask(channels.Bind(call.body))
     return created(bound.binding, new=bound.new)
 

@@ -16,6 +16,7 @@ route = Routes()
 async def send(call: Call[wire.SendMessage]) -> Answer:
     if not call.principal.may_be(call.body.from_):
         raise Refused(403, f"from: this token does not send as {call.body.from_}")
+    call.reach(call.body.to, call.body.channel)
     sent = await call.fleet.post_office.ask(messages.Send(call.body))
     return Answer(201 if sent.new else 200, sent.text)
 

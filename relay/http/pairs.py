@@ -17,6 +17,7 @@ route = Routes()
 @route("POST", "/api/pairs", scope="pair:write", body=wire.ProposePair)
 async def propose(call: Call[wire.ProposePair]) -> Answer:
     call.speak_as(call.body.from_, "from")
+    call.reach(call.body.to)
     key = call.fleet.system.new_id("pair")
     return created(await call.fleet.pairs[key].ask(pairs.Propose(call.body)))
 

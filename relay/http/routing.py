@@ -124,6 +124,11 @@ class Call(Generic[B]):
         if not self.principal.may_be(name):
             raise Refused(403, f"{member}: this token does not speak for {name}")
 
+    def reach(self, target: str | None, channel: str | None = None) -> None:
+        """An integration reaches only whom it is configured for; raises 403 for another target, or channel."""
+        if self.principal.integration is not None:
+            self.fleet.integrations.permit(self.principal.integration, target, channel)
+
     def read(self, kind: type[T]) -> T:
         """The body as a `kind`, for routes that take any JSON because something is checked before its members."""
         if not isinstance(self.body, dict):

@@ -45,6 +45,7 @@ async def broadcast(call: Call[wire.Broadcast]) -> Answer:
     """One message to everybody (MSG-48)."""
     said = call.body
     call.speak_as(said.from_, "from")
+    call.reach("broadcast")
     message = wire.SendMessage(
         from_=said.from_,
         to="broadcast",

@@ -13,6 +13,7 @@ import apsw
 import httpx2
 import pytest
 import trio
+from busclient import bus, hello
 from rawhttp import eventually
 from receiving import Behaviour, answering, closing, endless, receiving, redirecting, silent
 
@@ -29,6 +30,7 @@ class Site:
 
     def __init__(self, url: str, root: str, hangups: trio.MemorySendChannel[int]) -> None:
         self.url = url
+        self.port = int(url.rpartition(":")[2])
         self.hangups = hangups
         self.clients = {name: self._client(secret) for name, secret in {**SECRETS, "root": root}.items()}
 
@@ -177,6 +179,53 @@ async def test_a_channel_that_is_not_listed_is_403(start: Start) -> None:
         assert (await site.report(channel="d")).status_code == 403
         assert (await site.report(channel="c")).status_code == 201
         assert (await site.report()).status_code == 201
+
+
+@pytest.mark.spec("AUTH-5", "INT-1", "M-I29")
+async def test_what_it_may_name_is_the_same_for_all_that_it_may_do(start: Start) -> None:
+    scopes = ["message:send", "channel:write", "pair:write", "event:read"]
+    limits = {"targets": ["a1", "channel:c"], "channels": ["c"], "scopes": scopes}
+    async with start(ci=limits, cd={"scopes": scopes}) as site:
+        await site.bind("c", "a1")
+        await site.bind("d", "a1")
+        for name in ("ci", "cd"):
+            await site.ask("POST", "/api/agents", {"id": name})
+        question = (await site.ask("POST", "/api/messages", {"from": "a2", "to": "a1", "body": "x"}))["id"]
+
+        async def statuses(path: str, **body: Any) -> list[int]:
+            """What the integrations are answered: the one with limits, and the one without."""
+            made = [await site.clients[name].post(path, json={**body, **own(name)}) for name in ("ci", "cd")]
+            return [answer.status_code for answer in made]
+
+        def own(name: str) -> dict[str, str]:
+            return {"from": name, "body": "x"}
+
+        for mail in ({"to": "a1"}, {"to": "channel:c"}, {"to": "a1", "channel": "c"}):
+            assert await statuses("/api/messages", **mail) == [201, 201], mail
+        for mail in (
+            {"to": "a2"},
+            {"to": "broadcast"},
+            {"to": "channel:d"},
+            {"to": "a1", "channel": "d"},
+            {"replyTo": question},
+        ):
+            assert await statuses("/api/messages", **mail) == [403, 201], mail
+        assert await statuses("/api/system/broadcast") == [403, 201]
+        assert await statuses("/api/pairs", to="a1") == [201, 201]
+        assert await statuses("/api/pairs", to="a2") == [403, 201]
+        assert await statuses("/api/channels/c/events") == [201, 201]
+        assert await statuses("/api/channels/d/events") == [403, 201]
+        bind = "/api/channel-bindings"
+        assert await statuses(bind, channelId="c", target="a1") == [201, 200]
+        assert await statuses(bind, channelId="c", target="tag:t") == [403, 201]
+        assert await statuses(bind, channelId="d", targetType="agent", targetId="a1") == [403, 201]
+        assert await statuses("/api/agents/a1/prompt") == [403, 403], "only a user prompts"
+
+        async with bus(site, token=False) as socket:
+            await hello(socket, token=SECRETS["ci"])
+            mail = [{"to": to, **own("ci")} for to in ("a1", "a2")]
+            told = await socket.ask("send", messages=mail)
+            assert [each["status"] for each in told["results"]] == [201, 403]
 
 
 # What a report may say
@@ -445,7 +494,7 @@ async def test_what_is_due_for_an_integration_that_is_gone_is_given_up(start: St
         configure(tmp_path)
         await site.hangups.send(1)
         await until(lambda: statuses(site), [401, 401])
-        with apsw.Connection(str(tmp_path / "relay.db"), flags=apsw.SQLITE_OPEN_READONLY) as database:
-            count = "select count(*) from callbacks where state = 'failed'"
-            await eventually(lambda: database.execute(count).fetchone() == (2,))
+        database = apsw.Connection(str(tmp_path / "relay.db"), flags=apsw.SQLITE_OPEN_READONLY)
+        left = "select count(*), max(id) from callbacks where state = 'due'"
+        await eventually(lambda: database.execute(left).fetchone() == (1, 1))  # the one that is tried
         database.close()

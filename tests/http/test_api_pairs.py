@@ -6,8 +6,10 @@ import httpx2
 import pytest
 from rawhttp import serving
 
+from relay import wire
 from relay.actors import open_system
 from relay.fleet import open_fleet
+from relay.fleet.integrations import Integrations
 from relay.http.api import table
 from relay.http.auth import ROOT, Authenticator, Principal
 from relay.http.edge import Edge
@@ -125,10 +127,11 @@ async def test_whoever_has_a_name_speaks_in_no_other() -> None:
     """In pairs, reactions and broadcasts."""
     scopes = frozenset({"pair:write", "message:send"})
     named = Principal("integration:a1", scopes, integration="a1")
+    settings = wire.IntegrationSettings(name="a1", secret="secret-of-a1-which-is-long")
     async with (
         open_system() as system,
         open_store(None, system) as store,
-        open_fleet(system, store) as fleet,
+        open_fleet(system, store, integrations=Integrations([settings])) as fleet,
         open_upstream("root") as upstream,
     ):
         edge = Edge(fleet, table(), Authenticator({"root": ROOT, "a1": named}), upstream, answer_within=10.0)

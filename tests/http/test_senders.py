@@ -11,13 +11,16 @@ from rawhttp import serving
 
 from relay.actors import open_system
 from relay.fleet import open_fleet
+from relay.fleet.integrations import Integrations
 from relay.http.api import table
 from relay.http.auth import ROOT, Authenticator, Principal
 from relay.http.edge import Edge
 from relay.http.guard import Guard
 from relay.http.upstream import open_upstream
 from relay.store import open_store
+from relay.wire import IntegrationSettings
 
+SETTINGS = IntegrationSettings(name="ci", secret="secret-of-ci-which-is-long")
 CI = Principal("integration:ci", frozenset({"message:send", "message:read"}), integration="ci")
 
 
@@ -26,7 +29,7 @@ async def server_for(principal: Principal) -> AsyncIterator[httpx2.AsyncClient]:
     async with (
         open_system() as system,
         open_store(None, system) as store,
-        open_fleet(system, store) as fleet,
+        open_fleet(system, store, integrations=Integrations([SETTINGS])) as fleet,
         open_upstream("root") as upstream,
     ):
         edge = Edge(fleet, table(), Authenticator({"its": principal}), upstream, answer_within=10.0)

@@ -41,6 +41,11 @@ class Client:
         if not self.principal.may(scope):
             raise Forbidden("forbidden")
 
+    def reach(self, target: str | None, channel: str | None) -> None:
+        """As for HTTP: an integration reaches only whom it is configured for."""
+        if self.principal.integration is not None:
+            self.fleet.integrations.permit(self.principal.integration, target, channel)
+
     def agent(self, named: str | None) -> str:
         """The agent that a frame is about."""
         if (found := named or self.agent_id) is None:
@@ -90,14 +95,18 @@ async def send(client: Client, frames: Sequence[bus.Send]) -> list[Sequence[Outc
     ]
 
 
-def _message(client: Client, item: Any) -> wire.SendMessage | wire.Invalid | Forbidden:
+def _message(client: Client, item: Any) -> wire.SendMessage | wire.Invalid | Refusal:
     try:
         message = wire.decode(wire.SendMessage, item)
     except wire.Invalid as error:
         return error
-    if client.principal.may_be(message.from_, client.agent_id):
-        return message
-    return Forbidden(f"from: this connection does not send as {message.from_}")
+    if not client.principal.may_be(message.from_, client.agent_id):
+        return Forbidden(f"from: this connection does not send as {message.from_}")
+    try:
+        client.reach(message.to, message.channel)
+    except Refusal as no:
+        return no
+    return message
 
 
 def _sent(answer: messages.Sent | Refusal) -> Outcome:
