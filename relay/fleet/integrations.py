@@ -86,14 +86,14 @@ class Integrations:
 
 
 def list_integrations(integrations: Integrations) -> list[wire.Integration]:
-    """What may be known of them, by name (INT-2)."""
+    """What may be known of them, by name (INT-2). The query of an address may well hold a secret."""
     found = [
         wire.Integration(
             name=each.name,
             targets=each.targets,
             channels=each.channels,
             scopes=each.scopes,
-            callback_url=each.callback_url,
+            callback_url=each.callback_url and each.callback_url.partition("?")[0],
         )
         for each in integrations.all()
     ]

@@ -120,7 +120,12 @@ def _one(document: object, tokens: tuple[str, ...]) -> wire.IntegrationSettings:
         settings = wire.decode(wire.IntegrationSettings, document)
     except wire.Invalid as error:
         raise wire.Invalid(unknown + error.problems) from None
-    if problems := unknown + list(_problems(settings, tokens)):
+    blank = [
+        f"{member}: holds nothing, which would allow everything; leave it out"
+        for member in ("targets", "channels")
+        if document.get(member) and not getattr(settings, member)
+    ]
+    if problems := [*unknown, *blank, *_problems(settings, tokens)]:
         raise wire.Invalid(problems)
     return attrs.evolve(settings, scopes=settings.scopes or DEFAULT_SCOPES)
 

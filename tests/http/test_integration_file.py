@@ -79,6 +79,8 @@ def test_an_integration_is_as_the_file_says_and_may_report_by_default(tmp_path: 
         ({"secret": "größer-als-sechzehn"}, "secret: expected printable ASCII"),
         ({"targets": "a1"}, "targets: expected a list of texts"),
         ({"channels": [1]}, "channels: expected a list of texts"),
+        ({"targets": [" "]}, "targets: holds nothing, which would allow everything; leave it out"),
+        ({"channels": ["", ""]}, "channels: holds nothing, which would allow everything; leave it out"),
         ({"scopes": ["write"]}, "scopes: write is no scope"),
         ({"target": ["a1"]}, "target: there is no such member"),
         ({"callbackURL": "https://hooks.example"}, "callbackURL: there is no such member"),
