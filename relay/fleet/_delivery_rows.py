@@ -28,6 +28,7 @@ __all__ = [
     "made_up",
     "open_rows",
     "saved",
+    "taken_by",
 ]
 
 NAMES = tuple(field.name for field in attrs.fields(Row))
@@ -51,6 +52,7 @@ TOLD = {
     "spent": "dead",
     "replied": "replied",
     "redelivered": "redelivered",
+    "lapsed": "expired",
 }
 """Step -> the event that tells of it. What stays where it is, is not announced."""
 
@@ -88,6 +90,13 @@ def find_rows(store: Store, agent_id: str, numbers: Iterable[int]) -> dict[int, 
     return {row.message_id: row for row in found}
 
 
+def taken_by(store: Store, number: int, other_than: str) -> str | None:
+    """An agent that has confirmed the message."""
+    sql = "select agent_id from deliveries where message_id = ? and agent_id <> ? and rung in ('confirmed', 'replied')"
+    row = store.row(sql, number, other_than)
+    return row[0] if row else None
+
+
 def open_rows(store: Store, agent_id: str) -> dict[int, Row]:
     """What was handed to the agent, or came back and is due some time."""
     condition = "agent_id = ? and rung in ('handed', 'routed') order by message_id"
@@ -123,7 +132,7 @@ def announced(changes: Sequence[Change]) -> tuple[Event, ...]:
     groups: dict[tuple[str, str | None], list[Row]] = {}
     for change in changes:
         if change.step in TOLD:
-            failed = change.step in ("failed", "spent", "returned")
+            failed = change.step in ("failed", "spent", "returned", "lapsed")
             error = change.after.error if failed else None
             groups.setdefault((TOLD[change.step], error), []).append(change.after)
     return tuple(_event(name, error, rows) for (name, error), rows in groups.items())
@@ -136,7 +145,7 @@ def _event(name: str, error: str | None, rows: list[Row]) -> Event:
         data["error"] = error
     if name == "replied":
         data["replyIds"] = [row.reply_id for row in rows]
-    source = "server" if name in ("dead", "redelivered") else agent_id
+    source = "server" if name in ("dead", "expired", "redelivered") else agent_id
     return Event(f"delivery.{name}", source, agent_id, orjson.dumps(data))
 
 

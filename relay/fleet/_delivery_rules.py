@@ -1,12 +1,13 @@
 """How a message gets to one recipient: the moves, and who decides on them. No actor, no store, no clock.
 
     taken         routed -> handed                  a new token, one more attempt
-    confirmed     routed, handed, dead -> confirmed     with the last token given; or marked as read
+    confirmed     all but replied -> confirmed      with the last token given; or marked as read
     busy          handed -> handed                  for another `VISIBLE` seconds; no attempt is ever lost by it
     returned      handed -> routed                  not the message's fault: the attempt is taken back
     failed        handed -> routed                  refused, or died of; after a pause that doubles
     spent         handed -> dead                    the same, for the last time
     replied       all but replied -> replied
+    lapsed        routed -> expired                 only one was to work on it, and another has, or its task has ended
     redelivered   dead -> routed                    from the first attempt on, and what was handed before is stale
 
 A refusal counts only against a message that was handed over alone: of several, nobody knows which one it was. They come
@@ -49,17 +50,18 @@ MOST_DEATHS = 2  # of the agent's program: one fewer than its runner bears
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 
 ROUTED, HANDED, CONFIRMED = wire.Rung.ROUTED, wire.Rung.HANDED, wire.Rung.CONFIRMED
-REPLIED, DEAD = wire.Rung.REPLIED, wire.Rung.DEAD
+REPLIED, EXPIRED, DEAD = wire.Rung.REPLIED, wire.Rung.EXPIRED, wire.Rung.DEAD
 DONE = frozenset({CONFIRMED, REPLIED})
 
 MOVES: Mapping[str, Mapping[wire.Rung, wire.Rung]] = {
     "taken": {ROUTED: HANDED},
-    "confirmed": {ROUTED: CONFIRMED, HANDED: CONFIRMED, DEAD: CONFIRMED},
+    "confirmed": {ROUTED: CONFIRMED, HANDED: CONFIRMED, DEAD: CONFIRMED, EXPIRED: CONFIRMED},
     "busy": {HANDED: HANDED},
     "returned": {HANDED: ROUTED},
     "failed": {HANDED: ROUTED},
     "spent": {HANDED: DEAD},
-    "replied": {ROUTED: REPLIED, HANDED: REPLIED, CONFIRMED: REPLIED, DEAD: REPLIED},
+    "replied": {ROUTED: REPLIED, HANDED: REPLIED, CONFIRMED: REPLIED, DEAD: REPLIED, EXPIRED: REPLIED},
+    "lapsed": {ROUTED: EXPIRED},
     "redelivered": {DEAD: ROUTED},
 }
 

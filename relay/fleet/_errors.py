@@ -5,7 +5,7 @@ The edge turns them into 400, 403, 404, 409 and 422.
 
 from relay.actors import Refusal
 
-__all__ = ["Conflict", "Forbidden", "Invalid", "NotFound", "Unprocessable"]
+__all__ = ["Conflict", "Forbidden", "Invalid", "NotFound", "Over", "Unprocessable"]
 
 
 class Invalid(Refusal):
@@ -26,3 +26,7 @@ class Conflict(Refusal):
 
 class Unprocessable(Refusal):
     """The request is well formed and does not apply to this thing: 422."""
+
+
+class Over(Conflict):
+    """What is asked for contradicts a state that is an end: asking again is of no use."""

@@ -63,10 +63,15 @@ class SendMany(Ask[Post, tuple[Sent | Refusal, ...]]):
 
 @attrs.frozen
 class Claim(Ask[Post, wire.Claim]):
-    """Take a claimable message for one agent."""
+    """Take a claimable message for one agent.
+
+    `to_hand_over`: it is for an agent that has not asked for this one. Then it is refused, as over, when another has taken
+    the message; except for one that stands for a task, whose status says what is left to do.
+    """
 
     message_id: int
     agent_id: str
+    to_hand_over: bool = False
 
 
 @attrs.frozen

@@ -137,9 +137,9 @@ def reached(progress: Sequence[wire.Progress], rung: wire.Rung, *, one: bool) ->
 
 
 def over(progress: Sequence[wire.Progress], rung: wire.Rung) -> bool:
-    """Whether whoever has not come as far as `rung` is dead: only a redelivery would change that."""
+    """Whether it is dead or expired with all who have not come as far as `rung`: it will not go on by itself."""
     short = [each for each in progress if each.rung.height < rung.height]
-    return bool(progress) and all(each.rung is wire.Rung.DEAD for each in short)
+    return bool(progress) and all(each.rung in (wire.Rung.DEAD, wire.Rung.EXPIRED) for each in short)
 
 
 def _recipients(store: Store, message: wire.Message) -> list[str]:

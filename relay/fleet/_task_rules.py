@@ -28,7 +28,7 @@ import attrs
 from relay import wire
 
 from ._claims import CLAIM_TERM
-from ._errors import Conflict, Invalid
+from ._errors import Conflict, Invalid, Over
 from ._moment import Moment
 
 __all__ = [
@@ -115,7 +115,7 @@ def reported_again(task: wire.Task, event: wire.IntegrationEvent, moment: Moment
 def claimed(task: wire.Task, agent_id: str, moment: Moment) -> wire.Task:
     """The agent holds the task for another term. Raises `Conflict` if it may not."""
     if task.status.final:
-        raise Conflict(f"task {task.id} is {task.status}")
+        raise Over(f"task {task.id} is {task.status}")
     if task.status is S.ORPHANED and task.claimed_by != agent_id:
         raise Conflict(
             f"task {task.id} is orphaned; it is opened again if {task.claimed_by} does not come back"

@@ -61,7 +61,7 @@ from ._delivery_rules import (
     replaced,
     taken,
 )
-from ._errors import Conflict, NotFound
+from ._errors import Conflict, NotFound, Over
 from ._mailboxes import dressed, letters_of
 from ._moment import Moment
 from ._post_protocol import Claim, MarkAllRead
@@ -141,7 +141,9 @@ class Deliveries(FleetActor[DeliveryProtocol]):
         await self._put_back(asked, context)
         mine: list[wire.Message] = []
         while not mine and (batch := self._next_batch(card, asked)):
-            mine = [each for each in letters_of(self.store, batch) if await self._is_mine(each)]
+            over: dict[int, str] = {}
+            mine = [each for each in letters_of(self.store, batch) if await self._is_mine(each, over)]
+            await self._lapse(over, context)
         return await self._hand_over(mine, asked, context)
 
     async def _put_back(self, asked: Take, context: Context[DeliveryProtocol]) -> None:
@@ -164,16 +166,35 @@ class Deliveries(FleetActor[DeliveryProtocol]):
         due = self._queue.due(card, handed, asked.limit, now=self._now(), wall=self.fleet.system.wall())
         return fill(due, asked.limit, asked.most_bytes)
 
-    async def _is_mine(self, letter: wire.Message) -> bool:
-        """A message that only one may work on is claimed with the hand-over."""
+    async def _is_mine(self, letter: wire.Message, over: dict[int, str]) -> bool:
+        """A message that only one may work on is claimed with the hand-over. If nobody is to work on it any more, it is
+        noted in `over`, and why."""
         if not letter.claimable:
             return True
         try:
-            await self.fleet.post_office.ask(Claim(letter.id, self.id))
+            await self.fleet.post_office.ask(Claim(letter.id, self.id, to_hand_over=True))
+        except Over as no:
+            over[letter.id] = str(no)
+            return False
         except Refusal:
             self._queue.put_off(letter.id, self._now() + NOT_OURS)
             return False
         return True
+
+    async def _lapse(self, over: Mapping[int, str], context: Context[DeliveryProtocol]) -> None:
+        def decide(moment: Moment) -> list[Change]:
+            there = [each.id for each in letters_of(self.store, list(over))]
+            rows = find_rows(self.store, self.id, there)
+            known = [(number, rows.get(number)) for number in there]
+            return [
+                Change(
+                    "lapsed", row, moved(row or fresh(self.id, number), "lapsed", moment, error=over[number])
+                )
+                for number, row in known
+                if row is None or row.rung in MOVES["lapsed"]
+            ]
+
+        await self._carry_out(decide, context)
 
     async def _hand_over(
         self, letters: Sequence[wire.Message], asked: Take, context: Context[DeliveryProtocol]

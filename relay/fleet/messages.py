@@ -24,7 +24,8 @@ from ._addresses import matches
 from ._channel_cards import through_channel
 from ._claims import CLAIM_TERM, Claims, Held
 from ._delivery_protocol import tell_of_reading, tell_of_reply
-from ._errors import Conflict, Forbidden, Invalid, NotFound
+from ._delivery_rows import taken_by
+from ._errors import Conflict, Forbidden, Invalid, NotFound, Over
 from ._letters import accept, claimed, deleted, destination, joined, letter, read, sent
 from ._mailboxes import delivery, get_message, latest_id, list_messages, list_queued, thread
 from ._moment import Moment
@@ -99,8 +100,8 @@ class PostOffice(FleetActor[Post]):
                 self.settle(message, self.compose(asked, self.moment()), context)
             case SendMany():
                 self._send_many(message, context)
-            case Claim(number, agent_id):
-                self._claim(message, self.existing(number), agent_id, context)
+            case Claim(number):
+                self._claim(message, self.existing(number), context)
             case Renew(number, agent_id):
                 self._renew(message, self.existing(number), agent_id, context)
             case MarkRead(number, agent_id):
@@ -195,7 +196,8 @@ class PostOffice(FleetActor[Post]):
             raise NotFound("no such message")
         return found
 
-    def _claim(self, message: Claim, claimable: wire.Message, agent_id: str, context: Context[Post]) -> None:
+    def _claim(self, message: Claim, claimable: wire.Message, context: Context[Post]) -> None:
+        agent_id = message.agent_id
         if not claimable.claimable:
             raise Conflict("the message is not claimable")
         if not matches(claimable, find_participant(self.store, agent_id)):
@@ -204,8 +206,16 @@ class PostOffice(FleetActor[Post]):
         if holder not in (None, agent_id):
             raise Conflict(f"the message is claimed by {holder}")
         with_task = self.tasks.claim_with(claimable, agent_id)
+        if with_task is None and message.to_hand_over:
+            self._must_be_free(claimable.id, agent_id)
         decision = with_task or self._held(claimable.id, agent_id, announce=holder is None)
         self.settle(message, decision, context)
+
+    def _must_be_free(self, number: int, agent_id: str) -> None:
+        """Raises `Over` if another agent has taken the message: the work goes on there, or is done."""
+        taker = taken_by(self.store, number, agent_id)
+        if taker is not None:
+            raise Over(f"{taker} has taken it")
 
     def _renew(self, message: Renew, renewed: wire.Message, agent_id: str, context: Context[Post]) -> None:
         held = self.claims.of(renewed.id)

@@ -10,7 +10,7 @@ from fleetlog import Log
 
 from relay import wire
 from relay.actors import System
-from relay.fleet import Conflict, Fleet, NotFound, agents, deliveries, messages, open_fleet
+from relay.fleet import Conflict, Fleet, NotFound, agents, deliveries, messages, open_fleet, tasks
 from relay.fleet._delivery_rules import MOST_ATTEMPTS, VISIBLE
 from relay.store import Owner, Store, Write
 
@@ -125,6 +125,59 @@ async def test_a_claimable_message_is_claimed_with_the_hand_over(office: Fleet) 
 
 
 # -- settling
+
+
+async def test_what_another_has_taken_is_not_handed_to_the_next_when_the_claim_is_over(
+    office: Fleet, log: Log
+) -> None:
+    """The work is under way, or done; nobody says that a claim on a plain message is given back."""
+    await register(office, "a2", tags=["t"])
+    number = await send(office, "tag:t", claimable=True)
+    (handed,) = await take(office)
+    await settle(office, handed)
+    assert await take(office, "a2") == []
+    await trio.sleep(messages.CLAIM_TERM + 60)
+    assert await take(office, "a2") == []
+    assert rung(office, number, "a2") is R.EXPIRED
+    (told,) = log.events("delivery.expired")
+    assert told["data"] == {
+        "agentId": "a2",
+        "messageIds": [number],
+        "rung": "expired",
+        "error": "a1 has taken it",
+    }
+    assert (await office.post_office.ask(messages.Claim(number, "a2"))).ok
+    await office.post_office.ask(messages.MarkRead(number, "a2"))
+    await office.system.idle()
+    assert rung(office, number, "a2") is R.CONFIRMED
+
+
+async def test_a_message_whose_task_has_ended_is_handed_to_nobody_and_asked_for_once(
+    office: Fleet, log: Log
+) -> None:
+    for end in ("done", "canceled"):
+        event = wire.IntegrationEvent(title="broken", target="a1", key=end)
+        task = (await office.post_office.ask(tasks.Ingest("ci", event))).task.id
+        await office.post_office.ask(
+            tasks.SetTaskStatus(task, wire.SetTaskStatus(status=wire.TaskStatus(end)))
+        )
+    handed = await office.deliveries["a1"].ask(deliveries.Take())
+    assert handed == deliveries.Handed((), again_in=None)
+    assert [rung(office, number) for number in (1, 2)] == [R.EXPIRED, R.EXPIRED]
+    again = wire.IntegrationEvent(title="broken again", target="a1", key="done")
+    message = (await office.post_office.ask(tasks.Ingest("ci", again))).message
+    assert message is not None
+    assert [each.message_id for each in await take(office)] == [message.id]
+
+
+async def test_a_task_that_was_left_goes_to_the_next_though_another_had_its_message(office: Fleet) -> None:
+    await register(office, "a2", tags=["t"])
+    event = wire.IntegrationEvent(title="broken", target="tag:t")
+    await office.post_office.ask(tasks.Ingest("ci", event))
+    (handed,) = await take(office)
+    await settle(office, handed)
+    await trio.sleep(messages.CLAIM_TERM + 60)
+    assert [each.message_id for each in await take(office, "a2")] == [handed.message_id]
 
 
 async def test_an_acknowledgement_needs_the_last_token(office: Fleet, log: Log) -> None:
