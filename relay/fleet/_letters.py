@@ -18,7 +18,7 @@ from ._post_protocol import Sent
 from ._queue import Routed, lifetime
 from .obligations import reply_expected
 
-__all__ = ["accept", "claimed", "deleted", "destination", "joined", "letter", "read", "sent"]
+__all__ = ["accept", "claimed", "deleted", "destination", "joined", "letter", "sent"]
 
 R = TypeVar("R")
 
@@ -138,16 +138,6 @@ def claimed(number: int, held: Held, write: Write, *, announce: bool) -> Decisio
     return Decision(
         reply=wire.Claim(ok=True, claim_expires_at=wire.Instant(held.until)), writes=(write,), events=events
     )
-
-
-def read(number: int, agent_id: str, moment: Moment) -> Decision[None]:
-    """The agent has read it (MSG-25)."""
-    write = Write(
-        "insert or ignore into message_reads (agent_id, message_id, at) values (?, ?, ?)",
-        (agent_id, number, moment.ms),
-    )
-    event = Event("message.read", agent_id, str(number), {"messageId": number, "agentId": agent_id}, of=write)
-    return Decision(reply=None, writes=(write,), events=(event,))
 
 
 def deleted(number: int) -> Decision[None]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import orjson
+
 from relay import wire
 from relay.store import Store
 
@@ -23,6 +27,16 @@ class Recent:
         if number in self._letters:
             return self._letters[number]
         return find_message(self._store, number)
+
+    def there(self, numbers: Sequence[int]) -> list[int]:
+        """Those of these messages that there are."""
+        sql = "select id from messages where id in (select value from json_each(?))"
+        durable = {number for (number,) in self._store.rows(sql, orjson.dumps(numbers).decode())}
+        return [
+            number
+            for number in numbers
+            if (self._letters[number] is not None if number in self._letters else number in durable)
+        ]
 
     def earlier(self, asked: wire.SendMessage) -> wire.Message | None:
         """The message that this sender already sent with this key (MSG-13)."""

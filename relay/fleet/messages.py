@@ -26,7 +26,7 @@ from ._claims import CLAIM_TERM, Claims, Held
 from ._delivery_protocol import tell_of_reading, tell_of_reply
 from ._delivery_rows import taken_by
 from ._errors import Conflict, Forbidden, Invalid, NotFound, Over
-from ._letters import accept, claimed, deleted, destination, joined, letter, read, sent
+from ._letters import accept, claimed, deleted, destination, joined, letter, sent
 from ._mailboxes import delivery, get_message, latest_id, list_messages, list_queued, thread
 from ._moment import Moment
 from ._post_protocol import (
@@ -46,6 +46,7 @@ from ._post_protocol import (
 )
 from ._queue import PolicyQueue, resume, served_by
 from ._reactions import React, Reactions
+from ._read_marks import ReadMarks
 from ._recent import Recent
 from .agents import find_participant
 from .tasks import Compare, Tasks
@@ -86,6 +87,7 @@ class PostOffice(FleetActor[Post]):
         self._parts = 0
         self._recent = Recent(self.store, self._progress)
         self.queue = PolicyQueue(self.store, self._recent, self._progress)
+        self._read_marks = ReadMarks(self.store, self._progress)
         self._reactions = Reactions(self.store, self._progress)
         self.claims = Claims(self.store, self._progress)
         self.tasks = Tasks(self, self._progress)
@@ -233,21 +235,13 @@ class PostOffice(FleetActor[Post]):
         return claimed(number, held, self.claims.hold(number, held), announce=announce)
 
     def _mark(self, message: MarkRead, number: int, agent_id: str, context: Context[Post]) -> None:
-        decision = self._reading(number, agent_id, self.moment())
+        decision = self._read_marks.read([number], agent_id, self.moment())
         tells = tell_of_reading(self.fleet, number, agent_id)
         self.settle(message, attrs.evolve(decision, tells=tells), context)
 
     def _mark_all(self, message: MarkAllRead, context: Context[Post]) -> None:
-        there = [number for number in message.message_ids if self._recent.find(number) is not None]
-        moment = self.moment()
-        decisions = [self._reading(number, message.agent_id, moment) for number in there]
-        self.settle(message, joined(None, *decisions), context)
-
-    def _reading(self, number: int, agent_id: str, moment: Moment) -> Decision[None]:
-        known = self.store.row(
-            "select 1 from message_reads where agent_id = ? and message_id = ?", agent_id, number
-        )
-        return read(number, agent_id, moment) if known is None else Decision(reply=None)
+        there = self._recent.there(message.message_ids)
+        self.settle(message, self._read_marks.read(there, message.agent_id, self.moment()), context)
 
     def _delete(self, message: Delete, gone: wire.Message, context: Context[Post]) -> None:
         self._recent.delete(gone)
