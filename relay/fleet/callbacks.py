@@ -58,6 +58,8 @@ MOST_WAITING = 1_000  # of one integration: with a place that is away they are t
 KEPT = 7 * 24 * 3_600.0  # seconds after its end
 SWEEP_EVERY = 3_600.0
 LONGEST_ERROR = 500  # characters
+TOO_MANY = "too many wait"
+NOT_THERE = "the integration is not configured any more"
 
 
 @attrs.frozen
@@ -222,7 +224,12 @@ class Callbacks(FleetActor[CallbackProtocol]):
     async def _tried(self, due: Due, error: str | None, context: Context[CallbackProtocol]) -> None:
         if self._calling.get(due.integration) is not due:
             return  # an incarnation before this one called; it is called again
-        await self.commit(_outcome(due, error, self.moment()), context)
+        moment = self.moment()
+        writes = (
+            _outcome(due, error, moment),
+            _give_up(due.integration, MOST_WAITING, TOO_MANY, due, moment),
+        )
+        await self.commit(Decision(reply=None, writes=writes), context)
         del self._calling[due.integration]
         self._rests.pop(due.integration, None)
         if error is not None and due.attempt < len(PAUSES):
@@ -235,12 +242,9 @@ class Callbacks(FleetActor[CallbackProtocol]):
 
     async def _sweep(self, context: Context[CallbackProtocol]) -> None:
         moment = self.moment()
-        ended = [_forget(moment)]
-        for name in self._waiting():
-            kept = MOST_WAITING if self.fleet.integrations.find(name) is not None else 0
-            why = "too many wait" if kept else "the integration is not configured any more"
-            ended.append(_give_up(name, kept, why, self._calling.get(name), moment))
-        await self.commit(Decision(reply=None, writes=tuple(ended)), context)
+        gone = [name for name in self._waiting() if self.fleet.integrations.find(name) is None]
+        ended = (_give_up(name, 0, NOT_THERE, self._calling.get(name), moment) for name in gone)
+        await self.commit(Decision(reply=None, writes=(_forget(moment), *ended)), context)
 
     def _waiting(self) -> list[str]:
         """The integrations for which something is due."""
@@ -266,20 +270,19 @@ def _failed(due: Due, error: Exception) -> Tried:
     return Tried(due, repr(error))
 
 
-def _outcome(due: Due, error: str | None, moment: Moment) -> Decision[None]:
+def _outcome(due: Due, error: str | None, moment: Moment) -> Write:
     """The row after a try."""
     last = due.attempt >= len(PAUSES)
     state = "sent" if error is None else "failed" if last else "due"
     due_at = moment.ms + (0 if state != "due" else round(PAUSES[due.attempt] * 1000))
     ended_at = moment.ms if state != "due" else None
     said = error[:LONGEST_ERROR] if error is not None else None
-    write = Write(
+    return Write(
         "update callbacks set attempt = attempt + 1, state = ?, due_at = ?, ended_at = ?, error = ?"
         " where id = ? and state = 'due' and attempt = ?",
         (state, due_at, ended_at, said, due.id, due.attempt),
         rows=1,
     )
-    return Decision(reply=None, writes=(write,))
 
 
 def _forget(moment: Moment) -> Write:
