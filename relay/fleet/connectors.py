@@ -6,7 +6,7 @@ One actor per id owns the row. Rules:
    its program is refused as unknown (CON-3).
 2. One thing at a time: an action runs in the handler, so that whatever is asked meanwhile is queued behind it. Who asked
    may stop waiting: the action neither ends nor is it repeated. What has not begun when its asker has gone never does.
-3. The answer comes once the result is stored; the next thing is begun when nothing of the run is alive any more.
+3. The answer comes once the result is stored, or cannot be; the next thing is begun when nothing of the run is alive any more.
 4. Secrets of the configuration reach the program, and are masked in everything else.
 """
 
@@ -95,7 +95,10 @@ class Connector(FleetActor[ConnectorProtocol]):
         try:
             async with self.fleet.programs.run(self.id, path, message.action, given) as ended:
                 self.row, decision = acted(before, result_of(message.action, ended), self.moment())
-                context.reply(message, await self.commit(decision, context))
+                try:
+                    await self.commit(decision, context)
+                finally:  # it has been done, whatever becomes of the record
+                    context.reply(message, decision.reply)
         except ProgramGone:
             raise missing(self.id) from None
 

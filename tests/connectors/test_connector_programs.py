@@ -17,7 +17,7 @@ from relay import wire
 from relay.actors import open_system
 from relay.connectors import LocalPrograms, folders
 from relay.fleet import Fleet, Invalid, NotFound, connectors, open_fleet
-from relay.store import open_store
+from relay.store import Owner, Write, open_store
 
 V = wire.ConnectorVerb
 
@@ -231,6 +231,25 @@ async def test_who_stops_waiting_neither_ends_nor_repeats_the_action(fleet: Flee
     after = connectors.get_connector(fleet, "counting")
     assert (after.installed, after.enabled) == (True, False), "what had not begun never did"
     assert (folder / "runs").read_text().count("x") == 2
+
+
+async def test_what_a_program_did_is_told_although_it_cannot_be_recorded(fleet: Fleet, folder: Path) -> None:
+    """To say that it had no effect would have it done twice."""
+    install(folder, "counting")
+    await alter(
+        fleet, "create trigger full before insert on connectors begin select raise(abort, 'full'); end"
+    )
+    assert (await act(fleet, "counting", V.INSTALL)).ok
+    await alter(fleet, "drop trigger full")
+    assert not connectors.get_connector(fleet, "counting").installed
+    assert (await act(fleet, "counting", V.ENABLE)).ok
+    assert (folder / "runs").read_text().count("x") == 2
+
+
+async def alter(fleet: Fleet, sql: str) -> None:
+    done = trio.Event()
+    fleet.store.stage((Write(sql),), (), Owner(), lambda error: done.set())
+    await done.wait()
 
 
 async def test_the_end_of_the_fleet_ends_what_runs(folder: Path) -> None:
