@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from relay.actors import Ask, Context, Tell
+from relay.actors import Ask, Context, Step, Tell
 from relay.store import Decision, Write
 
 from ._actor import FleetActor
@@ -25,11 +25,12 @@ STORED_WITHIN = 1.0  # seconds
 KEPT = 86_400.0  # seconds
 MOST_UNSTORED = 10_000  # places
 
-BEGIN = """
-insert into bus_sessions (component_id, agent_id, acked_event, seen_at) values (?, ?, ?, ?)
-on conflict (component_id) do update set
-  agent_id = excluded.agent_id, acked_event = excluded.acked_event, seen_at = excluded.seen_at
+PUT = """
+insert into bus_sessions (component_id, acked_event, seen_at) values (?, ?, ?)
+on conflict (component_id) do update set acked_event = excluded.acked_event, seen_at = excluded.seen_at
 """
+RAISE = PUT.replace("= excluded.acked_event", "= max(acked_event, excluded.acked_event)")
+FORGET = "delete from bus_sessions where seen_at < ?"
 
 
 class BusProtocol:
@@ -39,17 +40,16 @@ class BusProtocol:
 @attrs.frozen
 class Begin(Ask[BusProtocol, int | None]):
     """A component is there. The answer is the event it goes on after: the one that it names itself, else the last that it
-    has confirmed. A component that is new gets None, and begins at `now`."""
+    has confirmed. A component that is new gets None, and begins at `now`, the newest event."""
 
     component_id: str
-    agent_id: str | None
     after: int | None
     now: int
 
 
 @attrs.frozen
 class Acknowledged(Tell[BusProtocol]):
-    """The component has processed everything up to this event."""
+    """The component is there, and has processed everything up to this event."""
 
     component_id: str
     event_id: int
@@ -68,25 +68,26 @@ class BusSessions(FleetActor[BusProtocol]):
         self._unstored: dict[str, int] = {}
         self._saving = False
 
-    def handle(self, message: Any, context: Context[BusProtocol]) -> None:
+    def handle(self, message: Any, context: Context[BusProtocol]) -> Step:
         match message:
             case Begin():
                 self._begin(message, context)
             case Acknowledged(component, event):
                 self._note(component, max(event, self._unstored.get(component, 0)), context)
                 if len(self._unstored) >= MOST_UNSTORED:
-                    self._save(message, context)
+                    return self._save(context)
             case Save():
-                self._save(message, context)
+                return self._save(context)
+        return None
 
     def _begin(self, message: Begin, context: Context[BusProtocol]) -> None:
         component, at = message.component_id, self.moment().ms
         after = self._place(component, at) if message.after is None else message.after
-        place = message.now if after is None else after
+        place = message.now if after is None else min(after, message.now)
         self._note(component, place, context)
         writes = (
-            Write("delete from bus_sessions where seen_at < ?", (at - round(KEPT * 1000),)),
-            Write(BEGIN, (component, message.agent_id, place, at)),
+            Write(FORGET, (at - round(KEPT * 1000),)),
+            Write(PUT, (component, place, at)),
         )
         self.settle(message, Decision(reply=after, writes=writes), context)
 
@@ -97,14 +98,16 @@ class BusSessions(FleetActor[BusProtocol]):
             context.set_timer("save", STORED_WITHIN, Save())
 
     def _place(self, component: str, now: int) -> int | None:
-        row = self.store.row("select acked_event, seen_at from bus_sessions where component_id = ?", component)
-        stored = row[0] if row is not None and row[1] >= now - KEPT * 1000 else None
-        unstored = self._unstored.get(component)
-        return stored if unstored is None else max(unstored, stored or 0)
+        if component in self._unstored:
+            return self._unstored[component]
+        row = self.store.row(
+            "select acked_event, seen_at from bus_sessions where component_id = ?", component
+        )
+        return row[0] if row is not None and row[1] >= now - KEPT * 1000 else None
 
-    def _save(self, message: Acknowledged | Save, context: Context[BusProtocol]) -> None:
+    async def _save(self, context: Context[BusProtocol]) -> None:
+        """Until it is stored it stays noted: who comes back in between goes on from there."""
         now = self.moment().ms
-        sql = "update bus_sessions set acked_event = max(acked_event, ?), seen_at = ? where component_id = ?"
-        writes = tuple(Write(sql, (event, now, component)) for component, event in self._unstored.items())
+        writes = tuple(Write(RAISE, (component, event, now)) for component, event in self._unstored.items())
+        await self.commit(Decision(reply=None, writes=writes), context)
         self._unstored, self._saving = {}, False
-        self.settle(message, Decision(reply=None, writes=writes), context)

@@ -47,6 +47,7 @@ from relay.fleet._contact import Contact
 from relay.fleet._delivery_queue import Queue
 from relay.fleet._task_book import TaskBook
 from relay.fleet._task_draft import Draft
+from relay.fleet.bus_sessions import BusSessions
 from relay.fleet.integrations import Integrations
 from relay.fleet.tasks import Compare, Tasks
 from relay.store import Decision, Event, Write
@@ -60,6 +61,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
 
 import test_lifetimes as lifetimes  # noqa: E402
 import test_runtime as runtime  # noqa: E402
+import test_simulated_bus as places  # noqa: E402
 import test_simulated_callbacks as outbox  # noqa: E402
 import test_simulated_channels as switching  # noqa: E402
 import test_simulated_commands as settlement  # noqa: E402
@@ -661,6 +663,32 @@ def stay_with_whom_is_gone(patch: Patch) -> None:
     patch(pairs.Pair, "_leave", lambda leave, self, *given: None)
 
 
+def go_on_from_now(patch: Patch) -> None:
+    patch(BusSessions, "_place", lambda place, self, component, now: None)
+
+
+def go_on_after_what_was_only_told(patch: Patch) -> None:
+    def place(place: Any, self: Any, component: str, now: int) -> Any:
+        found = place(self, component, now)
+        return None if found is None else self.fleet.events.last_id
+
+    patch(BusSessions, "_place", place)
+
+
+def go_back_for_nobody(patch: Patch) -> None:
+    def note(note: Any, self: Any, component: str, place: int, context: Any) -> None:
+        note(self, component, max(place, self._place(component, 0) or 0), context)
+
+    patch(BusSessions, "_note", note)
+
+
+def store_no_confirmation(patch: Patch) -> None:
+    async def save(_: Any, self: Any, context: Any) -> None:
+        self._unstored, self._saving = {}, False
+
+    patch(BusSessions, "_save", save)
+
+
 @pytest.mark.parametrize(
     ("mutate", "simulation"),
     [
@@ -748,6 +776,10 @@ def stay_with_whom_is_gone(patch: Patch) -> None:
         (invite_once_more_after_a_crash, two.test_pairs_move_by_their_table_and_only_active_ones_talk),
         (invite_only_once, two.test_pairs_move_by_their_table_and_only_active_ones_talk),
         (stay_with_whom_is_gone, two.test_pairs_move_by_their_table_and_only_active_ones_talk),
+        (go_on_from_now, places.test_a_component_that_comes_back_misses_nothing),
+        (go_on_after_what_was_only_told, places.test_a_component_that_comes_back_misses_nothing),
+        (go_back_for_nobody, places.test_a_component_that_comes_back_misses_nothing),
+        (store_no_confirmation, places.test_a_component_that_comes_back_misses_nothing),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings(
