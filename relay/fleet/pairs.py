@@ -156,9 +156,12 @@ class Pair(FleetActor[PairProtocol]):
             raise Conflict("there is such a pair")
         pair, decision = proposed(self.id, asked, self.store, self.moment())
         self.pair = await self.commit(decision, context)
-        context.reply(message, await self._invite(pair, context))
+        try:
+            await self._invite(pair, context)
+        finally:  # there is a pair, whatever becomes of its invitation
+            context.reply(message, self.pair)
 
-    async def _invite(self, pair: wire.Pair, context: Context[PairProtocol]) -> wire.Pair:
+    async def _invite(self, pair: wire.Pair, context: Context[PairProtocol]) -> None:
         """Sends the invitation, now or, if that cannot be, soon."""
         letters = SendMany((invitation(pair),), together=True, even_offline=True)
         try:
@@ -166,11 +169,10 @@ class Pair(FleetActor[PairProtocol]):
                 (sent,) = await self.fleet.post_office.ask(letters)
         except TROUBLE:
             context.set_timer("invite", AGAIN, Look())
-            return pair
-        assert not isinstance(sent, Exception)
-        self.pair = attrs.evolve(pair, message_id=sent.message.id)
-        await self.commit(Decision(reply=None, writes=(row_of(self.pair),)), context)
-        return self.pair
+        else:
+            assert not isinstance(sent, Exception)
+            self.pair = attrs.evolve(pair, message_id=sent.message.id)
+            await self.commit(Decision(reply=None, writes=(row_of(self.pair),)), context)
 
     async def _say(self, message: Say, said: wire.PairMessage, context: Context[PairProtocol]) -> None:
         pair = self._known()

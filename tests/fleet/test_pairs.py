@@ -71,6 +71,23 @@ def status(fleet: Fleet, pair: wire.Pair) -> S:
     return pairs.get_pair(fleet.store, pair.id).status
 
 
+async def test_an_invitation_that_was_sent_counts_although_its_number_cannot_be_written(
+    fleet: Fleet,
+) -> None:
+    """To say that there is no pair would have another one made."""
+    await write(
+        fleet.store, "create trigger full before update on pairs begin select raise(abort, 'full'); end"
+    )
+    pair = await propose(fleet)
+    await write(fleet.store, "drop trigger full")
+    await settled()
+    assert [each.id for each in pairs.list_pairs(fleet.store)] == [pair.id]
+    assert len(messages.list_messages(fleet.store)) == 1
+    assert (await fleet.pairs[pair.id].ask(pairs.Accept("a2"))).message_id == pair.message_id
+    assert len(fleet.system.failures) == 1
+    fleet.system.failures.clear()
+
+
 @pytest.mark.spec("PAR-1", "PAR-2", "PAR-6")
 async def test_an_invitation_is_a_pair_that_waits_and_a_message(fleet: Fleet, log: Log) -> None:
     pair = await propose(fleet, topic="the parser", ttl_seconds=60)
