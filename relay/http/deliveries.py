@@ -21,6 +21,7 @@ LONGEST_WAIT = 25_000  # milliseconds
 @route("POST", "/api/agents/:id/deliveries", scope="message:read", optional=wire.TakeDeliveries)
 async def take(call: Call[wire.TakeDeliveries | None]) -> Answer:
     """Hand over what is due, oldest first, with a token for each; if nothing is, wait for it."""
+    call.speak_as(call.path["id"], "id")
     asked = call.body or wire.TakeDeliveries()
     until = trio.current_time() + asked.wait_ms / 1000
     recipient = call.fleet.deliveries[call.path["id"]]
@@ -43,6 +44,7 @@ async def take(call: Call[wire.TakeDeliveries | None]) -> Answer:
 @route("POST", "/api/agents/:id/deliveries/ack", scope="message:read", body=wire.AckDeliveries)
 async def ack(call: Call[wire.AckDeliveries]) -> Answer:
     """Settle hand-overs. An acknowledgement that comes alone and with a stale token is a 409."""
+    call.speak_as(call.path["id"], "id")
     if not call.body.acks:
         raise Refused(400, "acks: expected at least one")
     if agents.find_participant(call.fleet.store, call.path["id"]) is None:

@@ -14,8 +14,7 @@ route = Routes()
 
 @route("POST", "/api/messages", scope="message:send", body=wire.SendMessage)
 async def send(call: Call[wire.SendMessage]) -> Answer:
-    if not call.principal.may_be(call.body.from_):
-        raise Refused(403, f"from: this token does not send as {call.body.from_}")
+    call.speak_as(call.body.from_, "from")
     call.reach(call.body.to, call.body.channel)
     sent = await call.fleet.post_office.ask(messages.Send(call.body))
     return Answer(201 if sent.new else 200, sent.text)
@@ -68,16 +67,19 @@ async def thread(call: Call[None]) -> Answer:
 
 @route("POST", "/api/messages/:id/claim", scope="message:read", body=wire.ClaimMessage)
 async def claim(call: Call[wire.ClaimMessage]) -> Answer:
+    call.speak_as(call.body.agent_id, "agentId")
     return ok(await call.fleet.post_office.ask(messages.Claim(call.number("id"), call.body.agent_id)))
 
 
 @route("POST", "/api/messages/:id/claim/renew", scope="message:read", body=wire.ClaimMessage)
 async def renew(call: Call[wire.ClaimMessage]) -> Answer:
+    call.speak_as(call.body.agent_id, "agentId")
     return ok(await call.fleet.post_office.ask(messages.Renew(call.number("id"), call.body.agent_id)))
 
 
 @route("POST", "/api/messages/:id/read", scope="message:read", body=wire.MarkRead)
 async def mark_read(call: Call[wire.MarkRead]) -> Answer:
+    call.speak_as(call.body.agent_id, "agentId")
     await call.fleet.post_office.ask(messages.MarkRead(call.number("id"), call.body.agent_id))
     return OK
 

@@ -38,9 +38,12 @@ async def events(call: Call[None]) -> Answer:
 
 @route("POST", "/api/tasks/:id/claim", scope="task:write", body=wire.ClaimTask)
 async def claim(call: Call[wire.ClaimTask]) -> Answer:
+    call.speak_as(call.body.agent_id, "agentId")
     return ok(await call.fleet.post_office.ask(tasks.ClaimTask(call.number("id"), call.body.agent_id)))
 
 
 @route("POST", "/api/tasks/:id/status", scope="task:write", body=wire.SetTaskStatus)
 async def set_status(call: Call[wire.SetTaskStatus]) -> Answer:
+    if call.body.agent_id is not None:
+        call.speak_as(call.body.agent_id, "agentId")
     return ok(await call.fleet.post_office.ask(tasks.SetTaskStatus(call.number("id"), call.body)))

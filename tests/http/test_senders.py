@@ -21,7 +21,7 @@ from relay.store import open_store
 from relay.wire import IntegrationSettings
 
 SETTINGS = IntegrationSettings(name="ci", secret="secret-of-ci-which-is-long")
-CI = Principal("integration:ci", frozenset({"message:send", "message:read"}), integration="ci")
+CI = Principal("integration:ci", frozenset({"message:send", "message:read", "task:write"}), integration="ci")
 
 
 @asynccontextmanager
@@ -44,9 +44,36 @@ async def test_an_integration_sends_in_its_own_name_only() -> None:
     async with server_for(CI) as api:
         mail = {"from": "a1", "to": "a2", "body": "x"}
         answer = await api.post("/api/messages", json=mail)
-        assert (answer.status_code, answer.json()) == (403, {"error": "from: this token does not send as a1"})
+        assert (answer.status_code, answer.json()) == (
+            403,
+            {"error": "from: this token does not speak for a1"},
+        )
         assert (await api.get("/api/messages/cursor")).json() == {"latestId": 0}
         assert (await api.post("/api/messages", json={**mail, "from": "ci"})).status_code == 201
+
+
+async def test_an_integration_reads_claims_and_works_in_its_own_name_only() -> None:
+    async with server_for(CI) as api:
+        mail = {"from": "ci", "to": "a1", "body": "x", "claimable": True}
+        number = (await api.post("/api/messages", json=mail)).json()["id"]
+        for path in (
+            f"messages/{number}/claim",
+            f"messages/{number}/claim/renew",
+            f"messages/{number}/read",
+            "tasks/1/claim",
+            "tasks/1/status",
+        ):
+            answer = await api.post(f"/api/{path}", json={"agentId": "a1", "status": "done"})
+            told = {"error": "agentId: this token does not speak for a1"}
+            assert (answer.status_code, answer.json()) == (403, told), path
+            answer = await api.post(f"/api/{path}", json={"agentId": "ci", "status": "done"})
+            assert "does not speak" not in answer.text
+        acks = [{"messageId": number, "token": 1, "outcome": "confirmed"}]
+        for path in ("deliveries", "deliveries/ack"):
+            answer = await api.post(f"/api/agents/a1/{path}", json={"acks": acks})
+            told = {"error": "id: this token does not speak for a1"}
+            assert (answer.status_code, answer.json()) == (403, told), path
+        assert (await api.get(f"/api/messages/{number}")).json()["readBy"] == ["ci"]
 
 
 async def test_root_sends_in_any_name() -> None:
