@@ -13,6 +13,8 @@ __all__ = ["address_of", "change", "delete", "insert", "list_bindings", "target_
 
 Type = wire.TargetType
 
+LONGEST_ADDRESS = 240  # of a message
+
 
 def list_bindings(store: Store, channel_id: str | None = None) -> list[wire.Binding]:
     """The oldest first; those of one channel, or all."""
@@ -33,8 +35,8 @@ def target_of(asked: wire.NewBinding) -> wire.BindingTarget:
         raise Invalid(f"target: a target of type {target.type} needs an id")
     if target.type is Type.AGENT and not is_agent_id(target.id):
         raise Invalid(f"target: {target.id} is no agent's id, but an address of another kind")
-    if len(target.address.encode("utf-16-le")) > 2 * 240:
-        raise Invalid("target: its address is longer than 240 characters")
+    if wire.length(target.address) > LONGEST_ADDRESS:
+        raise Invalid(f"target: its address is longer than {LONGEST_ADDRESS} characters")
     return target
 
 

@@ -76,7 +76,7 @@ def _channel_id(card: wire.Agent) -> str | None:
         return None
     given = card.meta.get("channelId")
     key = given.strip() if isinstance(given, str) and given.strip() else card.id
-    return key if len(key.encode("utf-16-le")) <= 2 * LONGEST_ID else None
+    return key if wire.length(key) <= LONGEST_ID else None
 
 
 def _channel(key: str, card: wire.Agent, bindings: list[wire.Binding]) -> wire.Channel:

@@ -12,6 +12,7 @@ from relay.store import Decision, Event, Store, Write
 
 from ._addresses import is_agent_id
 from ._audit import audit
+from ._bystanders import gone
 from ._errors import Conflict, Forbidden, Invalid, Unprocessable
 from ._moment import Moment
 from ._records import text_of
@@ -122,8 +123,7 @@ def _told(pair: wire.Pair, known: Any, write: Write, event: str, moment: Moment)
 
 def absent(store: Store, agent_id: str) -> bool:
     """Nothing can be expected of this member."""
-    card = find_participant(store, agent_id)
-    return card is None or card.status is wire.AgentStatus.OFFLINE
+    return gone(find_participant(store, agent_id))
 
 
 def other(pair: wire.Pair, agent_id: str) -> str:

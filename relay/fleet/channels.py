@@ -262,7 +262,7 @@ def scoped(key: str | None, binding: wire.Binding) -> str | None:
     if key is None:
         return None
     whole = f"{key}:{binding.id}"
-    if len(whole.encode("utf-16-le")) > 2 * LONGEST_KEY:
+    if wire.length(whole) > LONGEST_KEY:
         raise Invalid(f"idempotencyKey: longer than {LONGEST_KEY - 1 - len(binding.id)} characters")
     return whole
 

@@ -5,7 +5,7 @@ specification stand in the fields and nowhere else.
 """
 
 from . import bus as bus
-from ._fields import Instant as Instant
+from ._fields import Instant as Instant, length as length
 from ._json import Invalid as Invalid, decode as decode, encode as encode, to_json as to_json
 from .activity import Activity as Activity, NewActivity as NewActivity
 from .agents import (
