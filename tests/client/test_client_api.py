@@ -52,7 +52,7 @@ async def refused(status: int, call: Callable[..., Any], *arguments: Any) -> Non
 
 def test_every_method_is_called_here() -> None:
     called = set(re.findall(r"\bclient\.(\w+)", Path(__file__).read_text()))
-    assert {name for name in vars(Client) if not name.startswith("_")} <= called
+    assert {name for name in dir(Client) if not name.startswith("_")} <= called
 
 
 async def test_health(client: Client, server: Any) -> None:
@@ -438,3 +438,14 @@ async def test_connectors(client: Client, server: Any) -> None:
     assert (failed.ok, failed.exit_code) == (False, 3)
     await refused(404, client.connector, "none")
     await refused(404, client.connector_action, "none", wire.ConnectorVerb.START)
+
+
+async def test_the_bus(client: Client) -> None:
+    """More of it is in test_client_bus."""
+    hello = wire.bus.Hello(
+        role=wire.bus.Role.PROVIDER, component_id="runner-1", agent_id="a1", instance_id="i"
+    )
+    async with client.open_bus(hello) as bus:
+        (sent,) = await bus.send([SendMessage(from_="a1", to="user", body="hello")])
+        assert isinstance(sent, wire.Message)
+        assert await client.message(sent.id) == sent

@@ -1,0 +1,13 @@
+"""The calls of `Client`: a module and a class for each concept of the contract, on what `base` has for all of them."""
+
+from .activity import ActivityCalls as ActivityCalls
+from .agents import AgentCalls as AgentCalls
+from .channels import ChannelCalls as ChannelCalls
+from .commands import CommandCalls as CommandCalls
+from .connectors import ConnectorCalls as ConnectorCalls
+from .deliveries import DeliveryCalls as DeliveryCalls
+from .messages import MessageCalls as MessageCalls
+from .orchestrators import OrchestratorCalls as OrchestratorCalls
+from .pairs import PairCalls as PairCalls
+from .tasks import TaskCalls as TaskCalls
+from .workspaces import WorkspaceCalls as WorkspaceCalls
