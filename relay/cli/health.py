@@ -189,12 +189,12 @@ def integrations(target: Target) -> Iterator[Finding]:
     from relay.http import IntegrationsUnusable
     from relay.http.integration_file import IntegrationFile, per_minute
 
-    file = IntegrationFile.of(home())
-    if file.path.exists() and file.path.stat().st_mode & 0o077:
-        found = f"{file.path} is readable by others, and holds secrets"
-        yield Finding("integrations", False, found, f"chmod 600 {file.path}, and consider new secrets")
-        return
     try:
+        file = IntegrationFile.of(home())
+        if file.path.exists() and file.path.stat().st_mode & 0o077:
+            found = f"{file.path} is readable by others, and holds secrets"
+            yield Finding("integrations", False, found, f"chmod 600 {file.path}, and consider new secrets")
+            return
         count = len(file.load(*_known_tokens(target)))
         rate = per_minute()
     except IntegrationsUnusable as error:

@@ -54,8 +54,12 @@ class IntegrationFile:
 
     @classmethod
     def of(cls, home: Path, environment: Mapping[str, str] = os.environ) -> "IntegrationFile":
+        """Raises `IntegrationsUnusable` for a file in the home of somebody unknown."""
         given = environment.get(ENVIRONMENT, "").strip()
-        return cls(Path(given).expanduser() if given else home / "integrations.json", named=bool(given))
+        try:
+            return cls(Path(given).expanduser() if given else home / "integrations.json", named=bool(given))
+        except RuntimeError as error:
+            raise IntegrationsUnusable(f"{ENVIRONMENT}: {given}: {error}") from error
 
     def load(self, *tokens: str) -> list[wire.IntegrationSettings]:
         """What the file says; `tokens` are those that no integration may have. Raises `IntegrationsUnusable`."""

@@ -86,6 +86,8 @@ def test_the_doctor_knows_the_file_and_the_rate_that_are_named(
 ) -> None:
     monkeypatch.setenv("AGENT_RELAY_INTEGRATIONS", str(nowhere / "elsewhere.json"))
     assert f"✗ integrations {nowhere / 'elsewhere.json'}: No such file" in invoke("doctor").output
+    monkeypatch.setenv("AGENT_RELAY_INTEGRATIONS", "~nobody-has-this-name/x")
+    assert "✗ integrations AGENT_RELAY_INTEGRATIONS: ~nobody-has-this-name/x" in invoke("doctor").output
     monkeypatch.delenv("AGENT_RELAY_INTEGRATIONS")
     monkeypatch.setenv("INTEGRATION_RATE_LIMIT_PER_MINUTE", "many")
     assert "✗ integrations INTEGRATION_RATE_LIMIT_PER_MINUTE: expected" in invoke("doctor").output

@@ -43,6 +43,11 @@ def test_a_file_that_somebody_named_must_be_there(tmp_path: Path) -> None:
     assert [each.name for each in named.load()] == ["ci"]
 
 
+def test_a_home_that_nobody_has_is_told() -> None:
+    with pytest.raises(IntegrationsUnusable, match=r"AGENT_RELAY_INTEGRATIONS: ~nobody-has-this-name/x: "):
+        IntegrationFile.of(Path("/"), {"AGENT_RELAY_INTEGRATIONS": "~nobody-has-this-name/x"})
+
+
 @pytest.mark.spec("INT-1")
 def test_an_integration_is_as_the_file_says_and_may_report_by_default(tmp_path: Path) -> None:
     everything = {
