@@ -25,6 +25,7 @@ __all__ = [
     "choice",
     "choices",
     "document",
+    "ids",
     "instant",
     "integer",
     "integers",
@@ -143,6 +144,17 @@ def integers(least: int, *, most: int) -> Any:
         return [read_one(each) for each in value]
 
     return _field(read, required=False, default=None)
+
+
+def ids(kind: type[int | str]) -> Any:
+    """A tuple of numbers or names, as many as there are."""
+
+    def read(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or not all(type(each) is kind for each in value):
+            raise ValueError("expected a list of ids")
+        return tuple(value)
+
+    return _field(read, required=False, default=())
 
 
 def boolean(*, required: bool = False, default: bool | None = None) -> Any:

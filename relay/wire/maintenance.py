@@ -2,6 +2,8 @@
 
 import attrs
 
+from . import _fields as f
+
 __all__ = ["Reaped"]
 
 
@@ -9,11 +11,11 @@ __all__ = ["Reaped"]
 class Reaped:
     """`POST /api/system/reap`: what the run has ended or set free, by id (SYS-11)."""
 
-    ok: bool = True
-    reaped_agent_ids: tuple[str, ...] = ()
-    reaped_orchestrator_ids: tuple[str, ...] = ()
-    released_message_ids: tuple[int, ...] = ()
-    released_task_ids: tuple[int, ...] = ()
-    released_orphaned_task_ids: tuple[int, ...] = ()
-    expired_queued_message_ids: tuple[int, ...] = ()
-    expired_command_ids: tuple[str, ...] = ()
+    ok: bool = f.boolean(default=True)
+    reaped_agent_ids: tuple[str, ...] = f.ids(str)
+    reaped_orchestrator_ids: tuple[str, ...] = f.ids(str)
+    released_message_ids: tuple[int, ...] = f.ids(int)
+    released_task_ids: tuple[int, ...] = f.ids(int)
+    released_orphaned_task_ids: tuple[int, ...] = f.ids(int)
+    expired_queued_message_ids: tuple[int, ...] = f.ids(int)
+    expired_command_ids: tuple[str, ...] = f.ids(str)

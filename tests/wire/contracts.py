@@ -38,9 +38,17 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "limit": st.integers(1, 100),
     "bytes_": st.integers(1, 262_144),
     "wait_ms": st.integers(0, 25_000),
+    "ttl_seconds": st.integers(1, 86_400),
+    "secret": st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=20),
+    "callback_url": st.sampled_from([None, "http://h:1", "https://host.example/hook"]),
     "retry_ms": st.none() | st.integers(0, 300_000),
     "base_dir": st.sampled_from(["/", "/srv/projects", "C:\\projects"]),
     "api_url": st.sampled_from([None, "http://h:1", "https://host.example/api"]),
+}
+BY_MEMBER: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
+    (wire.ConnectorResult, "exit_code"): st.none() | st.integers(0, 256),
+    (wire.IntegrationSettings, "name"): st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True),
+    (wire.OrchestratorAction, "action"): st.sampled_from(["restart", "shutdown"]),
 }
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     type(None): st.none(),
@@ -48,6 +56,7 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     int: st.integers(1, SAFE),
     float: st.integers(0, 2**44).map(lambda milliseconds: milliseconds / 1000),
+    dict[str, int]: st.dictionaries(some_texts, st.integers(0, SAFE), max_size=3),
     dict[str, str]: st.dictionaries(some_texts, some_texts, max_size=3),
     dict[str, Any]: json_objects,
     Any: json_values,
@@ -64,13 +73,13 @@ def json_name(name: str) -> str:
 def objects(kind: type[Any]) -> st.SearchStrategy[Any]:
     """Objects of `kind` as `decode` makes them: texts trimmed, lists without repeats."""
     hints = typing.get_type_hints(kind)
-    members = {
-        field.name: BY_NAME[field.name] if field.name in BY_NAME else _typed(hints[field.name])
-        for field in attrs.fields(kind)
-    }
-    if kind is wire.OrchestratorAction:
-        members["action"] = st.sampled_from(["restart", "shutdown"])
+    members = {field.name: _member(kind, field.name, hints[field.name]) for field in attrs.fields(kind)}
     return st.builds(kind, **members)
+
+
+def _member(kind: type[Any], name: str, declared: Any) -> st.SearchStrategy[Any]:
+    found = BY_MEMBER.get((kind, name), BY_NAME.get(name))
+    return _typed(declared) if found is None else found
 
 
 def _typed(declared: Any) -> st.SearchStrategy[Any]:
@@ -79,6 +88,8 @@ def _typed(declared: Any) -> st.SearchStrategy[Any]:
     arguments = typing.get_args(declared)
     if typing.get_origin(declared) in (Union, types.UnionType):
         return st.one_of([_typed(each) for each in arguments])
+    if typing.get_origin(declared) is tuple:
+        return st.lists(_typed(arguments[0]), max_size=3).map(tuple)
     if arguments:
         return st.lists(_typed(arguments[0]), max_size=3, unique=not attrs.has(arguments[0]))
     return st.sampled_from(list(declared)) if issubclass(declared, StrEnum) else objects(declared)
