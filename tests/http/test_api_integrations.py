@@ -113,7 +113,9 @@ def called_back(url: str, **members: Any) -> dict[str, Any]:
 @pytest.mark.spec("INT-2")
 async def test_the_list_has_everything_but_secrets(start: Start) -> None:
     url = "https://hooks.example/x"
-    async with start(ci={"targets": ["a1"], "callbackUrl": url + "?token=sesame"}, cd={"channels": ["c"]}) as site:
+    async with start(
+        ci={"targets": ["a1"], "callbackUrl": url + "?token=sesame"}, cd={"channels": ["c"]}
+    ) as site:
         assert await site.ask("GET", "/api/integrations") == [
             {"name": "cd", "targets": [], "channels": ["c"], "scopes": ["integration:write"]},
             {
@@ -226,6 +228,22 @@ async def test_what_it_may_name_is_the_same_for_all_that_it_may_do(start: Start)
             mail = [{"to": to, **own("ci")} for to in ("a1", "a2")]
             told = await socket.ask("send", messages=mail)
             assert [each["status"] for each in told["results"]] == [201, 403]
+
+
+async def test_over_the_bus_it_works_in_its_own_name_only(start: Start) -> None:
+    async with start(ci={"scopes": ["message:read", "task:write", "event:read"]}) as site:
+        made = await site.ask("POST", "/api/integrations/events", {"title": "t", "target": "a1"})
+        number, task = made["message"]["id"], made["task"]["id"]
+        async with bus(site, token=False) as socket:
+            await hello(socket, token=SECRETS["ci"])
+            for kind in ("claim", "renew", "read"):
+                told = await socket.ask(kind, messageIds=[number], agentId="a1")
+                assert told["results"][0]["error"] == "agentId: this connection does not speak for a1"
+            told = await socket.ask("task.status", taskId=task, status="done", agentId="a1")
+            assert told["results"][0]["error"] == "agentId: this connection does not speak for a1"
+            assert (await socket.ask("read", messageIds=[number], agentId="ci"))["ok"]
+        assert (await site.ask("GET", f"/api/messages/{number}"))["readBy"] == ["ci"]
+        assert (await site.tasks())[0]["status"] == "open"
 
 
 # What a report may say

@@ -48,9 +48,15 @@ class Client:
 
     def agent(self, named: str | None) -> str:
         """The agent that a frame is about."""
-        if (found := named or self.agent_id) is None:
+        if (found := self.agent_if_any(named)) is None:
             raise Invalid("agentId: is required, for this connection has no agent of its own")
         return found
+
+    def agent_if_any(self, named: str | None) -> str | None:
+        """The agent that a frame names, or else that of the connection."""
+        if named not in (None, self.agent_id) and not self.principal.may_be(named, self.agent_id):
+            raise Forbidden(f"agentId: this connection does not speak for {named}")
+        return named or self.agent_id
 
 
 Deed = Callable[[Client, Any], Awaitable[Sequence[Outcome]]]
@@ -133,7 +139,7 @@ async def read(client: Client, frame: bus.Read) -> Sequence[Outcome]:
 async def update_task(client: Client, frame: bus.TaskUpdate) -> Sequence[Outcome]:
     asked = wire.SetTaskStatus(
         status=frame.status,
-        agent_id=frame.agent_id or client.agent_id,
+        agent_id=client.agent_if_any(frame.agent_id),
         body=frame.body,
         metadata=frame.metadata,
     )
