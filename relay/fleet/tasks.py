@@ -169,8 +169,9 @@ class Tasks:
 
     def _taken(self, task: wire.Task, agent_id: str, draft: Draft, *messages: int) -> wire.Task:
         """The task as the agent holds it from now on; to hold it for longer is nobody else's business."""
-        held_already = rules.holder(task, draft.moment.at) == agent_id
-        after = rules.claimed(task, agent_id, draft.moment)
+        now = self._office.wall_of_claims()
+        held_already = rules.holder(task, now) == agent_id
+        after = rules.claimed(task, agent_id, draft.moment, now)
         if held_already:
             after = attrs.evolve(after, updated_at=task.updated_at)
             draft.extend(after, messages)
@@ -189,16 +190,18 @@ class Tasks:
             raise Forbidden("the task is not for this agent")
 
     def _handed_over_by(self, message: wire.Message) -> wire.Task | None:
-        """The task that the message names, if there was one when it was sent."""
+        """The task that the message names, if there was one when it was sent. Instants do not say so of what the source
+        itself sent: the wall clock may have been set back in between."""
         number = (message.payload or {}).get("taskId")
         task = self.book.find(number) if isinstance(number, int) and not isinstance(number, bool) else None
-        later = task is not None and (task.created_at or 0.0) > (message.created_at or 0.0)
-        return None if later else task
+        if task is None or (message.kind is wire.MessageKind.TASK and message.from_ == task.source):
+            return task
+        return None if (task.created_at or 0.0) > (message.created_at or 0.0) else task
 
     def _report(self, task: wire.Task, asked: wire.SetTaskStatus) -> Decision[wire.Task]:
         known = asked.agent_id is not None and find_participant(self._store, asked.agent_id) is not None
         draft = self._draft()
-        after = rules.reported(task, asked, draft.moment, known=known)
+        after = rules.reported(task, asked, draft.moment, self._office.wall_of_claims(), known=known)
         if after is None:
             return Decision(reply=task)
         draft.change(

@@ -33,10 +33,11 @@ OUTCOMES = (
 ALLOWED = {
     "handed": {None, "returned", "redelivered"},
     "returned": {"handed"},
-    "confirmed": {"handed", "returned", "redelivered", "dead"},
+    "confirmed": {"handed", "returned", "redelivered", "dead", "expired"},
     "dead": {"handed"},
+    "expired": {None, "returned", "redelivered"},
     "redelivered": {"dead"},
-    "replied": {"handed", "returned", "redelivered", "dead", "confirmed"},
+    "replied": {"handed", "returned", "redelivered", "dead", "expired", "confirmed"},
 }
 """Which event about one message and one agent may follow which."""
 

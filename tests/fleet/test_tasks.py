@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -83,6 +84,7 @@ def told(log: Log) -> list[str]:
 async def pair(fleet: Fleet) -> Fleet:
     """Two agents, a1 and a2, both with tag t; maintenance is done by hand."""
     await fleet.system.stop(fleet.maintenance)
+    fleet.absence.look((), again_in=math.inf)
     for name in ("a1", "a2"):
         await register(fleet, name, tags=["t"])
     return fleet
@@ -569,6 +571,22 @@ async def test_the_person_at_the_terminal_is_never_gone(pair: Fleet) -> None:
     await claim(pair, 1, "user")
     assert await reopen(pair) == ()
     assert look(pair, 1).status is S.CLAIMED
+
+
+@pytest.mark.spec("M-I6")
+async def test_a_message_that_is_older_than_its_task_by_the_clock_stands_for_it(
+    system: System, store: Store
+) -> None:
+    async with open_fleet(system, store) as fleet:
+        await register(fleet, "a1", tags=["t"])
+        for key in "abc":  # each is a millisecond later than the one before, whatever the clock says
+            number = (await report(fleet, "tag:t", key=key)).task.id
+    async with open_fleet(system, store) as fleet:
+        message = (await report(fleet, key="c")).message
+        assert message is not None
+        assert (message.created_at or 0) < (look(fleet, number).created_at or 0)
+        await claim_message(fleet, message.id, "a1")
+        assert look(fleet, number).claimed_by == "a1"
 
 
 async def test_much_that_was_left_behind_is_orphaned_by_and_by(system: System, store: Store) -> None:

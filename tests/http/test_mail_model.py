@@ -7,33 +7,20 @@ and in the end every message is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import attrs
-import httpx2
 import pytest
 import trio
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
-from rawhttp import serving
+from played import Played, Step
 from trio.testing import MockClock
 
-from relay.actors import open_system, virtual_wall
-from relay.fleet import Fleet, open_fleet, policies
-from relay.http.api import table
-from relay.http.auth import ROOT, Authenticator
-from relay.http.edge import Edge
-from relay.http.guard import Guard
-from relay.http.upstream import open_upstream
-from relay.store import open_store
+from relay.fleet import policies
 
 CLAIM_TERM = 900.0
 SURELY_THERE, SURELY_OFFLINE = 175.0, 225.0  # seconds of silence; in between the server may see it either way
-A_BEAT = 55.0  # seconds between the heartbeats of those who send some
-STEP = 5.0  # seconds the clock is moved at once: more would be taken for a machine that slept
 
 AGENTS = ("a1", "a2", "a3")
 POLICIES = ("p1", "p2")
@@ -87,12 +74,12 @@ steps = st.sampled_from(
 ).flatmap(lambda step: step)
 
 
-PRELUDE = [
+PRELUDE = (
     ("register", "a1", {"t"}, True),
     ("register", "a2", {"t", "u"}, False),
     ("begin", "p1"),
     ("begin", "p2"),
-]
+)
 
 
 @attrs.define
@@ -171,61 +158,22 @@ class Model:
         return alive[-1 - number % len(alive)] if alive else None
 
 
-class Play:
-    """Does each step to the server and to the model, and compares the answers."""
+class Play(Played):
+    """A history of mail."""
+
+    prelude = PRELUDE
 
     def __init__(self, database: Path) -> None:
-        self.database = database
+        super().__init__(database)
         self.model = Model()
-        self.api: httpx2.AsyncClient
-        self.fleet: Fleet
-        self.steps = 0
 
-    async def run(self, history: list[tuple[Any, ...]]) -> None:
-        rest = iter([*PRELUDE, *history])
-        goes_on = True
-        while goes_on:
-            async with self.server():
-                goes_on = await self.until_restart(rest)
-                await self.compare_everything()
+    def started(self) -> None:
+        for card in self.model.cards.values():
+            card.heard = trio.current_time()
 
-    @asynccontextmanager
-    async def server(self) -> AsyncIterator[None]:
-        async with (
-            open_system(wall=self.wall) as system,
-            open_store(self.database, system) as store,
-            open_fleet(system, store) as self.fleet,
-            open_upstream("root") as upstream,
-        ):
-            edge = Edge(self.fleet, table(), Authenticator({"root": ROOT}), upstream, answer_within=10.0)
-            async with (
-                serving(Guard(edge)) as port,
-                httpx2.AsyncClient(
-                    base_url=f"http://127.0.0.1:{port}", headers={"X-Agent-Relay-Token": "root"}
-                ) as self.api,
-            ):
-                for card in self.model.cards.values():
-                    card.heard = trio.current_time()
-                yield
-
-    @property
-    def wall(self) -> Any:
-        return virtual_wall()
-
-    async def until_restart(self, rest: Any) -> bool:
-        for verb, *arguments in rest:
-            if verb == "restart":
-                return True
-            self.steps += 1
-            try:
-                await getattr(self, verb.replace(" ", "_"))(*arguments)
-                await self.fleet.system.idle()
-                await self.see_what_is_over()
-                await self.compare_mailbox(AGENTS[self.steps % 3])
-            except AssertionError as error:
-                error.add_note(f"in step {self.steps}: {verb} {arguments}")
-                raise
-        return False
+    async def compare(self) -> None:
+        await self.see_what_is_over()
+        await self.compare_mailbox(AGENTS[self.steps % 3])
 
     async def register(self, name: str, tags: set[str], capable: bool) -> None:
         document = {
@@ -372,17 +320,7 @@ class Play:
             self.model.keys = {key: known for key, known in self.model.keys.items() if known != found.id}
 
     async def wait(self, seconds: float) -> None:
-        clock = trio.lowlevel.current_clock()
-        assert isinstance(clock, MockClock)
-        end = trio.current_time() + seconds
-        beat = 0.0
-        while (left := end - trio.current_time()) > 0:
-            clock.jump(min(STEP, left))
-            beat += STEP
-            await self.fleet.system.idle()
-            if beat >= A_BEAT or left <= STEP:
-                beat = 0.0
-                await self.beats()
+        await self.pass_time(seconds)
         assert (await self.api.post("/api/system/reap")).status_code == 200
         for each in self.model.queued():
             if each.due < trio.current_time() - CLOSE:
@@ -453,6 +391,6 @@ class Play:
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(st.lists(steps, min_size=30, max_size=60))
-def test_a_mailbox_is_what_the_model_says(history: list[tuple[Any, ...]]) -> None:
+def test_a_mailbox_is_what_the_model_says(history: list[Step]) -> None:
     with TemporaryDirectory() as folder:
-        trio.run(Play(Path(folder) / "relay.db").run, history, clock=MockClock(rate=1.0))
+        trio.run(Play(Path(folder) / "relay.db").run, history, clock=MockClock())
