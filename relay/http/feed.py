@@ -48,6 +48,8 @@ class Feed:
         was looked at."""
         with trio.move_on_at(until):
             new = await self._log.read_after(self.cursor, MOST_EVENTS)
+            if new[0].id != self.cursor + 1:
+                return ()  # what came between was given up since `lost` was asked: now it is so
             self.cursor = new[-1].id
             return [event for event in new if self._matches(event)]
         return ()

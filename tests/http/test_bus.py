@@ -18,10 +18,12 @@ from rawhttp import Connection, connect
 from test_api_queue import with_fleet
 from wsproto.events import CloseConnection, TextMessage
 
+from relay.fleet.bus_sessions import Save
 from relay.fleet.policies import Begin
 from relay.http import Settings, feed, serve
 from relay.http.bus import _bus, connection
 from relay.http.hosting import Hosting
+from relay.store import Owner, Write
 
 
 class Server:
@@ -48,6 +50,18 @@ async def running(home: Path, **hosting: Any) -> AsyncIterator[Server]:
         server.ended = ended
         yield server
         stop.set()
+
+
+@attrs.frozen
+class Listening:
+    """Where a client of the bus connects to, and with which token."""
+
+    port: int | None
+    token: str
+
+    @classmethod
+    def at(cls, api: httpx2.AsyncClient, token: str) -> Listening:
+        return cls(api.base_url.port, token)
 
 
 PROVIDER = {"role": "provider", "componentId": "runner-1", "agentId": "w", "instanceId": "i1"}
@@ -392,6 +406,32 @@ async def test_the_role_decides_what_is_told(server: Any, api: httpx2.AsyncClien
         assert [each["data"]["command"]["type"] for each in commands] == ["a2", "w", "orchestrator-h1"]
 
 
+async def test_who_may_only_listen_may_say_that_it_is_there(limited_to: Any) -> None:
+    async with limited_to("event:read") as (root, _):
+        server = Listening.at(root, "limited")
+        async with bus(server, role="dashboard") as socket:
+            assert (await socket.ask("heartbeat"))["ok"]
+        async with bus(server) as socket:
+            await socket.say("hello", **PROVIDER)
+            assert (await socket.told("error"))["code"] == "forbidden"
+
+
+@pytest.mark.spec("BUS-6")
+async def test_a_client_that_has_nothing_to_confirm_keeps_its_place() -> None:
+    async with with_fleet() as (fleet, api), bus(Listening.at(api, "root"), role="dashboard") as socket:
+        fleet.bus_sessions.tell(Save())
+        await fleet.system.idle()
+        deleted = trio.Event()
+        forget = Write("delete from bus_sessions", (), 1)
+        fleet.store.stage((forget,), (), Owner(), lambda error: deleted.set())
+        await deleted.wait()
+        await socket.ask("heartbeat")
+        with trio.fail_after(10):
+            while (row := fleet.store.row("select acked_event from bus_sessions")) is None:
+                await trio.sleep(0.01)
+        assert row == (socket.welcome["lastEventId"],)
+
+
 async def test_events_come_in_the_order_in_which_they_happened(server: Any, api: httpx2.AsyncClient) -> None:
     async with bus(server, role="dashboard", componentId="d") as socket, bus(server, **PROVIDER) as sender:
         await sender.say(
@@ -696,8 +736,7 @@ async def test_messages_are_taken_and_settled(server: Any, api: httpx2.AsyncClie
 @pytest.mark.spec("BUS-2", "AGT-3", "M-083", "M-090", "M-I8")
 async def test_an_agent_that_serves_a_policy_is_given_its_mail(tmp_path: Any) -> None:
     async with with_fleet() as (fleet, api):
-        port = int(str(api.base_url).rpartition(":")[2].strip("/"))
-        server = attrs.make_class("At", ["port", "token"])(port, "root")
+        server = Listening.at(api, "root")
         numbers = [
             (await api.post("/api/messages", json=message(to="policy:P"))).json()["id"] for _ in range(3)
         ]

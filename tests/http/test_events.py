@@ -16,7 +16,7 @@ from rawhttp import Connection, request
 
 from relay.http import Settings, events, feed, serve
 from relay.http.hosting import Hosting
-from relay.store import LoggedEvent
+from relay.store import EventLog, LoggedEvent
 
 
 @attrs.frozen
@@ -262,6 +262,30 @@ async def test_the_server_stops_although_streams_are_open(tmp_path: Any) -> None
             await reader.ended()
             with trio.fail_after(10):
                 await ended.wait()
+
+
+async def test_what_is_given_up_while_a_listener_is_about_to_read_it_is_not_passed_over(
+    api: httpx2.AsyncClient,
+) -> None:
+    class Trimmed(EventLog):
+        async def read_after(self, cursor: int, limit: int = 1_000) -> list[LoggedEvent]:
+            self.forget(10)
+            return await super().read_after(cursor, limit)
+
+    def rows(sql: str, *given: int) -> list[tuple[Any, ...]]:
+        if not given:
+            return [(None, None)]
+        first, last, limit = given
+        columns = (2,) if "octet_length" in sql else (0, "x", "s", None, "{}")
+        return [(number, *columns) for number in range(first + 1, min(last, first + limit) + 1)]
+
+    log = Trimmed(rows)
+    log.append([LoggedEvent(number, 0, "x", "s", None, b"{}") for number in range(1, 2_000)])
+    listener = feed.Feed(log, feed.everything, 0)
+    assert not listener.lost
+    assert not await listener.next(trio.current_time() + 1)
+    assert listener.lost
+    assert listener.start_over()["oldest"] == log.oldest_id == 1_990
 
 
 def test_chunks_are_bounded_and_hold_whole_events() -> None:

@@ -128,6 +128,8 @@ class Connection:
         feed = listening(client, place)
         if lost := feed.lost:
             feed.start_over()
+        else:
+            client.confirmed = place
         await self._teller.tell(welcome(client, feed, resumed=resumed and not lost, reset=lost))
         return client, feed
 

@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 @attrs.define
 class Client:
-    """Who is at the other end of a connection. `within`: seconds that relay gives itself to do a frame."""
+    """Who is at the other end of a connection. `within`: seconds that relay gives itself to do a frame; `confirmed`: the
+    last event that the client has worked off, as far as this connection knows."""
 
     fleet: Fleet
     principal: Principal
@@ -36,6 +37,7 @@ class Client:
     agent_id: str | None
     instance_id: str | None
     within: float
+    confirmed: int = 0
 
     def need(self, scope: str) -> None:
         if not self.principal.may(scope):
@@ -66,6 +68,7 @@ async def heartbeat(client: Client, frame: bus.Heartbeat) -> Sequence[Outcome]:
     if client.agent_id is not None:
         beat = agents.Heartbeat(client.instance_id, frame.status, frame.meta)
         await client.fleet.agents[client.agent_id].ask(beat)
+    await client.fleet.bus_sessions.send(bus_sessions.Acknowledged(client.component_id, client.confirmed))
     return (done(),)
 
 
@@ -172,12 +175,13 @@ def _settled(result: wire.AckResult) -> Outcome:
 async def acknowledge(client: Client, frame: bus.Ack) -> Sequence[Outcome]:
     if frame.event_id > client.fleet.events.last_id:
         raise Invalid("eventId: there is no such event yet")
-    await client.fleet.bus_sessions.send(bus_sessions.Acknowledged(client.component_id, frame.event_id))
+    client.confirmed = max(client.confirmed, frame.event_id)
+    await client.fleet.bus_sessions.send(bus_sessions.Acknowledged(client.component_id, client.confirmed))
     return (done(),)
 
 
 DEEDS: Mapping[type[Any], tuple[str, Deed]] = {
-    bus.Heartbeat: ("agent:write", heartbeat),
+    bus.Heartbeat: ("event:read", heartbeat),  # of its own agent: the hello needed more
     bus.Status: ("agent:write", status),
     bus.CommandUpdate: ("command:write", update_command),
     bus.Claim: ("message:read", claim),

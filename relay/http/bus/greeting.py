@@ -30,9 +30,7 @@ def identified(hello: bus.Hello, principal: Principal | None, fleet: Fleet, with
 async def placed(client: Client, hello: bus.Hello) -> tuple[int, bool]:
     """The event that the client goes on after, and whether it was told up to there before."""
     now = client.fleet.events.last_id
-    after = await client.fleet.bus_sessions.ask(
-        bus_sessions.Begin(client.component_id, hello.after, now)
-    )
+    after = await client.fleet.bus_sessions.ask(bus_sessions.Begin(client.component_id, hello.after, now))
     return (now, False) if after is None else (after, True)
 
 
