@@ -56,6 +56,12 @@ def test_the_bus_stands_beside_a_post_for_each_message(load) -> None:
     assert sum(row.system == "bus / POST" for row in rows) == 4
 
 
+def test_a_burst_is_measured_calm_and_with_everybody_killed(load) -> None:
+    rows = list(load("burst", MESSAGES=40, AGENTS=3, KILLED_AT=(0.4,)).rows())
+    assert [row.unit for row in rows] == ["hand-overs/s", "s", "s", "s of CPU", "hand-overs/s", "s", "s"]
+    assert_measured(rows)
+
+
 def test_the_edge_stands_beside_a_bare_route(load) -> None:
     edge = load("edge", SAMPLES=1, SECONDS=0.05, CONNECTIONS=(1, 4), BUSIEST=9.9)
     rows = [row for row in edge.rows() if row.unit != "MB"]
