@@ -11,7 +11,7 @@ What is touched of Hypercorn's inside is `hypercorn.trio.tcp_server.TCPServer` a
 
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import time
 from typing import Any
 
@@ -30,6 +30,7 @@ __all__ = ["LeanConfig"]
 SWEEP = 1.0  # seconds, at most, between two looks at all connections
 SWEEP_STOPPING = 0.05
 MOST_MESSAGES = 16  # from the parser to the application
+MOST_BYTES = 1_048_576  # of them, but for a single larger one
 
 
 class LeanConfig(Config):
@@ -227,27 +228,39 @@ class _Inbox:
 
     def __init__(self) -> None:
         self._messages: deque[ASGIReceiveEvent] = deque()
+        self._bytes = 0
         self._changed = trio.lowlevel.ParkingLot()
         self._closed = False
 
     async def put(self, message: ASGIReceiveEvent) -> None:
-        while len(self._messages) >= MOST_MESSAGES and not self._closed:
+        size = _size(message)
+        while self._messages and not (self._closed or self._has_room(size)):
             await self._changed.park()
         if not self._closed:
             self._messages.append(message)
+            self._bytes += size
             self._changed.unpark_all()
 
     async def receive(self) -> ASGIReceiveEvent:
         while not self._messages:
             await self._changed.park()
         message = self._messages.popleft()
+        self._bytes -= _size(message)
         self._changed.unpark_all()
         return message
+
+    def _has_room(self, size: int) -> bool:
+        return len(self._messages) < MOST_MESSAGES and self._bytes + size <= MOST_BYTES
 
     def close(self) -> None:
         self._closed = True
         self._messages.clear()
         self._changed.unpark_all()
+
+
+def _size(message: ASGIReceiveEvent) -> int:
+    given: Mapping[str, Any] = message
+    return len(given.get("body") or given.get("text") or given.get("bytes") or "")
 
 
 def _is_final_head(data: bytes) -> bool:

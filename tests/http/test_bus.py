@@ -13,6 +13,7 @@ import httpx2
 import orjson
 import pytest
 import trio
+import trio.testing
 from busclient import Closed, Socket, bus, hello, upgrade
 from rawhttp import Connection, connect
 from test_api_queue import with_fleet
@@ -20,7 +21,7 @@ from wsproto.events import CloseConnection, TextMessage
 
 from relay.fleet.bus_sessions import Save
 from relay.fleet.policies import Begin
-from relay.http import Settings, feed, serve
+from relay.http import Settings, feed, lean, serve
 from relay.http.bus import _bus, connection
 from relay.http.hosting import Hosting
 from relay.store import Owner, Write
@@ -205,6 +206,36 @@ async def test_there_are_no_more_connections_than_may_be(
 
 
 # -- what a client may say
+
+
+async def test_those_without_a_token_do_not_keep_out_those_who_have_one(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bus, "MOST_STRANGERS", 1)
+    async with bus(server, token=False) as stranger:
+        async with bus(server, role="dashboard"), connect(server.port) as refused:
+            await refused.send(upgrade())
+            assert b" 503 " in await refused.until(b"\r\n\r\n")
+        await hello(stranger, token=server.token)
+        async with bus(server, token=False) as other:
+            await hello(other, token=server.token)
+
+
+@pytest.mark.parametrize(("size", "waiting"), [(1, 16), (400_000, 2), (2_000_000, 1)])
+async def test_what_waits_to_be_read_is_bounded_in_frames_and_bytes(size: int, waiting: int) -> None:
+    inbox = lean._Inbox()
+
+    async def put() -> None:
+        for _ in range(20):
+            await inbox.put({"type": "websocket.receive", "bytes": None, "text": "x" * size})
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(put)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(inbox._messages) == waiting
+        for _ in range(20):
+            await inbox.receive()
+        assert not inbox._bytes
 
 
 @pytest.mark.spec("MSG-13", "M-I1")

@@ -16,6 +16,7 @@ from .socket import Socket, refuse
 __all__ = ["Bus"]
 
 MOST_CONNECTIONS = 2_000
+MOST_STRANGERS = 100  # of them, who have yet to say who they are: they must not keep out those who did
 TOKEN_HEADERS = (b"x-agent-relay-token", b"authorization")
 
 
@@ -43,7 +44,7 @@ class Bus:
         if principal is None and any(name in headers for name in TOKEN_HEADERS):
             await refuse(failure(401, "the token is not valid", CHALLENGE), receive, send)
             return
-        if self._closing or len(self._open) >= MOST_CONNECTIONS:
+        if self._closing or len(self._open) >= MOST_CONNECTIONS or not (principal or self._takes_strangers()):
             await refuse(failure(503, "too many connections", (b"retry-after", b"5")), receive, send)
             return
         connection = Connection(self, Socket(receive, send), principal)
@@ -54,6 +55,9 @@ class Bus:
             self._open.discard(connection)
             if self._agents.get(connection.agent_id or "") is connection:
                 del self._agents[connection.agent_id or ""]
+
+    def _takes_strangers(self) -> bool:
+        return sum(each.stranger for each in self._open) < MOST_STRANGERS
 
     def principal(self, token: str) -> Principal | None:
         """Whose token it is."""

@@ -57,7 +57,7 @@ SILENCE = 90.0  # seconds without a frame until the client counts as lost
 CONTACT = 20.0  # seconds after which any frame is told to the agent as a sign of life
 STRIKES = 5  # malformed frames
 STRIKES_WITHIN = 60.0  # seconds
-MOST_FRAMES = 32  # read before they are done
+MOST_FRAMES = 32  # read before they are done, but no more after so much text
 
 
 class Connection:
@@ -73,6 +73,11 @@ class Connection:
         self._contact_at = 0.0
         self._scope = trio.CancelScope()
         self._end: End | None = None
+
+    @property
+    def stranger(self) -> bool:
+        """Nobody knows yet who it is."""
+        return self._principal is None
 
     def end(self, end: End) -> None:
         """Have the connection end soon. Only the first reason counts."""
@@ -120,6 +125,7 @@ class Connection:
         """The place in the log is taken before the agent is registered: what its registration sets free is told (M-240)."""
         principal = self._bus.principal(hello.token) if hello.token is not None else self._principal
         client = identified(hello, principal, self._bus.fleet, self._bus.answer_within)
+        self._principal = principal
         place, resumed = await placed(client, hello)
         if client.agent_id is not None:
             await registered(client.agent_id, client, hello)
@@ -153,7 +159,7 @@ class Connection:
             texts = [await self._receive()]
         if silence.cancelled_caught:
             raise Ended(ends.SILENT)
-        while len(texts) < MOST_FRAMES and (more := await self._receive_at_once()) is not None:
+        while _may_have_more(texts) and (more := await self._receive_at_once()) is not None:
             texts += more
         return texts
 
@@ -235,6 +241,10 @@ class Connection:
         self._strikes.append(now)
         if len(self._strikes) == STRIKES and now - self._strikes[0] < STRIKES_WITHIN:
             raise Ended(ends.MALFORMED)
+
+
+def _may_have_more(texts: Sequence[str | None]) -> bool:
+    return len(texts) < MOST_FRAMES and sum(len(text or "") for text in texts) < bus.LARGEST
 
 
 def _ends_it(error: Exception) -> None:
