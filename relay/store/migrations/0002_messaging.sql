@@ -110,7 +110,7 @@ create index cards_told on events (subject, id) where type in ('agent.status', '
 
 -- How far in the event log a component of the bus has confirmed to be.
 create table bus_sessions (
-  component_id text primary key, agent_id text, acked_event integer not null, seen_at integer not null
+  component_id text primary key, acked_event integer not null, seen_at integer not null
 ) without rowid;
 
 -- What the activity can be asked for. All three grow at their ends: an audit record costs little more.
