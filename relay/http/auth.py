@@ -54,11 +54,20 @@ class Authenticator:
     """Finds the principal of a request (AUTH-1): `X-Agent-Relay-Token`, else `Authorization: Bearer`."""
 
     def __init__(self, principals: Mapping[str, Principal]) -> None:
+        self._principals: list[tuple[bytes, Principal]] = []
         self.replace(principals)
 
     def replace(self, principals: Mapping[str, Principal]) -> None:
-        """From now on it is these tokens, and no others."""
-        self._principals = [(token.encode(), principal) for token, principal in principals.items()]
+        """From now on it is these tokens, and no others. Who has the same token and the same rights stays the same."""
+        before = dict(self._principals)
+        self._principals = [
+            (token.encode(), before[token.encode()] if before.get(token.encode()) == principal else principal)
+            for token, principal in principals.items()
+        ]
+
+    def knows(self, principal: Principal) -> bool:
+        """Whether its token is still one, with the same rights."""
+        return any(known is principal for _, known in self._principals)
 
     def principal(self, headers: Mapping[bytes, bytes]) -> Principal | None:
         presented = headers.get(b"x-agent-relay-token") or _bearer(headers.get(b"authorization", b""))

@@ -50,13 +50,13 @@ class Edge(QuartTrio):
         self.asgi_websocket_class = _Socket
         self.register_error_handler(HTTPException, _quart_failure)
         self.table = table
-        self._fleet = fleet
+        self.fleet = fleet
         self._authenticator = authenticator
         self.upstream = upstream
         self._answer_within = answer_within
         self.bus = Bus(fleet, authenticator, answer_within=answer_within)
         self._started = trio.current_time()
-        self._streams: set[trio.CancelScope] = set()
+        self._streams: dict[trio.CancelScope, Principal | None] = {}
         self._closing = False
 
     async def answer(
@@ -81,7 +81,7 @@ class Edge(QuartTrio):
         if route.scope != PUBLIC and not route.scope_checked_late and not principal.may(route.scope):
             raise Refused(403, "forbidden")
         text = scope["query_string"]
-        return Call(self._fleet, principal, body, path, Query(text) if text else NO_QUERY, headers, self)
+        return Call(self.fleet, principal, body, path, Query(text) if text else NO_QUERY, headers, self)
 
     def _principal(self, route: Route, headers: Mapping[bytes, bytes]) -> Principal:
         found = self._authenticator.principal(headers)
@@ -93,19 +93,21 @@ class Edge(QuartTrio):
             401, "a valid token is required, in X-Agent-Relay-Token or Authorization: Bearer", CHALLENGE
         )
 
-    async def stream(self, stream: Stream, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def stream(
+        self, stream: Stream, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
         """Sends until the stream ends, the client goes, or `close_streams` is called."""
         if self._closing or len(self._streams) >= MOST_STREAMS:
             await send_answer(failure(503, "too many streams", (b"retry-after", b"5")), send)
             return
         await _start(send, 200, (stream.content_type, *stream.headers))
         async with trio.open_nursery() as nursery:
-            self._streams.add(nursery.cancel_scope)
+            self._streams[nursery.cancel_scope] = self._authenticator.principal(dict(scope["headers"]))
             nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
             try:
                 await stream.run(lambda chunk: _chunk(send, chunk, more=True))
             finally:
-                self._streams.discard(nursery.cancel_scope)
+                del self._streams[nursery.cancel_scope]
             nursery.cancel_scope.cancel()
         await _chunk(send, b"", more=False)
 
@@ -119,6 +121,13 @@ class Edge(QuartTrio):
 
     def uptime(self) -> float:
         return trio.current_time() - self._started
+
+    def end_strangers(self) -> None:
+        """Ends what goes on for those whose token is none any more."""
+        for scope, principal in self._streams.items():
+            if principal is None or not self._authenticator.knows(principal):
+                scope.cancel()
+        self.bus.end_strangers()
 
     def close_streams(self) -> None:
         self._closing = True
@@ -142,7 +151,7 @@ class _Connection(TrioASGIHTTPConnection):
             return
         answer = await edge.answer(*found, scope, receive)
         if isinstance(answer, Stream):
-            await edge.stream(answer, receive, send)
+            await edge.stream(answer, scope, receive, send)
         else:
             await send_answer(answer, send)
 

@@ -21,7 +21,7 @@ import trio
 
 from relay.actors import ActorError, open_system
 from relay.connectors import LocalPrograms, folders
-from relay.fleet import Fleet, open_fleet
+from relay.fleet import open_fleet
 from relay.fleet.callbacks import Sweep
 from relay.fleet.integrations import Integrations
 from relay.store import open_store
@@ -108,7 +108,7 @@ async def serve(
         authenticator = Authenticator({token.text: ROOT, **principals(configured)})
         edge = Edge(fleet, table(), authenticator, upstream, answer_within=settings.answer_within)
         ready = Ready(base_url(listener), token.text, token.file)
-        beside = partial(_read_again, hangups, file, token, fleet, authenticator)
+        beside = partial(_read_again, hangups, file, token, edge, authenticator)
         await serve_edge(
             edge, listener, settings, stop, started=partial(task_status.started, ready), beside=beside
         )
@@ -118,7 +118,7 @@ async def _read_again(
     hangups: AsyncIterator[object] | None,
     file: IntegrationFile,
     token: RootToken,
-    fleet: Fleet,
+    edge: Edge,
     authenticator: Authenticator,
 ) -> None:
     """Take over what the file says, each time; what cannot be used changes nothing."""
@@ -130,8 +130,10 @@ async def _read_again(
         except IntegrationsUnusable as error:
             log.error("the integrations stay as they were: %s", error)
             continue
+        fleet = edge.fleet
         fleet.integrations.replace(configured)
         authenticator.replace({token.text: ROOT, **principals(configured)})
+        edge.end_strangers()
         with suppress(ActorError):  # it sweeps by itself, later
             fleet.callbacks.tell(Sweep())
         log.info("%d integrations are configured now", len(configured))

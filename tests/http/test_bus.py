@@ -15,16 +15,23 @@ import pytest
 import trio
 import trio.testing
 from busclient import Closed, Socket, bus, hello, upgrade
-from rawhttp import Connection, connect
+from rawhttp import Connection, connect, serving
 from test_api_queue import with_fleet
 from wsproto.events import CloseConnection, TextMessage
 
+from relay.actors import open_system
+from relay.fleet import open_fleet
 from relay.fleet.bus_sessions import Save
 from relay.fleet.policies import Begin
 from relay.http import Settings, feed, lean, serve
+from relay.http.api import table
+from relay.http.auth import ROOT, Authenticator, Principal
 from relay.http.bus import _bus, connection
+from relay.http.edge import Edge
+from relay.http.guard import Guard
 from relay.http.hosting import Hosting
-from relay.store import Owner, Write
+from relay.http.upstream import open_upstream
+from relay.store import Owner, Write, open_store
 
 
 class Server:
@@ -595,6 +602,36 @@ async def test_a_session_that_was_taken_over_elsewhere_ends(
         await socket.say(**frame)
         assert (await socket.told("error"))["code"] == "instance_mismatch"
         assert (await socket.close()).code == 4409
+
+
+async def test_who_has_no_valid_token_any_more_is_told_nothing_more() -> None:
+    limited = Principal("limited", frozenset({"event:read"}))
+    other = Principal("other", frozenset({"event:read"}))
+    known = Authenticator({"root": ROOT, "limited": limited, "other": other})
+    async with (
+        open_system() as system,
+        open_store(None, system) as store,
+        open_fleet(system, store) as fleet,
+        open_upstream("root") as upstream,
+    ):
+        edge = Edge(fleet, table(), known, upstream, answer_within=10.0)
+        async with (
+            serving(Guard(edge)) as port,
+            bus(Listening(port, "limited"), role="dashboard") as socket,
+            bus(Listening(port, "other"), role="dashboard", componentId="c2") as stays,
+            connect(port) as stream,
+            connect(port) as going,
+        ):
+            head = "GET /api/events HTTP/1.1\r\nHost: localhost\r\nX-Agent-Relay-Token: {}\r\n\r\n"
+            for token, connection in (("limited", stream), ("other", going)):
+                await connection.send(head.format(token).encode())
+                await connection.until(b": relay")
+            known.replace({"root": ROOT, "other": attrs.evolve(other), "new": attrs.evolve(limited)})
+            edge.end_strangers()
+            assert (await socket.close()).code == 4401
+            await stream.until(b"0\r\n\r\n")
+            assert (await stays.ask("heartbeat"))["ok"]
+            assert edge.streams == 1
 
 
 @pytest.mark.spec("AGT-18")

@@ -10,7 +10,7 @@ from relay.http.auth import Authenticator, Principal
 from relay.http.errors import CHALLENGE
 
 from .connection import Connection
-from .ends import GOING_AWAY, SUPERSEDED
+from .ends import GOING_AWAY, SUPERSEDED, UNAUTHORIZED
 from .socket import Socket, refuse
 
 __all__ = ["Bus"]
@@ -57,7 +57,7 @@ class Bus:
                 del self._agents[connection.agent_id or ""]
 
     def _takes_strangers(self) -> bool:
-        return sum(each.stranger for each in self._open) < MOST_STRANGERS
+        return sum(each.principal is None for each in self._open) < MOST_STRANGERS
 
     def principal(self, token: str) -> Principal | None:
         """Whose token it is."""
@@ -70,6 +70,12 @@ class Bus:
         self._agents[agent_id] = connection
         if before is not None and before is not connection:
             before.end(SUPERSEDED)
+
+    def end_strangers(self) -> None:
+        """Ends the connections of those whose token is none any more."""
+        for connection in list(self._open):
+            if connection.principal is not None and not self._authenticator.knows(connection.principal):
+                connection.end(UNAUTHORIZED)
 
     def close(self) -> None:
         """Ends all connections, and takes no more."""

@@ -61,23 +61,19 @@ MOST_FRAMES = 32  # read before they are done, but no more after so much text
 
 
 class Connection:
-    """One client. `agent_id` is its agent, once it has said hello and if it has one."""
+    """One client. `principal` is who it is, None until it has said so; `agent_id` its agent, once it has said hello and if
+    it has one."""
 
     def __init__(self, bus: Bus, socket: Socket, principal: Principal | None) -> None:
         self._bus = bus
         self._socket = socket
         self._teller = Teller(socket)
-        self._principal = principal
+        self.principal = principal
         self.agent_id: str | None = None
         self._strikes: deque[float] = deque(maxlen=STRIKES)
         self._contact_at = 0.0
         self._scope = trio.CancelScope()
         self._end: End | None = None
-
-    @property
-    def stranger(self) -> bool:
-        """Nobody knows yet who it is."""
-        return self._principal is None
 
     def end(self, end: End) -> None:
         """Have the connection end soon. Only the first reason counts."""
@@ -123,9 +119,9 @@ class Connection:
 
     async def _begin(self, hello: bus.Hello) -> tuple[Client, Feed]:
         """The place in the log is taken before the agent is registered: what its registration sets free is told (M-240)."""
-        principal = self._bus.principal(hello.token) if hello.token is not None else self._principal
+        principal = self._bus.principal(hello.token) if hello.token is not None else self.principal
         client = identified(hello, principal, self._bus.fleet, self._bus.answer_within)
-        self._principal = principal
+        self.principal = principal
         place, resumed = await placed(client, hello)
         if client.agent_id is not None:
             await registered(client.agent_id, client, hello)
