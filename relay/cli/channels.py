@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .failure import Failure
-from .options import Target, target
+from .options import Listing, Target, target
 from .output import say, show, show_json
 from .server import ask
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["channels"]
 
 
-@click.group()
+@click.group(cls=Listing)
 def channels() -> None:
-    """Show channels to the outside, and lead what comes in on them to agents."""
+    """List channels to the outside; lead what comes in on them to agents."""
 
 
 @channels.command("list")

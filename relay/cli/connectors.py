@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .failure import Failure
-from .options import Target, target
+from .options import Listing, Target, target
 from .output import age, say, show, show_json
 from .server import ask
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["connectors"]
 
 
-@click.group()
+@click.group(cls=Listing)
 def connectors() -> None:
-    """Show the adapters that are installed beside the server, configure and run them."""
+    """List the adapters that are installed beside the server; configure and run them."""
 
 
 @connectors.command("list")

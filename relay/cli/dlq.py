@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import click
 
-from .options import Target, target
+from .options import Listing, Target, target
 from .output import age, say, show, show_json
 from .server import ask
 
 __all__ = ["dlq"]
 
 
-@click.group(invoke_without_command=True)
-@click.option("--agent", help="Only what this agent did not take.")
-@click.option("--before", type=click.IntRange(min=1), help="Only messages with a smaller id.")
-@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True)
-@target
-def dlq(target: Target, agent: str | None, before: int | None, limit: int, as_json: bool) -> None:
-    """List the messages that agents did not take, newest first.
+@click.group(cls=Listing)
+def dlq() -> None:
+    """List the messages that agents did not take; try again with them.
 
     \b
     relay dlq
     relay dlq redeliver 17           try again, with everybody who did not take it
     relay dlq redeliver 17 planner   with one of them
     """
-    if click.get_current_context().invoked_subcommand is not None:
-        return None
+
+
+@dlq.command("list")
+@click.option("--agent", help="Only what this agent did not take.")
+@click.option("--before", type=click.IntRange(min=1), help="Only messages with a smaller id.")
+@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True)
+@target
+def list_(target: Target, agent: str | None, before: int | None, limit: int, as_json: bool) -> None:
+    """List the dead letters, newest message first."""
     from relay import wire
 
     found = ask(target, lambda client: client.dead_letters(agent_id=agent, before=before, limit=limit))

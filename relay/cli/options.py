@@ -12,7 +12,7 @@ import click
 
 from .failure import Failure
 
-__all__ = ["DEFAULT_PORT", "Target", "as_json", "home", "target"]
+__all__ = ["DEFAULT_PORT", "Listing", "Target", "as_json", "home", "target"]
 
 DEFAULT_PORT = 4850
 _TOKEN = re.compile(rb"[!-~]+")
@@ -24,6 +24,15 @@ def home() -> Path:
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+class Listing(click.Group):
+    """A group that lists what there is unless a command is named: `relay tasks --json` is `relay tasks list --json`."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        first = args[0] if args else "-"
+        named = not first.startswith("-") or first in context.help_option_names
+        return super().parse_args(context, args if named else ["list", *args])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import click
 
 from .failure import Failure
 from .fleet import ME
-from .options import Target, target
+from .options import Listing, Target, target
 from .output import age, say, show, show_json
 from .server import ask
 
@@ -20,9 +20,9 @@ __all__ = ["pairs"]
 member = click.option("--as", "agent", default=ME, show_default=True, help="Id of the member who does it.")
 
 
-@click.group()
+@click.group(cls=Listing)
 def pairs() -> None:
-    """Show who works as a pair; invite, answer and part."""
+    """List who works as a pair; invite, answer and part."""
 
 
 @pairs.command("list")

@@ -101,8 +101,9 @@ def tell(reached: Reached, *, within: float, as_json: bool) -> None:
     if reached.hopeless:
         then = f"relay dlq redeliver {sent.id}" if rung is wire.Rung.DEAD else "send it again"
         raise Failure(f"message {sent.id} is {rung}, and was to be {reached.wanted}", then=then)
+    alone = reached.progress[0].agent_id if len(reached.progress) == 1 else None
     raise Unreached(
         f"message {sent.id} is {rung}, and not {reached.wanted} within {within:g} s",
         why="that may still come: nothing is lost" if reached.progress else "nobody is there to take it yet",
-        then=f"relay inbox {sent.to}" if len(reached.progress) == 1 else "relay agents shows who is there",
+        then=f"relay inbox {alone}" if alone else "relay agents shows who is there",
     )

@@ -85,15 +85,22 @@ def explained(error: RelayError, target: Target) -> Failure:
             return Failure(str(error))
 
 
+SHOWN_BY = {"merge": "workspaces", "send": "inbox"}
+"""For commands that list nothing themselves: the one that lists what they are about. Others are about agents alone."""
+
+LISTS = ("channels", "connectors", "dlq", "pairs", "tasks")
+
+
 def _then(status: int) -> str:
     """Where to look after a refusal that only the request is to blame for."""
+    context = click.get_current_context(silent=True)
+    path = context.command_path.partition(" ")[2] if context else ""
+    verb = path.partition(" ")[0]
     match status:
         case 404 | 409 | 422:
-            return (
-                "relay agents, relay workspaces, and the list of relay channels, connectors, pairs and tasks show"
-                " what there is, and how it is"
-            )
+            shown_by = verb if verb in LISTS else SHOWN_BY.get(verb)
+            if shown_by is None:
+                return "relay agents shows who is there"
+            return f"relay {shown_by} and relay agents show what there is, and how it is"
         case _:
-            context = click.get_current_context(silent=True)
-            verb = context.command_path.partition(" ")[2] if context else ""
-            return f"relay {verb} --help"
+            return f"relay {path} --help"

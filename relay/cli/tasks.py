@@ -9,7 +9,7 @@ import click
 
 from .failure import Failure
 from .fleet import ME
-from .options import Target, target
+from .options import Listing, Target, target
 from .output import age, say, show, show_json
 from .server import ask
 
@@ -22,9 +22,9 @@ __all__ = ["tasks"]
 number = click.argument("task", type=click.IntRange(min=1))
 
 
-@click.group()
+@click.group(cls=Listing)
 def tasks() -> None:
-    """Show what integrations have asked for, take it, and say how it goes."""
+    """List what integrations have asked for; take it, and say how it goes."""
 
 
 @tasks.command("list")

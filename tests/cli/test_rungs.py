@@ -56,6 +56,14 @@ def test_waiting_for_what_has_been_reached_ends_at_once(run: Run, server: Served
     assert (shown["to"], shown["rung"], shown["deliveries"]) == ("nobody", "stored", [])
 
 
+def test_who_waited_in_vain_is_told_where_to_look(run: Run, server: Served) -> None:
+    server.register("w0", tags=["w0s"])
+    told = run("send", "tag:w0s", "hello", "--wait", "handed", "--timeout", "0")
+    assert told.exit_code == 7
+    assert "next: relay inbox w0\n" in told.stderr
+    assert run("inbox", "w0").exit_code == 0
+
+
 def test_a_sender_waits_until_the_agent_has_confirmed_and_replied(run: Run, server: Served) -> None:
     server.register("w2")
 

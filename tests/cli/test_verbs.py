@@ -57,6 +57,37 @@ def test_nothing_to_show_is_said(run: Run) -> None:
     assert answer(run("workspaces", "--json")) == []
 
 
+@pytest.mark.parametrize("group", ["channels", "connectors", "dlq", "pairs", "tasks"])
+def test_a_group_lists_what_there_is_unless_told_otherwise(run: Run, group: str) -> None:
+    assert run(group).output == run(group, "list").output
+    assert answer(run(group, "--json")) == []
+    assert "Commands:" in run(group, "--help").output
+    assert "Commands:" in run(group, "-h").output
+    assert run(group, "--bogus").exit_code == run(group, "bogus").exit_code == 2
+
+
+def test_a_group_takes_the_options_of_its_list(run: Run) -> None:
+    assert run("pairs", "--status", "bogus").stderr == run("pairs", "list", "--status", "bogus").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "list_"),
+    [
+        (("tasks", "show", "999"), "relay tasks"),
+        (("pairs", "show", "none"), "relay pairs"),
+        (("channels", "unbind", "none"), "relay channels"),
+        (("connectors", "show", "none"), "relay connectors"),
+        (("dlq", "redeliver", "999"), "relay dlq"),
+        (("merge", "none"), "relay workspaces"),
+        (("inbox", "nobody-at-all"), "relay agents"),
+    ],
+)
+def test_what_is_not_there_is_told_with_where_to_look(
+    run: Run, arguments: tuple[str, ...], list_: str
+) -> None:
+    assert json.loads(run(*arguments, "--json").stderr)["next"].startswith(list_)
+
+
 def test_a_refusal_names_what_why_and_what_next(run: Run) -> None:
     result = run("merge", "no-such-workspace")
     assert result.exit_code == 1
