@@ -8,7 +8,7 @@ SPEAKING = ("command.py", "hearing.py", "deeds.py")  # of relay/runner: those th
 
 
 def test_the_page_names_the_frames_that_the_runner_knows() -> None:
-    page = (ROOT / "docs" / "agents.md").read_text().partition("## What it hears")[2]
+    page = (ROOT / "docs" / "agents.md").read_text().partition("## What it hears")[2].partition("## Being")[0]
     cells = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
     named = set(re.findall(r"`([a-z-]+)`", " ".join(cells)))
     source = "".join((ROOT / "relay" / "runner" / name).read_text() for name in SPEAKING)
