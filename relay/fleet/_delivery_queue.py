@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-
-import attrs
+from typing import NamedTuple
 
 from relay import wire
 from relay.store import Store
@@ -35,8 +34,7 @@ STILL_QUEUED = "select min(id) from messages indexed by messages_queued where de
 Source = tuple[str, str]
 
 
-@attrs.frozen(order=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A message that may be handed over; `size` in bytes of JSON. `alone`: not together with others."""
 
     number: int

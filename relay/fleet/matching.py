@@ -23,6 +23,7 @@ __all__ = ["Concerned", "Matcher", "orders"]
 
 CARDS = ("agent.status", "agent.removed")
 LAST_CARD = f"select type, data from events where subject = ? and type in {CARDS} and id <= ? order by id desc limit 1"
+READ = "message.read"  # names nobody whom the message is for; a burst to many agents has one for each message and agent
 REMEMBERED = 4_096  # events: more than streams read at a time
 
 
@@ -76,6 +77,8 @@ class Matcher:
         self._addresses = frozenset(addresses_of(card)) if card is not None else None
 
     def __call__(self, event: LoggedEvent) -> bool:
+        if event.type == READ:
+            return False
         group = event.type.partition(".")[0]
         if group == "agent":
             return self._own(event)
