@@ -2,6 +2,22 @@
 
 `async with open_fleet(system, store) as fleet:` is the whole of it. Each concept has a module with its messages
 (`fleet.agents["a1"].ask(agents.SetStatus(...))`) and its queries (`agents.list_agents(store)`).
+
+Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are decisions without actor and clock, `_x_rows` is SQL:
+
+- the whole: _fleet, _actor, _errors, _moment, _records, _staged, _waiting, _paths, _bystanders, matching, health
+- agents: agents, _agent_protocol, _agent_rules, _agent_actions, _cards, _contact, _controllers, _prompts, _restart_spawn,
+  timeline, policies
+- messages (the post office): messages, _post_protocol, _letters, _addresses, _recent, _mailboxes, _claims, _read_marks,
+  _reactions, _queue, obligations
+- how far they get: deliveries, _delivery_protocol, _delivery_rules, _delivery_rows, _delivery_queue, _progress, bus_sessions
+- tasks (a part of the post office): tasks, _task_protocol, _task_rules, _task_rows, _task_book, _task_draft
+- what is outside: integrations, callbacks; channels, _channel_protocol, _channel_cards, _bindings, _pool_rules; connectors,
+  _connector_rules, _programs, _secrets
+- pairs: pairs, _pair_protocol, _pair_rules
+- hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, hosts, _dispatch; commands, _command_rules, _new_command
+- work: workspaces, _workspace_protocol, _workspace_actions, _workspace_rows, _owners, _settlement, merges
+- what happened, and what is over: activity, _audit; maintenance, _absence
 """
 
 from ._errors import (
