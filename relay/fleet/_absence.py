@@ -50,22 +50,27 @@ class Absence:
 
     def leapt(self) -> float:
         """Seconds by which the wall clock was set forward since the fleet was started, in all."""
-        return self._leapt + _gap(self._how_far_ahead() - self._ahead)
+        return self._leapt + self._unseen().ahead
 
-    def look_again_in(self, seconds: float) -> None:
-        """Whoever looks later than that was held up."""
-        self._due = self._system.now() + seconds
-
-    def look(self, steps: Iterable[str]) -> None:
-        """Each of the steps is owed what was missed since the last look."""
-        before, self._ahead = self._ahead, self._how_far_ahead()
-        missed = Missed(_gap(self._system.now() - self._due), _gap(self._ahead - before))
+    def look(self, steps: Iterable[str], *, again_in: float) -> None:
+        """Each of the steps is owed what was missed since the last look. Whoever looks later than `again_in` (seconds) was
+        held up."""
+        missed = self._unseen()
         self._leapt += missed.ahead
         for step in steps:
             self._owed[step] = self.owed(step).and_also(missed)
+        self._ahead, self._due = self._how_far_ahead(), self._system.now() + again_in
+
+    def _unseen(self) -> Missed:
+        """Since the last look."""
+        return Missed(_gap(self._system.now() - self._due), _gap(self._how_far_ahead() - self._ahead))
 
     def owed(self, step: str) -> Missed:
         return self._owed.get(step, Missed())
+
+    def wall_for(self, step: str) -> float:
+        """The wall clock for whatever ends by it and is put off by that step: what is still to be put off does not end yet."""
+        return self._system.wall() - self.owed(step).and_also(self._unseen()).by_wall
 
     def paid(self, step: str) -> None:
         """The step has made up for all that it owed."""

@@ -15,10 +15,13 @@ from relay.store import Event, Store, Write
 
 from ._staged import Added, Progress, Staged
 
-__all__ = ["CLAIM_TERM", "Claims", "Held", "claim_announced", "claim_released"]
+__all__ = ["CLAIM_TERM", "PUT_OFF_BY", "Claims", "Held", "claim_announced", "claim_released"]
 
 CLAIM_TERM = 900.0
 """Seconds a claim lasts (O-19)."""
+
+PUT_OFF_BY = "release_claims"
+"""The step of maintenance that puts their ends off by what was missed. Until it has, `Absence.wall_for` makes up for it."""
 
 COLUMNS = "message_id, agent_id, expires_at, task_id"
 

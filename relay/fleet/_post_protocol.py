@@ -16,6 +16,7 @@ __all__ = [
     "Post",
     "ReleaseQueue",
     "Renew",
+    "RenewAll",
     "ResumeQueue",
     "Send",
     "SendMany",
@@ -79,6 +80,14 @@ class Renew(Ask[Post, wire.Claim]):
     """Extend the claim that the agent holds."""
 
     message_id: int
+    agent_id: str
+
+
+@attrs.frozen
+class RenewAll(Tell[Post]):
+    """As `Renew`, for messages that are in the agent's hands. What it holds no claim on is passed over."""
+
+    message_ids: tuple[int, ...]
     agent_id: str
 
 

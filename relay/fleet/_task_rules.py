@@ -112,15 +112,16 @@ def reported_again(task: wire.Task, event: wire.IntegrationEvent, moment: Moment
     )
 
 
-def claimed(task: wire.Task, agent_id: str, moment: Moment) -> wire.Task:
-    """The agent holds the task for another term. Raises `Conflict` if it may not."""
+def claimed(task: wire.Task, agent_id: str, moment: Moment, now: float) -> wire.Task:
+    """The agent holds the task for another term. Raises `Conflict` if it may not: `now` is what the ends of claims are
+    compared with."""
     if task.status.final:
         raise Over(f"task {task.id} is {task.status}")
     if task.status is S.ORPHANED and task.claimed_by != agent_id:
         raise Conflict(
             f"task {task.id} is orphaned; it is opened again if {task.claimed_by} does not come back"
         )
-    other = holder(task, moment.at)
+    other = holder(task, now)
     if other not in (None, agent_id):
         raise Conflict(f"task {task.id} is claimed by {other}")
     until = max(moment.at + CLAIM_TERM, (task.claim_expires_at or 0.0) if other == agent_id else 0.0)
@@ -137,7 +138,9 @@ def claimed(task: wire.Task, agent_id: str, moment: Moment) -> wire.Task:
     )
 
 
-def reported(task: wire.Task, asked: wire.SetTaskStatus, moment: Moment, *, known: bool) -> wire.Task | None:
+def reported(
+    task: wire.Task, asked: wire.SetTaskStatus, moment: Moment, now: float, *, known: bool
+) -> wire.Task | None:
     """What a report makes of the task; None if it says what is known of an end (TSK-7). Raises `Conflict`.
 
     Whoever begins to work on a task that nobody holds holds it from then on, if it is a participant that is `known`.
@@ -146,19 +149,19 @@ def reported(task: wire.Task, asked: wire.SetTaskStatus, moment: Moment, *, know
         return None
     if asked.status not in MOVES[task.status]:
         raise Conflict(f"task {task.id} is {task.status} and cannot become {asked.status}")
-    _may_report(task, asked.agent_id, moment)
+    _may_report(task, asked.agent_id, now)
     if asked.agent_id is not None and asked.status in HELD and (known or asked.agent_id == task.claimed_by):
-        if asked.status is S.CLAIMED or holder(task, moment.at) != asked.agent_id:
-            task = claimed(task, asked.agent_id, moment)
+        if asked.status is S.CLAIMED or holder(task, now) != asked.agent_id:
+            task = claimed(task, asked.agent_id, moment, now)
     elif asked.status is S.CLAIMED and task.claimed_by is None:
         raise Invalid("agentId: a task is claimed by an agent; name one that is registered")
     return attrs.evolve(_with_status(task, asked.status), updated_at=moment.at)
 
 
-def _may_report(task: wire.Task, agent_id: str | None, moment: Moment) -> None:
+def _may_report(task: wire.Task, agent_id: str | None, now: float) -> None:
     """Only its holder may, if it has one (TSK-6); of an orphaned task the former one. Whoever runs relay always may."""
     vanished = task.claimed_by if task.status is S.ORPHANED else None
-    holding = vanished or holder(task, moment.at)
+    holding = vanished or holder(task, now)
     if agent_id is not None and holding not in (None, agent_id):
         raise Conflict(f"task {task.id} is claimed by {holding}")
 

@@ -6,8 +6,8 @@ One actor per recipient owns its rows in `deliveries`; the moves are those of `_
 2. A hand-over has a token that no other hand-over of the message has. Only with the last one can it be settled, so at
    most one taker holds a message; what a former one says is refused as stale.
 3. A hand-over lasts `VISIBLE` seconds. Then the agent's contact is judged: one that is busy, or whose session has been
-   heard of, has it for longer, and nothing is held against the message. Time spent while nobody could be heard, because
-   the server was away or held up, does not count.
+   heard of, has it for longer, and its claim on it, too; nothing is held against the message. Time spent while nobody
+   could be heard, because the server was away or held up, does not count.
 4. A session that took the place of another is handed at once what that one had.
 5. Whatever is `confirmed` is marked as read first, so a crash leaves nothing that is read and handed over again. What
    the post office tells (`Confirmed`, `Replied`) and a crash loses is made up for at the next look.
@@ -24,6 +24,7 @@ from relay.store import Conflict as FenceLost, Decision
 
 from ._actor import FleetActor
 from ._agent_rules import guard
+from ._claims import PUT_OFF_BY
 from ._contact import HELD_UP
 from ._delivery_protocol import (
     Ack,
@@ -64,7 +65,7 @@ from ._delivery_rules import (
 from ._errors import Conflict, NotFound, Over
 from ._mailboxes import dressed, letters_of
 from ._moment import Moment
-from ._post_protocol import Claim, MarkAllRead
+from ._post_protocol import Claim, MarkAllRead, RenewAll
 from ._progress import agent_progress, dead_letters, message_progress, over, reached
 from ._waiting import concerns, happened
 from .agents import find_participant
@@ -163,7 +164,8 @@ class Deliveries(FleetActor[DeliveryProtocol]):
     def _next_batch(self, card: wire.Agent, asked: Take) -> list[int]:
         rows = open_rows(self.store, self.id)
         handed = {number: row for number, row in rows.items() if row.rung is HANDED}
-        due = self._queue.due(card, handed, asked.limit, now=self._now(), wall=self.fleet.system.wall())
+        wall = self.fleet.absence.wall_for(PUT_OFF_BY)
+        due = self._queue.due(card, handed, asked.limit, now=self._now(), wall=wall)
         return fill(due, asked.limit, asked.most_bytes)
 
     async def _is_mine(self, letter: wire.Message, over: dict[int, str]) -> bool:
@@ -211,7 +213,6 @@ class Deliveries(FleetActor[DeliveryProtocol]):
 
         changes = await self._carry_out(decide, context)
         rows = {change.after.message_id: change.after for change in changes}
-        self._extend(rows)
         again_at = self._queue.next_at(self._now())
         handed = dressed(self.store, [each for each in letters if each.id in rows])
         return Handed(
@@ -293,6 +294,7 @@ class Deliveries(FleetActor[DeliveryProtocol]):
 
         def decide(moment: Moment) -> list[Change]:
             rows = open_rows(self.store, self.id)
+            self._until = {number: end for number, end in self._until.items() if number in rows}
             evidence = agent_progress(self.store, self.id, list(rows))
             changes = [made_up(rows[each.message_id], each, moment) for each in evidence]
             known = {change.after.message_id for change in changes if change is not None}
@@ -301,7 +303,6 @@ class Deliveries(FleetActor[DeliveryProtocol]):
 
         changes = await self._carry_out(decide, context)
         self._pause(changes, {})
-        self._extend(change.after.message_id for change in changes if change.step == "busy")
 
     def _is_late(self, row: Row, now: float) -> bool:
         return row.rung is HANDED and self._until.get(row.message_id, now) <= now
@@ -314,10 +315,12 @@ class Deliveries(FleetActor[DeliveryProtocol]):
             moment = self.moment()
             changes = decide(moment)
             records = audits(changes, moment)
+            kept = tuple(change.after.message_id for change in changes if change.step == "busy")
             decision = Decision(
                 reply=None,
                 writes=(*saved(changes), *(write for write, _ in records)),
                 events=(*announced(changes), *(event for _, event in records)),
+                tells=((self.fleet.post_office, RenewAll(kept, self.id)),) if kept else (),
             )
             try:
                 await self.commit(decision, context)
@@ -327,8 +330,9 @@ class Deliveries(FleetActor[DeliveryProtocol]):
             else:
                 break
         for row in (change.after for change in changes):
-            if row.rung is not HANDED:
-                self._until.pop(row.message_id, None)
+            self._until.pop(row.message_id, None)
+            if row.rung is HANDED:
+                self._extend([row.message_id])
         return changes
 
     def _now(self) -> float:

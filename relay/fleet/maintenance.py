@@ -63,19 +63,14 @@ Step: TypeAlias = "Callable[[Run], Awaitable[None]]"
 class Maintenance(FleetActor[Upkeep]):
     """Does the runs, one after the other."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        super().__init__(fleet)
-        self._absence = fleet.absence
-
     def started(self, context: Context[Upkeep]) -> None:
-        self._absence.look_again_in(EVERY)
+        look(self.fleet)
         context.set_timer("run", EVERY, Tick())
 
     async def handle(self, message: Reap | Tick, context: Context[Upkeep]) -> None:
-        self._absence.look(step.__name__ for step in STEPS)
         run = Run(self.fleet)
         await run.do()
-        self._absence.look_again_in(EVERY)
+        look(self.fleet)
         context.set_timer("run", EVERY, Tick())
         if isinstance(message, Reap):
             slot = context.defer(message)
@@ -112,6 +107,7 @@ class Run:
 
     async def do(self) -> None:
         for step in STEPS:
+            look(self.fleet)
             self.missed = self.fleet.absence.owed(step.__name__)
             failed, self.failed = self.failed, None
             try:
@@ -173,6 +169,11 @@ class Run:
             "commands": report.expired_command_ids,
         }
         return ", ".join(f"{len(ids)} {name}" for name, ids in found.items())
+
+
+def look(fleet: Fleet) -> None:
+    """See what was missed, before each step and after the last: a run may be held up, too."""
+    fleet.absence.look((step.__name__ for step in STEPS), again_in=EVERY)
 
 
 async def release_claims(run: Run) -> None:

@@ -11,6 +11,7 @@ One actor owns messages, read marks and claims. Rules:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -22,7 +23,7 @@ from relay.store import Decision
 from ._actor import FleetActor
 from ._addresses import matches
 from ._channel_cards import through_channel
-from ._claims import CLAIM_TERM, Claims, Held
+from ._claims import CLAIM_TERM, PUT_OFF_BY, Claims, Held
 from ._delivery_protocol import tell_of_reading, tell_of_reply
 from ._delivery_rows import taken_by
 from ._errors import Conflict, Forbidden, Invalid, NotFound, Over
@@ -38,6 +39,7 @@ from ._post_protocol import (
     Post,
     ReleaseQueue,
     Renew,
+    RenewAll,
     ResumeQueue,
     Send,
     SendMany,
@@ -105,7 +107,9 @@ class PostOffice(FleetActor[Post]):
             case Claim(number):
                 self._claim(message, self.existing(number), context)
             case Renew(number, agent_id):
-                self._renew(message, self.existing(number), agent_id, context)
+                self.settle(message, self._renewed(self.existing(number), agent_id), context)
+            case RenewAll(numbers, agent_id):
+                self._renew_all(message, numbers, agent_id, context)
             case MarkRead(number, agent_id):
                 self._mark(message, self.existing(number).id, agent_id, context)
             case MarkAllRead():
@@ -204,7 +208,7 @@ class PostOffice(FleetActor[Post]):
             raise Conflict("the message is not claimable")
         if not matches(claimable, find_participant(self.store, agent_id)):
             raise Forbidden("the message is not addressed to this agent")
-        holder = self.claims.holder(claimable.id, self.fleet.system.wall())
+        holder = self.claims.holder(claimable.id, self.wall_of_claims())
         if holder not in (None, agent_id):
             raise Conflict(f"the message is claimed by {holder}")
         with_task = self.tasks.claim_with(claimable, agent_id)
@@ -219,13 +223,21 @@ class PostOffice(FleetActor[Post]):
         if taker is not None:
             raise Over(f"{taker} has taken it")
 
-    def _renew(self, message: Renew, renewed: wire.Message, agent_id: str, context: Context[Post]) -> None:
-        held = self.claims.of(renewed.id)
+    def _renewed(self, message: wire.Message, agent_id: str) -> Decision[wire.Claim]:
+        held = self.claims.of(message.id)
         if held is None or held.agent_id != agent_id:
             raise Conflict("the agent does not hold a claim on the message")
-        with_task = self.tasks.claim_with(renewed, agent_id)
-        decision = with_task or self._held(renewed.id, agent_id, announce=False)
-        self.settle(message, decision, context)
+        with_task = self.tasks.claim_with(message, agent_id)
+        return with_task or self._held(message.id, agent_id, announce=False)
+
+    def _renew_all(
+        self, message: RenewAll, numbers: tuple[int, ...], agent_id: str, context: Context[Post]
+    ) -> None:
+        renewed = []
+        for number in numbers:
+            with suppress(Refusal):
+                renewed.append(self._renewed(self.existing(number), agent_id))
+        self.settle(message, joined(None, *renewed), context)
 
     def _held(self, number: int, agent_id: str, *, announce: bool) -> Decision[wire.Claim]:
         """The agent holds the message for another term, or as long as it does already."""
@@ -261,6 +273,10 @@ class PostOffice(FleetActor[Post]):
     def _now(self) -> int:
         """The wall clock, in epoch milliseconds. A moment may be ahead of it."""
         return int(self.fleet.system.wall() * 1000)
+
+    def wall_of_claims(self) -> float:
+        """What the ends of claims are compared with (epoch seconds)."""
+        return self.fleet.absence.wall_for(PUT_OFF_BY)
 
     def _progress(self) -> tuple[int, int]:
         """How many decisions were staged, and how many of them are durable."""

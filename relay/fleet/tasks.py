@@ -169,8 +169,9 @@ class Tasks:
 
     def _taken(self, task: wire.Task, agent_id: str, draft: Draft, *messages: int) -> wire.Task:
         """The task as the agent holds it from now on; to hold it for longer is nobody else's business."""
-        held_already = rules.holder(task, draft.moment.at) == agent_id
-        after = rules.claimed(task, agent_id, draft.moment)
+        now = self._office.wall_of_claims()
+        held_already = rules.holder(task, now) == agent_id
+        after = rules.claimed(task, agent_id, draft.moment, now)
         if held_already:
             after = attrs.evolve(after, updated_at=task.updated_at)
             draft.extend(after, messages)
@@ -200,7 +201,7 @@ class Tasks:
     def _report(self, task: wire.Task, asked: wire.SetTaskStatus) -> Decision[wire.Task]:
         known = asked.agent_id is not None and find_participant(self._store, asked.agent_id) is not None
         draft = self._draft()
-        after = rules.reported(task, asked, draft.moment, known=known)
+        after = rules.reported(task, asked, draft.moment, self._office.wall_of_claims(), known=known)
         if after is None:
             return Decision(reply=task)
         draft.change(

@@ -326,6 +326,30 @@ async def test_a_busy_agent_has_it_for_as_long_as_it_takes(office: Fleet) -> Non
     assert (await settle(office, handed)).ok
 
 
+@pytest.mark.spec("M-I3", "M-I6")
+@pytest.mark.parametrize("says_so", [False, True])
+async def test_a_claim_lasts_as_long_as_the_hand_over_that_it_came_with(office: Fleet, says_so: bool) -> None:
+    """Of a plain message and of a task, whether the taker says that it is busy or its session is heard of."""
+    await register(office, "a2", tags=["t"])
+    await send(office, "tag:t", claimable=True)
+    await office.post_office.ask(tasks.Ingest("ci", wire.IntegrationEvent(title="broken", target="tag:t")))
+    gone = await send(office, "tag:t", claimable=True)
+    handed = await take(office, instance=None if says_so else "s1")
+    await office.post_office.ask(messages.Delete(gone))
+    until = office.system.now() + messages.CLAIM_TERM + 2 * VISIBLE
+    while office.system.now() < until:
+        await trio.sleep(VISIBLE / 2)
+        if says_so:
+            await settle(office, handed[0], End.BUSY)
+            await settle(office, handed[1], End.BUSY)
+        await office.agents["a1"].ask(agents.Heartbeat())
+    assert await take(office, "a2") == []
+    for number in (1, 2):
+        assert messages.get_message(office.store, number).claimed_by == "a1"
+    assert tasks.get_task(office.store, 1).claimed_by == "a1"
+    assert (await settle(office, handed[0])).ok
+
+
 async def test_a_session_that_is_heard_of_has_it_and_one_that_is_not_loses_it(office: Fleet) -> None:
     await send(office)
     (handed,) = await take(office, instance="s1")
@@ -338,6 +362,17 @@ async def test_a_session_that_is_heard_of_has_it_and_one_that_is_not_loses_it(of
     (again,) = await take(office, instance="s1")
     assert (again.token, again.attempt) == (2, 1)
     assert (await settle(office, handed)).error == "stale"
+
+
+async def test_whoever_says_that_it_is_busy_has_another_minute_from_then_on(office: Fleet) -> None:
+    await send(office)
+    (handed,) = await take(office)
+    for _ in range(5):
+        await trio.sleep(VISIBLE - 1)
+        assert (await settle(office, handed, End.BUSY)).ok
+    assert await take(office) == []
+    await trio.sleep(VISIBLE + 2)
+    assert [again.token for again in await take(office)] == [2]
 
 
 async def test_whoever_names_no_session_has_a_minute(office: Fleet) -> None:
@@ -376,6 +411,16 @@ async def test_a_deleted_message_is_gone_from_the_ladder(office: Fleet) -> None:
     assert office.store.rows("select * from deliveries") == []
     with pytest.raises(NotFound):
         deliveries.message_progress(office.store, number)
+
+
+async def test_nobody_keeps_looking_at_a_hand_over_whose_message_is_gone(office: Fleet) -> None:
+    """If somebody did, without a pause, the clock of this test would never get on."""
+    number = await send(office)
+    await take(office)
+    await office.post_office.ask(messages.Delete(number))
+    await trio.sleep(2 * VISIBLE)
+    assert rung(office, await send(office)) is R.ROUTED
+    assert len(await take(office)) == 1
 
 
 async def test_a_jump_of_the_wall_clock_ends_no_hand_over(system: System, office: Fleet) -> None:

@@ -12,10 +12,12 @@ from trio.testing import MockClock
 from relay import wire
 from relay.actors import System, open_system, virtual_wall
 from relay.fleet import (
+    Conflict,
     Fleet,
     agents,
     channels,
     commands,
+    deliveries,
     maintenance,
     messages,
     open_fleet,
@@ -241,6 +243,38 @@ async def test_nothing_expires_because_the_wall_clock_was_set_forward(store: Sto
             assert tasks.get_task(store, task).status is wire.TaskStatus.OPEN
             assert messages.get_message(store, queued).delivery_status is wire.DeliveryStatus.EXPIRED
             assert commands.get_command(store, command).status is wire.CommandStatus.TIMED_OUT
+
+
+@pytest.mark.spec("M-I25", "M-I3", "M-I6")
+@pytest.mark.parametrize("held_up", [False, True])
+async def test_nobody_takes_what_is_held_before_maintenance_has_seen_what_was_missed(
+    held_up: bool, autojump_clock: MockClock
+) -> None:
+    ahead = 0.0
+    wall = virtual_wall()
+    async with open_system(wall=lambda: wall() + ahead, seed=1) as system, open_store(None, system) as store:
+        async with open_fleet(system, store) as fleet:
+            await register(fleet, "a1", tags=["t"], instance_id="s1")
+            await register(fleet, "a2", tags=["t"])
+            task = await ingest(fleet, "tag:t")
+            held = await send(fleet, "tag:t", claimable=True)
+            handed = await fleet.deliveries["a1"].ask(deliveries.Take(instance="s1"))
+            assert [each.message_id for each in handed.deliveries] == [task.message_id, held]
+            await trio.sleep(10)
+            if held_up:
+                autojump_clock.jump(10_000)
+            else:
+                ahead = 10_000.0
+            assert (await fleet.deliveries["a2"].ask(deliveries.Take())).deliveries == ()
+            begins = wire.SetTaskStatus(status=wire.TaskStatus.IN_PROGRESS, agent_id="a2")
+            for rival in (
+                messages.Claim(held, "a2"),
+                messages.Claim(task.message_id or 0, "a2"),
+                tasks.ClaimTask(task.id, "a2"),
+                tasks.SetTaskStatus(task.id, begins),
+            ):
+                with pytest.raises(Conflict):
+                    await fleet.post_office.ask(rival)
 
 
 @pytest.mark.spec("M-I25", "O-10")

@@ -6,6 +6,7 @@ What is judged are the tables whenever something has changed, the history, the e
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import Any
@@ -319,6 +320,7 @@ def _given_back(store: Store, task: dict[str, Any]) -> bool:
 async def test_a_task_and_its_messages_have_one_holder_who_loses_them_only_to_time(sim: Sim) -> None:
     async with open_system() as system, open_store(None, system) as store, open_fleet(system, store) as fleet:
         await system.stop(fleet.maintenance)
+        fleet.absence.look((), again_in=math.inf)
         world = World(sim, fleet, store)
         sim.sometimes(lambda: world.refused > 3, "claims were refused")
         sim.sometimes(lambda: any(run.opened for run in world.runs), "an orphaned task was opened")

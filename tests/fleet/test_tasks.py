@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -83,6 +84,7 @@ def told(log: Log) -> list[str]:
 async def pair(fleet: Fleet) -> Fleet:
     """Two agents, a1 and a2, both with tag t; maintenance is done by hand."""
     await fleet.system.stop(fleet.maintenance)
+    fleet.absence.look((), again_in=math.inf)
     for name in ("a1", "a2"):
         await register(fleet, name, tags=["t"])
     return fleet
