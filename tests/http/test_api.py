@@ -47,6 +47,14 @@ def test_the_routes_of_this_server_are_listed() -> None:
     assert len(listed) == len(routes())
 
 
+def test_the_page_lists_every_route_with_its_scope() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "http.md").read_text()
+    rows = re.findall(r"^\| `(\w+) (\S+)` \| `(\S+)` \| (.+) \|$", page, re.MULTILINE)
+    assert [row[:3] for row in rows] == [
+        (route["method"], route["path"], route["scope"]) for route in routes()
+    ]
+
+
 @pytest.mark.spec("AUTH-4")
 async def test_no_route_but_health_is_served_without_a_token(server: Any) -> None:
     async with httpx2.AsyncClient(base_url=server.base_url, trust_env=False) as nobody:
