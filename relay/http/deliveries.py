@@ -18,7 +18,7 @@ route = Routes()
 LONGEST_WAIT = 25_000  # milliseconds
 
 
-@route("POST", "/api/agents/:id/deliveries", scope="message:read", optional=wire.TakeDeliveries)
+@route("POST", "/api/agents/:id/deliveries", scope="message:read", optional=wire.TakeDeliveries, waits=True)
 async def take(call: Call[wire.TakeDeliveries | None]) -> Answer:
     """Hand over what is due, oldest first, with a token for each; if nothing is, wait for it."""
     call.speak_as(call.path["id"], "id")
@@ -71,7 +71,7 @@ async def mailbox(call: Call[None]) -> Answer:
     return ok(deliveries.agent_progress(store, agent_id, [each.id for each in found]))
 
 
-@route("GET", "/api/messages/:id/deliveries", scope="message:read")
+@route("GET", "/api/messages/:id/deliveries", scope="message:read", waits=True)
 async def progress(call: Call[None]) -> Answer:
     """How far the message got with each recipient. With `rung` and `waitMs`, once all of them (with `any`, or when only one
     may work on it: one) have come that far, or no more is to be expected, or the time is over."""

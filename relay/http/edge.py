@@ -7,7 +7,7 @@ extension point for connections, before Quart makes a request context, a nursery
 Order of checks: route (404), token (401), body (400), scope (403) unless the route checks it later, then the handler.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, cast
 
 import orjson
@@ -66,6 +66,8 @@ class Edge(QuartTrio):
         try:
             with trio.CancelScope(deadline=trio.current_time() + self._answer_within) as limit:
                 call = await self._call(route, path, scope, receive)
+                if route.waits:
+                    return await _while_there(receive, route.handler(call))
                 return await route.handler(call)
             assert limit.cancelled_caught
             raise trio.TooSlowError
@@ -202,6 +204,22 @@ async def _start(send: ASGISendCallable, status: int, headers: tuple[Header, ...
 
 async def _chunk(send: ASGISendCallable, body: bytes, *, more: bool) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _while_there(receive: ASGIReceiveCallable, handling: Awaitable[Answer | Stream]) -> Answer | Stream:
+    """What the handler says. When the client goes it is cancelled, and what is said then reaches nobody."""
+    failed: Exception | None = None
+    answer: Answer | Stream = failure(503, "the client has gone")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
+        try:
+            answer = await handling
+        except Exception as error:  # noqa: BLE001 - it is raised below, alone, and not in a group
+            failed = error
+        nursery.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
+    return answer
 
 
 async def _cancel_when_gone(receive: ASGIReceiveCallable, scope: trio.CancelScope) -> None:

@@ -159,6 +159,7 @@ class Route:
     body: type[Any] | None = None
     empty_body: bool = False
     scope_checked_late: bool = False
+    waits: bool = False
     pattern: tuple[str | None, ...] = attrs.field(init=False)
     names: tuple[str, ...] = attrs.field(init=False)
 
@@ -191,15 +192,22 @@ class Routes:
 
     @overload
     def __call__(
-        self, method: str, path: str, *, scope: str, late: bool = False
+        self, method: str, path: str, *, scope: str, late: bool = False, waits: bool = False
     ) -> Callable[[Typed[None]], Typed[None]]: ...
     @overload
     def __call__(
-        self, method: str, path: str, *, scope: str, body: type[B], late: bool = False
+        self, method: str, path: str, *, scope: str, body: type[B], late: bool = False, waits: bool = False
     ) -> Callable[[Typed[B]], Typed[B]]: ...
     @overload
     def __call__(
-        self, method: str, path: str, *, scope: str, optional: type[B], late: bool = False
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: str,
+        optional: type[B],
+        late: bool = False,
+        waits: bool = False,
     ) -> Callable[[Typed[B | None]], Typed[B | None]]: ...
 
     def __call__(
@@ -211,13 +219,14 @@ class Routes:
         body: type[Any] | None = None,
         optional: type[Any] | None = None,
         late: bool = False,
+        waits: bool = False,
     ) -> Callable[[Typed[Any]], Typed[Any]]:
         """Declares a route. `optional` is a body that may be left out (BODY-3). `late` leaves the scope check to the
-        handler, which calls `call.need(...)` where its rule places it."""
+        handler, which calls `call.need(...)` where its rule places it. One that `waits` is cancelled when its client goes."""
 
         def declare(handler: Typed[Any]) -> Typed[Any]:
             self._routes.append(
-                Route(method, path, scope, handler, body or optional, optional is not None, late)
+                Route(method, path, scope, handler, body or optional, optional is not None, late, waits)
             )
             return handler
 

@@ -178,6 +178,15 @@ async def test_a_take_waits_for_something_to_take(api: httpx2.AsyncClient) -> No
     assert await take(api, waitMs=50) == []
 
 
+async def test_a_taker_who_has_left_is_handed_nothing(api: httpx2.AsyncClient) -> None:
+    for _ in range(3):
+        with pytest.raises(httpx2.TimeoutException):
+            await api.post("/api/agents/a2/deliveries", json={"waitMs": 25_000}, timeout=0.2)
+    number = await send(api)
+    (handed,) = await take(api, waitMs=1_000)
+    assert (handed["messageId"], handed["token"], handed["attempt"]) == (number, 1, 1)
+
+
 async def test_a_sender_waits_for_a_rung(api: httpx2.AsyncClient) -> None:
     number = await send(api, to="tag:t", **{"from": "b1"})
     reached: list[Any] = []
