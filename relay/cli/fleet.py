@@ -9,7 +9,7 @@ import click
 
 from .failure import Failure
 from .options import Target, target
-from .output import age, say, show, show_json
+from .output import age, one_line, say, show, show_json
 from .rungs import RUNGS, tell, wait_for
 from .server import ask
 from .terminal import visible
@@ -181,11 +181,7 @@ def _letter(message: wire.Message, rung: wire.Rung) -> str:
     head = [f"{message.id}", f"{message.from_} → {message.to}", age(message.created_at), rung]
     if message.subject:
         head.append(message.subject)
-    return "\n".join(["  ".join(map(_on_one_line, head)), indent(message.body, "    ")])
-
-
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split())
+    return "\n".join(["  ".join(map(one_line, head)), indent(message.body, "    ")])
 
 
 @click.command()

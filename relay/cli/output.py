@@ -15,7 +15,7 @@ import click
 from .failure import Failure
 from .terminal import visible
 
-__all__ = ["age", "complete_streams", "say", "show", "show_json", "writing"]
+__all__ = ["age", "complete_streams", "one_line", "say", "show", "show_json", "writing"]
 
 
 @contextlib.contextmanager
@@ -68,6 +68,11 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str
     drawn = io.StringIO()
     Console(file=drawn, width=Console().width if sys.stdout.isatty() else 200).print(table)
     return say("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()))
+
+
+def one_line(text: str) -> str:
+    """Somebody's text where a line begins or ends what relay says, so that it cannot begin one of its own."""
+    return " ".join(text.split())
 
 
 def age(instant: float | None) -> str:

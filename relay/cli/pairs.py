@@ -9,7 +9,7 @@ import click
 from .failure import Failure
 from .fleet import ME
 from .options import Listing, Target, target
-from .output import age, say, show, show_json
+from .output import age, one_line, say, show, show_json
 from .server import ask
 
 if TYPE_CHECKING:
@@ -123,4 +123,4 @@ def _tell(pair: wire.Pair, as_json: bool) -> None:
         return show_json(wire.to_json(pair))
     about = f" about {pair.topic}" if pair.topic else ""
     why = f" ({pair.reason}, {pair.ended_by or 'relay'})" if pair.reason else ""
-    return say(f"{pair.id}  {pair.from_} and {pair.to}{about}: {pair.status}{why}")
+    return say(one_line(f"{pair.id} {pair.from_} and {pair.to}{about}: {pair.status}{why}"))

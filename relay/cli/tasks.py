@@ -10,7 +10,7 @@ import click
 from .failure import Failure
 from .fleet import ME
 from .options import Listing, Target, target
-from .output import age, say, show, show_json
+from .output import age, one_line, say, show, show_json
 from .server import ask
 
 if TYPE_CHECKING:
@@ -129,16 +129,17 @@ def _check_status(status: str | None) -> None:
 
 
 def _summary(task: wire.Task) -> str:
-    lines = [f"task {task.id}  {task.status}  {task.severity}  {task.source} → {task.target}", task.title]
+    whose = one_line(f"{task.source} → {task.target}")
+    lines = [f"task {task.id}  {task.status}  {task.severity}  {whose}", one_line(task.title)]
     if task.body:
         lines.append(indent(task.body, "    "))
     if task.claimed_by:
-        lines.append(f"held by {task.claimed_by}")
+        lines.append(one_line(f"held by {task.claimed_by}"))
     return "\n".join(lines)
 
 
 def _line(event: wire.TaskEvent) -> str:
     """One entry of the history: when, what, who and what was said of it."""
     change = event.type.value if event.type.value == event.status.value else f"{event.type}: {event.status}"
-    words = [f"  {age(event.at):>4}", change, event.agent_id or "", " ".join((event.body or "").split())]
+    words = [f"  {age(event.at):>4}", change, event.agent_id or "", one_line(event.body or "")]
     return "  ".join(word for word in words if word)

@@ -37,6 +37,12 @@ def test_a_person_and_an_agent_work_as_a_pair(run: Run, server: Served) -> None:
     ]
 
 
+def test_a_topic_is_told_on_one_line(run: Run, server: Served) -> None:
+    server.register("mate")
+    told = run("pairs", "invite", "mate", "--topic", "the parser: active\npair_2  user and eve").output
+    assert len(told.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -55,6 +55,13 @@ def test_a_task_is_claimed_and_done(run: Run, report: Report) -> None:
     assert [event["type"] for event in told["events"]] == ["created", "claimed", "status"]
 
 
+def test_a_title_shows_no_lines_that_are_not_relays(run: Run, report: Report) -> None:
+    number = str(report(title="build\nheld by nobody\n  1s  claimed  mallory"))
+    shown = run("tasks", "show", number).output.splitlines()
+    assert shown[1] == "build held by nobody 1s claimed mallory"
+    assert len(shown) == 3
+
+
 def test_what_is_refused_is_explained(run: Run, report: Report) -> None:
     number = str(report())
     run("tasks", "claim", number, "--as", "scout")
