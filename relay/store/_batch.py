@@ -118,7 +118,9 @@ class Batch:
             self._last += 1
             text = data.decode()
             connection.execute(EVENT, (self._last, part.at, kind, source, subject, text))
-            own = text.encode()  # orjson leaves room behind a text, often many times its length, and this is kept
+            own = (
+                text.encode()
+            )  # orjson leaves room behind a text, often many times its length, and this is kept
             logged.append(LoggedEvent(self._last, part.at, kind, source, subject, own))
         return logged
 

@@ -19,7 +19,9 @@ __all__ = ["EventLog"]
 
 TAIL_EVENTS = 10_000
 TAIL_BYTES = 16 * 1024 * 1024
-MOST_BYTES = 1024 * 1024  # of a read, but for a single larger event: a reader that is slow holds them for long
+MOST_BYTES = (
+    1024 * 1024
+)  # of a read, but for a single larger event: a reader that is slow holds them for long
 KEEP = 100_000
 SLACK = 1_000  # events that are forgotten at a time, at least
 

@@ -35,7 +35,6 @@ async def test_what_a_runner_takes_is_handed_over_and_then_confirmed(host: Host,
     host.flag("swallow").unlink()
     async with host.running():
 
-
         async def acknowledged() -> bool:  # the read mark, which is a confirmation too, is stored before
             return (await progress(relay, number)).get("evidence") == "acknowledged by the agent"
 
