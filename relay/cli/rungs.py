@@ -55,7 +55,7 @@ class Reached:
         if not self.progress:
             return self.sent.delivery_status is wire.DeliveryStatus.EXPIRED
         short = [each for each in self.progress if each.rung.height < self.wanted.height]
-        return not self.enough and all(each.rung is wire.Rung.DEAD for each in short)
+        return not self.enough and all(each.rung in (wire.Rung.DEAD, wire.Rung.EXPIRED) for each in short)
 
 
 async def wait_for(client: Client, sent: wire.Message, wanted: str, *, within: float, one: bool) -> Reached:

@@ -56,6 +56,23 @@ def test_waiting_for_what_has_been_reached_ends_at_once(run: Run, server: Served
     assert (shown["to"], shown["rung"], shown["deliveries"]) == ("nobody", "stored", [])
 
 
+@pytest.mark.parametrize("end", ["dead", "expired"])
+def test_nobody_waits_for_what_is_over(end: str) -> None:
+    """The server answers at once, so whoever asked it again would do so without a pause."""
+    from relay import wire
+    from relay.cli.rungs import Reached
+
+    sent = wire.decode(wire.Message, {"id": 1, "from": "a", "to": "tag:t", "body": "x", "createdAt": 1})
+    reached = Reached(sent, "confirmed", one=False)
+    first, second = (wire.Progress(message_id=1, agent_id=name, rung=wire.Rung(end)) for name in ("b", "c"))
+    reached.progress = [first]
+    assert reached.hopeless
+    reached.progress = [first, wire.Progress(message_id=1, agent_id="d", rung=wire.Rung.HANDED)]
+    assert not reached.hopeless
+    reached.progress = [first, second]
+    assert reached.hopeless
+
+
 def test_who_waited_in_vain_is_told_where_to_look(run: Run, server: Served) -> None:
     server.register("w0", tags=["w0s"])
     told = run("send", "tag:w0s", "hello", "--wait", "handed", "--timeout", "0")
