@@ -30,6 +30,7 @@ __all__ = [
     "DONE",
     "MOST_ATTEMPTS",
     "MOST_DEATHS",
+    "MOST_IN_HAND",
     "MOVES",
     "VISIBLE",
     "Row",
@@ -47,6 +48,7 @@ __all__ = [
 VISIBLE = 60.0  # seconds that a hand-over lasts without a word
 MOST_ATTEMPTS = 8
 MOST_DEATHS = 2  # of the agent's program: one fewer than its runner bears
+MOST_IN_HAND = 1_000  # messages that one agent has taken and not settled
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 
 ROUTED, HANDED, CONFIRMED = wire.Rung.ROUTED, wire.Rung.HANDED, wire.Rung.CONFIRMED

@@ -51,6 +51,7 @@ from ._delivery_rows import (
 )
 from ._delivery_rules import (
     HANDED,
+    MOST_IN_HAND,
     MOVES,
     VISIBLE,
     Row,
@@ -165,8 +166,9 @@ class Deliveries(FleetActor[DeliveryProtocol]):
         rows = open_rows(self.store, self.id)
         handed = {number: row for number, row in rows.items() if row.rung is HANDED}
         wall = self.fleet.absence.wall_for(PUT_OFF_BY)
-        due = self._queue.due(card, handed, asked.limit, now=self._now(), wall=wall)
-        return fill(due, asked.limit, asked.most_bytes)
+        limit = min(asked.limit, MOST_IN_HAND - len(handed))
+        due = self._queue.due(card, handed, limit, now=self._now(), wall=wall) if limit > 0 else []
+        return fill(due, limit, asked.most_bytes)
 
     async def _is_mine(self, letter: wire.Message, over: dict[int, str]) -> bool:
         """A message that only one may work on is claimed with the hand-over. If nobody is to work on it any more, it is

@@ -11,7 +11,7 @@ from fleetlog import Log
 from relay import wire
 from relay.actors import System
 from relay.fleet import Conflict, Fleet, NotFound, agents, deliveries, messages, open_fleet, tasks
-from relay.fleet._delivery_rules import MOST_ATTEMPTS, VISIBLE
+from relay.fleet._delivery_rules import MOST_ATTEMPTS, MOST_IN_HAND, VISIBLE
 from relay.store import Owner, Store, Write
 
 End, R, A = wire.Outcome, wire.Rung, wire.AgentStatus
@@ -102,6 +102,17 @@ async def test_a_batch_is_bounded_in_number_and_bytes_and_in_the_order_of_ids(of
     assert [each.message_id for each in await take(office, limit=3)] == sent[:3]
     assert [each.message_id for each in await take(office, most_bytes=700)] == sent[3:5]
     assert [each.message_id for each in await take(office, most_bytes=1)] == sent[5:6]
+
+
+async def test_what_an_agent_has_in_hand_is_bounded(office: Fleet) -> None:
+    for _ in range(MOST_IN_HAND + 5):
+        await send(office)
+    handed = [each for _ in range(MOST_IN_HAND // 100) for each in await take(office)]
+    assert len(handed) == MOST_IN_HAND
+    assert await take(office) == []
+    for each in handed[:3]:
+        await settle(office, each)
+    assert len(await take(office)) == 3
 
 
 async def test_nobody_and_a_session_that_is_over_are_handed_nothing(office: Fleet) -> None:
