@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from relay import wire
 from relay.store import Store
 
-__all__ = ["find_activity", "text_member", "text_of"]
+__all__ = ["find_activity", "fitting", "text_member", "text_of"]
+
+T = TypeVar("T")
 
 
 def text_of(known: Any) -> str:
@@ -27,3 +29,13 @@ def text_member(meta: Mapping[str, Any], name: str) -> str | None:
 def find_activity(store: Store, client_id: str) -> wire.Activity | None:
     row = store.row("select record from activity where client_id = ?", client_id)
     return wire.decode(wire.Activity, row[0]) if row else None
+
+
+def fitting(
+    store: Store, kind: type[T], table: str, filters: Mapping[str, Any], *, order: str, limit: int
+) -> list[T]:
+    """The records of a table that fit every filter: an SQL condition, and what its `?` stands for; None is no filter."""
+    given = {sql: value for sql, value in filters.items() if value is not None}
+    where = f"where {' and '.join(given)} " if given else ""
+    sql = f"select record from {table} {where}order by {order} limit ?"
+    return [wire.decode(kind, record) for (record,) in store.rows(sql, *given.values(), limit)]

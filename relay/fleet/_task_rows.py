@@ -10,6 +10,7 @@ from relay.store import Event, Store, Write
 
 from ._errors import NotFound
 from ._moment import Moment
+from ._records import fitting
 
 __all__ = [
     "find_task",
@@ -49,16 +50,13 @@ def list_tasks(
 ) -> list[wire.Task]:
     """Those that fit every filter, newest first (TSK-12)."""
     filters = {
-        "status": status,
-        "source": source,
-        "target": target,
-        "channel": channel,
-        "claimed_by": claimed_by,
+        "status = ?": status,
+        "source = ?": source,
+        "target = ?": target,
+        "channel = ?": channel,
+        "claimed_by = ?": claimed_by,
     }
-    asked = {column: value for column, value in filters.items() if value is not None}
-    where = f"where {' and '.join(f'{column} = ?' for column in asked)} " if asked else ""
-    rows = store.rows(f"select record from tasks {where}order by id desc limit ?", *asked.values(), limit)
-    return [wire.decode(wire.Task, record) for (record,) in rows]
+    return fitting(store, wire.Task, "tasks", filters, order="id desc", limit=limit)
 
 
 def task_events(store: Store, number: int) -> list[wire.TaskEvent]:

@@ -16,7 +16,7 @@ from relay.store import Decision, Store
 
 from ._actor import FleetActor
 from ._audit import record_activity
-from ._records import find_activity
+from ._records import find_activity, fitting
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -81,7 +81,4 @@ def list_activity(
         "message_id = ?": message_id,
         "id < ?": before,
     }
-    asked = {sql: value for sql, value in filters.items() if value is not None}
-    where = f"where {' and '.join(asked)} " if asked else ""
-    rows = store.rows(f"select record from activity {where}order by id desc limit ?", *asked.values(), limit)
-    return [wire.decode(wire.Activity, record) for (record,) in rows]
+    return fitting(store, wire.Activity, "activity", filters, order="id desc", limit=limit)

@@ -33,6 +33,7 @@ from ._errors import NotFound
 from ._new_command import new_command
 from ._owners import is_online
 from ._paths import normalised
+from ._records import fitting
 from ._workspace_protocol import Report, Settle
 from .merges import Release
 
@@ -311,10 +312,7 @@ def list_commands(
 ) -> list[wire.Command]:
     """Commands that fit all filters, oldest first. `since` is epoch milliseconds, inclusive (CMD-4, O-24)."""
     filters = {"target = ?": target, "status = ?": status, "type = ?": type, "created_at >= ?": since}
-    asked = {sql: value for sql, value in filters.items() if value is not None}
-    where = f"where {' and '.join(asked)} " if asked else ""
-    rows = store.rows(f"select record from commands {where}order by seq limit ?", *asked.values(), limit)
-    return [wire.decode(wire.Command, record) for (record,) in rows]
+    return fitting(store, wire.Command, "commands", filters, order="seq", limit=limit)
 
 
 def impatient(store: Store, target: str) -> list[str]:
