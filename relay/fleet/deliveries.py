@@ -25,7 +25,6 @@ from relay.store import Conflict as FenceLost, Decision
 from ._actor import FleetActor
 from ._agent_rules import guard
 from ._claims import PUT_OFF_BY
-from ._contact import HELD_UP
 from ._delivery_protocol import (
     Ack,
     Confirmed,
@@ -53,7 +52,6 @@ from ._delivery_rules import (
     HANDED,
     MOST_IN_HAND,
     MOVES,
-    VISIBLE,
     Row,
     acked,
     fresh,
@@ -63,11 +61,12 @@ from ._delivery_rules import (
     replaced,
     taken,
 )
+from ._delivery_terms import Terms
 from ._errors import Conflict, NotFound, Over
 from ._mailboxes import dressed, letters_of
 from ._moment import Moment
 from ._post_protocol import Claim, MarkAllRead, RenewAll
-from ._progress import agent_progress, dead_letters, message_progress, over, reached
+from ._rungs import agent_progress, dead_letters, message_progress, over, reached
 from ._waiting import concerns, happened
 from .agents import find_participant
 
@@ -106,13 +105,12 @@ class Deliveries(FleetActor[DeliveryProtocol]):
         super().__init__(fleet)
         self.id = key
         self._queue = Queue(self.store, key)
-        self._until: dict[int, float] = {}  # of each hand-over, on the system's clock
-        self._look_at: float | None = None
+        self._terms = Terms(fleet.system)
 
     def started(self, context: Context[DeliveryProtocol]) -> None:
         """Every hand-over begins anew: nobody could settle it while this was away."""
         rows = open_rows(self.store, self.id)
-        self._extend(row.message_id for row in rows.values() if row.rung is HANDED)
+        self._terms.begin(row.message_id for row in rows.values() if row.rung is HANDED)
         if rows:
             context.self_ref.tell(Look())
 
@@ -131,7 +129,7 @@ class Deliveries(FleetActor[DeliveryProtocol]):
                 await self._heard(number, "replied", reply, context)
             case Look():
                 await self._look(context)
-        self._watch(context)
+        self._terms.watch(context)
 
     # -- handing over
 
@@ -288,26 +286,23 @@ class Deliveries(FleetActor[DeliveryProtocol]):
 
     async def _look(self, context: Context[DeliveryProtocol]) -> None:
         """See to hand-overs that have lasted too long, unless it was the server that was held up."""
-        now = self._now()
-        if self._look_at is not None and now - self._look_at > HELD_UP:
-            self._extend(list(self._until))
-        self._look_at = None
+        self._terms.rang()
         card = find_participant(self.store, self.id)
 
         def decide(moment: Moment) -> list[Change]:
             rows = open_rows(self.store, self.id)
-            self._until = {number: end for number, end in self._until.items() if number in rows}
+            self._terms.keep(rows)
             evidence = agent_progress(self.store, self.id, list(rows))
             changes = [made_up(rows[each.message_id], each, moment) for each in evidence]
             known = {change.after.message_id for change in changes if change is not None}
-            late = [row for row in rows.values() if self._is_late(row, now) and row.message_id not in known]
+            late = [row for row in rows.values() if self._is_late(row) and row.message_id not in known]
             return [*filter(None, changes), *(judged_late(row, card, moment) for row in late)]
 
         changes = await self._carry_out(decide, context)
         self._pause(changes, {})
 
-    def _is_late(self, row: Row, now: float) -> bool:
-        return row.rung is HANDED and self._until.get(row.message_id, now) <= now
+    def _is_late(self, row: Row) -> bool:
+        return row.rung is HANDED and self._terms.over(row.message_id)
 
     # -- helpers
 
@@ -332,27 +327,13 @@ class Deliveries(FleetActor[DeliveryProtocol]):
             else:
                 break
         for row in (change.after for change in changes):
-            self._until.pop(row.message_id, None)
+            self._terms.end(row.message_id)
             if row.rung is HANDED:
-                self._extend([row.message_id])
+                self._terms.begin([row.message_id])
         return changes
 
     def _now(self) -> float:
         return self.fleet.system.now()
-
-    def _extend(self, numbers: Iterable[int]) -> None:
-        """These hand-overs last for `VISIBLE` seconds from now."""
-        self._until.update(dict.fromkeys(numbers, self._now() + VISIBLE))
-
-    def _watch(self, context: Context[DeliveryProtocol]) -> None:
-        """Have `Look` told when the first of the hand-overs has lasted too long."""
-        first = min(self._until.values(), default=None)
-        if first is None:
-            context.cancel_timer("look")
-            self._look_at = None
-        elif self._look_at is None or first < self._look_at:
-            self._look_at = first
-            context.set_timer("look", max(0.0, first - self._now()), Look())
 
 
 def _result(ack: wire.Ack, row: Row | None, error: str | None) -> wire.AckResult:
