@@ -36,7 +36,7 @@ def list_(target: Target, as_json: bool) -> None:
     return show(
         ("connector", "state", "version", "last action", "changed"),
         rows,
-        empty="no connectors; programs named relay-connector-NAME in ~/.relay/connectors of the server are",
+        empty="no connectors; a program named relay-connector-NAME in ~/.relay/connectors of the server is one",
     )
 
 

@@ -57,7 +57,7 @@ def doctor(context: click.Context, target: Target, database: Path | None, as_jso
         show_json([finding.told() for finding in found])
     else:
         for finding in found:
-            say(f"{finding.mark} {finding.check:<10} {finding.found}")
+            say(f"{finding.mark} {finding.check:<12} {finding.found}")
             if not finding.ok:
                 say(f"  {'':<10} next: {finding.then}")
     if not all(finding.ok for finding in found):

@@ -51,7 +51,7 @@ def test_the_doctor_looks_at_the_database_that_it_is_told(nowhere: Path) -> None
     with apsw.Connection(str(other)) as connection:
         connection.execute("create table t (x)")
     connection.close()
-    assert f"✓ database   {other}: ok" in invoke("doctor", "--database", str(other)).output
+    assert f"✓ database     {other}: ok" in invoke("doctor", "--database", str(other)).output
     missing = invoke("doctor", "--database", str(nowhere / "none.db")).output
     assert "✗ database" in missing
     assert not (nowhere / "none.db").exists()
