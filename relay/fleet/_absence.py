@@ -15,7 +15,7 @@ from relay.actors import System
 
 from ._contact import HELD_UP
 
-__all__ = ["Absence", "Missed"]
+__all__ = ["NOTHING", "Absence", "Missed"]
 
 
 @attrs.frozen
@@ -32,6 +32,9 @@ class Missed:
 
     def and_also(self, other: Missed) -> Missed:
         return Missed(self.held_up + other.held_up, self.ahead + other.ahead)
+
+
+NOTHING = Missed()
 
 
 class Absence:
@@ -57,8 +60,9 @@ class Absence:
         held up."""
         missed = self._unseen()
         self._leapt += missed.ahead
-        for step in steps:
-            self._owed[step] = self.owed(step).and_also(missed)
+        if missed != NOTHING:
+            for step in steps:
+                self._owed[step] = self.owed(step).and_also(missed)
         self._ahead, self._due = self._how_far_ahead(), self._system.now() + again_in
 
     def _unseen(self) -> Missed:
@@ -66,7 +70,7 @@ class Absence:
         return Missed(_gap(self._system.now() - self._due), _gap(self._how_far_ahead() - self._ahead))
 
     def owed(self, step: str) -> Missed:
-        return self._owed.get(step, Missed())
+        return self._owed.get(step, NOTHING)
 
     def wall_for(self, step: str) -> float:
         """The wall clock for whatever ends by it and is put off by that step: what is still to be put off does not end yet."""

@@ -24,7 +24,7 @@ from relay.actors import ActorError, Ask, Context, Family, Ref, Tell, Unavailabl
 from relay.store import Decision
 
 from . import agents, channels, commands, messages, orchestrators, pairs, tasks
-from ._absence import Missed
+from ._absence import NOTHING
 from ._actor import FleetActor
 from ._audit import audit
 
@@ -101,7 +101,7 @@ class Run:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
-        self.missed = Missed()
+        self.missed = NOTHING
         self.report = wire.Reaped()
         self.failed: Exception | None = None
 
@@ -145,6 +145,10 @@ class Run:
                     nursery.start_soon(ask, key)
         return tuple(key for key in keys if key in due)
 
+    def is_idle(self, sql: str) -> bool:
+        """Whether there is nothing of the kind at all, so that its owner need not be asked."""
+        return self.missed == NOTHING and self.fleet.store.row(f"{sql} limit 1") is None
+
     def keys(self, sql: str) -> list[str]:
         return [key for (key,) in self.fleet.store.rows(sql)]
 
@@ -178,6 +182,8 @@ def look(fleet: Fleet) -> None:
 
 async def release_claims(run: Run) -> None:
     """Claims on messages and tasks that nobody renewed."""
+    if run.is_idle("select 1 from message_claims union all select 1 from tasks where claimed_by is not null"):
+        return
     missed, freed = run.missed.by_wall, None
     while freed != tasks.Released():
         freed = await run.ask(run.fleet.post_office, tasks.ReleaseExpired(missed))
@@ -187,12 +193,16 @@ async def release_claims(run: Run) -> None:
 
 async def release_orphans(run: Run) -> None:
     """Tasks whose holders have been gone for long. Those of agents that this run takes offline are for the next (M-I40)."""
+    if run.is_idle("select 1 from tasks where claimed_by is not null"):
+        return
     while freed := await run.ask(run.fleet.post_office, tasks.ReleaseOrphaned()):
         run.found_also(released_orphaned_task_ids=freed)
 
 
 async def expire_queued(run: Run) -> None:
     """Mail that has waited too long for the agent of a policy."""
+    if run.is_idle("select 1 from messages where delivery = 'queued'"):
+        return
     missed = run.missed.by_wall
     while ended := await run.ask(run.fleet.post_office, messages.ExpireQueued(missed)):
         run.found_also(expired_queued_message_ids=ended)
@@ -228,6 +238,8 @@ async def expire_pairs(run: Run) -> None:
 
 async def fill_slots(run: Run) -> None:
     """Slots of pools: those of agents that this run took offline go to others at once (SYS-13)."""
+    if run.is_idle("select 1 from channel_bindings where target_type = 'pool'"):
+        return
     await run.ask(run.fleet.switchboard, channels.Reevaluate())
 
 
