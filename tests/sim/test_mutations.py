@@ -45,6 +45,7 @@ from relay.fleet._agent_rules import STALE_AFTER
 from relay.fleet._claims import Claims
 from relay.fleet._contact import Contact
 from relay.fleet._delivery_queue import Queue
+from relay.fleet._delivery_terms import Terms
 from relay.fleet._task_book import TaskBook
 from relay.fleet._task_draft import Draft
 from relay.fleet.bus_sessions import BusSessions
@@ -613,7 +614,7 @@ def believe_that_every_hand_over_arrives(patch: Patch) -> None:
         pass
 
     patch(deliveries.Deliveries, "_put_back", put_back)
-    patch(deliveries.Deliveries, "_watch", lambda watch, self, context: None)
+    patch(Terms, "watch", lambda watch, self, context: None)
 
 
 def answer_what_was_answered(patch: Patch) -> None:
