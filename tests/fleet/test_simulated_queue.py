@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from relay import wire
-from relay.actors import ActorError, Refusal, System, Unavailable, open_system
+from relay.actors import ActorError, Refusal, Unavailable, open_system
 from relay.fleet import Fleet, NotFound, _queue, agents, maintenance, messages, open_fleet
 from relay.fleet.policies import Begin, End
 from relay.store import Store, open_store
@@ -39,9 +39,8 @@ class Happened:
 class World:
     """Everybody who has to do with the queue."""
 
-    def __init__(self, sim: Sim, system: System, store: Store) -> None:
+    def __init__(self, sim: Sim, store: Store) -> None:
         self.sim = sim
-        self.system = system
         self.store = store
         self.fleet: Fleet
         self.requests: dict[str, list[str]] = {policy: ["none"] for policy in POLICIES}
@@ -129,7 +128,11 @@ class World:
 
     async def live(self) -> None:
         """One life of the server."""
-        async with open_fleet(self.system, self.store) as self.fleet, trio.open_nursery() as nursery:
+        async with (
+            open_system() as system,
+            open_fleet(system, self.store) as self.fleet,
+            trio.open_nursery() as nursery,
+        ):
             for sender in ("s1", "s2"):
                 nursery.start_soon(self.send, sender)
             for policy in POLICIES:
@@ -255,7 +258,7 @@ def _alive(message: dict[str, Any], at: int) -> bool:
 
 @pytest.mark.spec("M-I1", "M-I2", "M-I7", "M-I8", "M-I9", "M-I10", "M-I11", "M-I12", "M-I13", "M-089")
 @simulate(
-    runs=40,
+    runs=80,
     faults=Faults(
         crash=0.01,
         delay=0.02,
@@ -266,7 +269,7 @@ def _alive(message: dict[str, Any], at: int) -> bool:
 )
 async def test_mail_for_a_policy_takes_one_way(sim: Sim) -> None:
     async with open_system() as system, open_store(None, system) as store:
-        world = World(sim, system, store)
+        world = World(sim, store)
         judge = Judge(world)
         sim.sometimes(lambda: bool(judge.released), "mail was released")
         sim.sometimes(lambda: bool(judge.ended), "mail expired")
