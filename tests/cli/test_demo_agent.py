@@ -27,6 +27,7 @@ class Talk:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self.passed_over: list[dict[str, Any]] = []
 
     def say(self, **frame: Any) -> None:
         assert self.process.stdin is not None
@@ -34,12 +35,20 @@ class Talk:
         self.process.stdin.flush()
 
     def expect(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """The next frame of that kind; pytest's faulthandler limit bounds the wait."""
+        """The first frame of that kind not asked for yet; pytest's faulthandler limit bounds the wait."""
+
+        def fits(frame: dict[str, Any]) -> bool:
+            return frame["type"] == kind and fields.items() <= frame.items()
+
+        for number, frame in enumerate(self.passed_over):
+            if fits(frame):
+                return self.passed_over.pop(number)
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            frame: dict[str, Any] = json.loads(line)
-            if frame["type"] == kind and fields.items() <= frame.items():
+            frame = json.loads(line)
+            if fits(frame):
                 return frame
+            self.passed_over.append(frame)
         raise AssertionError(f"the agent ended with {self.process.wait(10)} before it said {kind} {fields}")
 
     def end(self) -> None:
