@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
                 "relay", verb, *rest, groups=["--no-default-groups", "--extra", "server"], cwd=Path.cwd()
             )
         case ["test", *rest]:
-            return run("pytest", "-q", *rest)
+            return run("pytest", "-q", "--numprocesses=auto", "--dist=worksteal", *rest)
         case ["check"]:
             return check()
         case ["bench", *rest]:

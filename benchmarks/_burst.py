@@ -113,27 +113,24 @@ class Burst:
         async with open_client(self.server.url, TOKEN) as relay:
             await until(partial(_are_ready, relay, count))
 
-    async def send(self) -> None:
-        """All senders at once."""
+    async def send(self, go_on: trio.Event | None = None) -> None:
+        """All senders at once. They keep the last quarter of their messages until `go_on` is set."""
         async with trio.open_nursery() as nursery:
             for sender, sent in self.sent.items():
-                nursery.start_soon(self._send_all, sender, sent)
+                nursery.start_soon(self._send_all, sender, sent, go_on)
 
-    async def _send_all(self, sender: str, sent: list[int]) -> None:
+    async def _send_all(self, sender: str, sent: list[int], go_on: trio.Event | None) -> None:
         """Numbered messages, one after the other; whatever is not answered is sent again with its key."""
         async with open_client(self.server.url, TOKEN) as relay:
             while len(sent) < self.each:
+                if go_on is not None and len(sent) >= 3 * self.each // 4:
+                    await go_on.wait()
                 number = str(len(sent))
                 message = wire.SendMessage(from_=sender, to=f"tag:{TAG}", body=number, idempotency_key=number)
                 try:
                     sent.append((await relay.send(message)).id)
                 except RelayError:
                     await trio.sleep(PAUSE)
-
-    @property
-    def count(self) -> int:
-        """Of messages that are sent."""
-        return sum(map(len, self.sent.values()))
 
     @property
     def messages(self) -> int:
