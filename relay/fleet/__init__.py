@@ -10,7 +10,8 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
   timeline, policies
 - messages (the post office): messages, _post_protocol, _letters, _addresses, _recent, _mailboxes, _claims, _read_marks,
   _reactions, _queue, obligations
-- how far they get: deliveries, _delivery_protocol, _delivery_rules, _delivery_terms, _delivery_rows, _delivery_queue, _rungs, bus_sessions
+- how far they get: deliveries, _delivery_protocol, _delivery_rules, _delivery_terms, _delivery_rows, _delivery_queue,
+  _rungs, bus_sessions
 - tasks (a part of the post office): tasks, _task_protocol, _task_rules, _task_rows, _task_book, _task_draft
 - what is outside: integrations, callbacks; channels, _channel_protocol, _channel_cards, _bindings, _pool_rules; connectors,
   _connector_rules, _programs, _secrets

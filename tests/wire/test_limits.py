@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from relay import wire
+from relay.wire.bus import Hello
 
 SAFE = 2**53 - 1
 REQUIRED: dict[type[Any], dict[str, Any]] = {
@@ -30,6 +31,18 @@ REQUIRED: dict[type[Any], dict[str, Any]] = {
     wire.NewActivity: {"clientId": "c", "kind": "state", "title": "t"},
     wire.NewBinding: {"channelId": "c"},
     wire.ChannelEvent: {"body": "b"},
+    wire.PromptAgent: {"body": "b"},
+    wire.Broadcast: {"body": "b"},
+    wire.React: {"agentId": "a", "emoji": "e"},
+    wire.ProposePair: {"from": "a", "to": "b"},
+    wire.PairMessage: {"from": "a", "body": "b"},
+    wire.ClaimTask: {"agentId": "a"},
+    wire.SetTaskStatus: {"status": "open"},
+    wire.IntegrationEvent: {"title": "t", "target": "a"},
+    wire.TakeDeliveries: {},
+    wire.Ack: {"messageId": 1, "token": 1, "outcome": "busy"},
+    wire.Redeliver: {},
+    Hello: {"role": "dashboard", "componentId": "c"},
 }
 TEXTS = [
     (wire.SendMessage, "from", 240),
@@ -79,6 +92,37 @@ TEXTS = [
     (wire.ChannelEvent, "subject", 240),
     (wire.ChannelEvent, "body", 100_000),
     (wire.ChannelEvent, "idempotencyKey", 240),
+    (wire.PromptAgent, "body", 100_000),
+    (wire.Broadcast, "body", 100_000),
+    (wire.Broadcast, "subject", 240),
+    (wire.Broadcast, "from", 240),
+    (wire.React, "agentId", 240),
+    (wire.React, "emoji", 40),
+    (wire.ProposePair, "from", 240),
+    (wire.ProposePair, "to", 240),
+    (wire.ProposePair, "topic", 240),
+    (wire.PairMessage, "from", 240),
+    (wire.PairMessage, "body", 100_000),
+    (wire.PairMessage, "subject", 240),
+    (wire.PairMessage, "idempotencyKey", 240),
+    (wire.ClaimTask, "agentId", 240),
+    (wire.SetTaskStatus, "agentId", 240),
+    (wire.SetTaskStatus, "body", 100_000),
+    (wire.IntegrationEvent, "title", 240),
+    (wire.IntegrationEvent, "body", 100_000),
+    (wire.IntegrationEvent, "target", 240),
+    (wire.IntegrationEvent, "channel", 120),
+    (wire.IntegrationEvent, "key", 240),
+    (wire.IntegrationEvent, "externalId", 240),
+    (wire.TakeDeliveries, "instanceId", 160),
+    (wire.Ack, "evidence", 240),
+    (wire.Ack, "error", 4_000),
+    (wire.Redeliver, "agentId", 240),
+    (Hello, "componentId", 240),
+    (Hello, "agentId", 240),
+    (Hello, "instanceId", 160),
+    (Hello, "machine", 240),
+    (Hello, "label", 120),
 ]
 LISTS = [
     (wire.SetTags, "tags"),
@@ -88,6 +132,8 @@ LISTS = [
     (wire.SpawnAgent, "capabilities"),
     (wire.SpawnAgent, "providerArgs"),
     (wire.RegisterOrchestrator, "envKeys"),
+    (Hello, "tags"),
+    (Hello, "capabilities"),
 ]
 MAPPINGS = [
     (wire.SendMessage, "payload"),
@@ -98,6 +144,10 @@ MAPPINGS = [
     (wire.NewCommand, "params"),
     (wire.PatchCommand, "result"),
     (wire.WorkspaceAction, "metadata"),
+    (wire.PairMessage, "payload"),
+    (wire.SetTaskStatus, "metadata"),
+    (wire.IntegrationEvent, "metadata"),
+    (Hello, "meta"),
 ]
 INTEGERS = [
     (wire.SendMessage, "maxAgeSeconds", 0, 2_592_000),
@@ -105,6 +155,13 @@ INTEGERS = [
     (wire.NewCommand, "ttlMs", 1, SAFE),
     (wire.RegisterOrchestrator, "protocolVersion", 1, SAFE),
     (wire.OrchestratorHeartbeat, "protocolVersion", 1, SAFE),
+    (wire.ProposePair, "ttlSeconds", 1, 86_400),
+    (wire.TakeDeliveries, "limit", 1, 100),
+    (wire.TakeDeliveries, "bytes", 1, 262_144),
+    (wire.TakeDeliveries, "waitMs", 0, 25_000),
+    (wire.Ack, "messageId", 1, SAFE),
+    (wire.Ack, "token", 1, SAFE),
+    (wire.Ack, "retryMs", 0, 300_000),
 ]
 
 
