@@ -13,7 +13,7 @@ import attrs
 
 from relay.store import Event, Store, Write
 
-from ._staged import Added, Progress, Staged
+from ._staged import Added, Durability, Staged
 
 __all__ = ["CLAIM_TERM", "PUT_OFF_BY", "Claims", "Held", "claim_announced", "claim_released"]
 
@@ -38,11 +38,11 @@ class Held:
 class Claims:
     """All claims, as the decisions of the post office made them so far, durable or not."""
 
-    def __init__(self, store: Store, progress: Progress) -> None:
+    def __init__(self, store: Store, durability: Durability) -> None:
         self._store = store
-        self._staged: Staged[int, Held] = Staged(progress)
-        self._of_tasks: Staged[int, frozenset[int]] = Staged(progress)  # by task: some that stood for it
-        self._added = Added(progress)
+        self._staged: Staged[int, Held] = Staged(durability)
+        self._of_tasks: Staged[int, frozenset[int]] = Staged(durability)  # by task: some that stood for it
+        self._added = Added(durability)
 
     def of(self, number: int) -> Held | None:
         """The last claim on the message, over or not."""

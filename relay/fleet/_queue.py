@@ -26,7 +26,7 @@ from relay.store import Decision, Event, Store, Write
 from ._moment import Moment
 from ._post_protocol import ResumeQueue
 from ._recent import Recent
-from ._staged import Progress, Staged
+from ._staged import Durability, Staged
 
 __all__ = ["AT_ONCE", "POLICY", "PolicyQueue", "Routed", "lifetime", "resume", "served_by"]
 
@@ -91,10 +91,10 @@ class Routed:
 class PolicyQueue:
     """What waits for all policies. Its methods decide; the post office settles."""
 
-    def __init__(self, store: Store, recent: Recent, progress: Progress) -> None:
+    def __init__(self, store: Store, recent: Recent, durability: Durability) -> None:
         self._store = store
         self._recent = recent
-        self._moved: Staged[int, Waiting] = Staged(progress)  # None: it has left
+        self._moved: Staged[int, Waiting] = Staged(durability)  # None: it has left
 
     def route(self, address: str, moment: Moment, now: int) -> Routed:
         """Where a message to `address` goes now (MSG-31). `now` is the wall clock in epoch milliseconds."""

@@ -11,7 +11,7 @@ from relay.store import Decision, Event, Store, Write
 from ._errors import Unprocessable
 from ._moment import Moment
 from ._post_protocol import Post
-from ._staged import Progress, Staged
+from ._staged import Durability, Staged
 
 __all__ = ["MOST_REACTIONS", "React", "Reactions"]
 
@@ -32,9 +32,9 @@ class React(Ask[Post, bool]):
 class Reactions:
     """Who reacted to what, durable or not."""
 
-    def __init__(self, store: Store, progress: Progress) -> None:
+    def __init__(self, store: Store, durability: Durability) -> None:
         self._store = store
-        self._staged: Staged[tuple[int, str, str], bool] = Staged(progress)
+        self._staged: Staged[tuple[int, str, str], bool] = Staged(durability)
 
     def react(self, number: int, asked: wire.React, moment: Moment) -> Decision[bool]:
         """Raises `Unprocessable` when the message has as many as it can have."""

@@ -9,7 +9,7 @@ import orjson
 from relay.store import Decision, Event, Store, Write
 
 from ._moment import Moment
-from ._staged import Progress, Staged
+from ._staged import Durability, Staged
 
 __all__ = ["ReadMarks"]
 
@@ -23,9 +23,9 @@ INSERT = "insert or ignore into message_reads (agent_id, message_id, at) select 
 class ReadMarks:
     """All read marks, as the decisions of the post office made them so far, durable or not."""
 
-    def __init__(self, store: Store, progress: Progress) -> None:
+    def __init__(self, store: Store, durability: Durability) -> None:
         self._store = store
-        self._staged: Staged[tuple[str, int], bool] = Staged(progress)
+        self._staged: Staged[tuple[str, int], bool] = Staged(durability)
 
     def read(self, numbers: Sequence[int], agent_id: str, moment: Moment) -> Decision[None]:
         """The agent has read these. Each is told of once; one write is enough for all."""

@@ -10,7 +10,7 @@ from relay import wire
 from relay.store import Store
 
 from ._mailboxes import find_message
-from ._staged import Progress, Staged
+from ._staged import Durability, Staged
 
 __all__ = ["Recent"]
 
@@ -18,10 +18,10 @@ __all__ = ["Recent"]
 class Recent:
     """Every message with what was decided on it so far, durable or not."""
 
-    def __init__(self, store: Store, progress: Progress) -> None:
+    def __init__(self, store: Store, durability: Durability) -> None:
         self._store = store
-        self._letters: Staged[int, wire.Message] = Staged(progress)
-        self._keys: Staged[tuple[str, str], int] = Staged(progress)
+        self._letters: Staged[int, wire.Message] = Staged(durability)
+        self._keys: Staged[tuple[str, str], int] = Staged(durability)
 
     def find(self, number: int) -> wire.Message | None:
         if number in self._letters:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeAlias, TypeVar
 
-__all__ = ["Added", "Progress", "Staged"]
+__all__ = ["Added", "Durability", "Staged"]
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-Progress: TypeAlias = Callable[[], tuple[int, int]]
+Durability: TypeAlias = Callable[[], tuple[int, int]]
 """How many decisions the actor has staged, and how many of them are durable."""
 
 FORGOTTEN = 256  # entries between two looks at what is durable
@@ -23,8 +23,8 @@ FORGOTTEN = 256  # entries between two looks at what is durable
 class Staged(Generic[K, V]):
     """Values by key, the latest of each; None stands for what is gone."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, durability: Durability) -> None:
+        self._durability = durability
         self._values: dict[K, tuple[int, V | None]] = {}
         self._sweep_at = FORGOTTEN
 
@@ -44,7 +44,7 @@ class Staged(Generic[K, V]):
 
     def put(self, key: K, value: V | None) -> None:
         """The decision that is made now, and staged next, says so."""
-        staged, durable = self._progress()
+        staged, durable = self._durability()
         self._values.pop(key, None)  # to the end: the order is that of the decisions
         self._values[key] = (staged + 1, value)
         if len(self._values) >= self._sweep_at:
@@ -61,18 +61,18 @@ class Staged(Generic[K, V]):
 class Added:
     """Seconds that a decision adds to an instant of every row, until the rows have them."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, durability: Durability) -> None:
+        self._durability = durability
         self._by = 0
         self._seconds = 0.0
 
     def add(self, seconds: float) -> None:
         """By the decision that is made now, and staged next."""
-        staged, _ = self._progress()
+        staged, _ = self._durability()
         self._seconds, self._by = self.seconds + seconds, staged + 1
 
     @property
     def seconds(self) -> float:
         """What the rows lack."""
-        _, durable = self._progress()
+        _, durable = self._durability()
         return self._seconds if self._by > durable else 0.0

@@ -9,7 +9,7 @@ from typing import Any
 from relay import wire
 from relay.store import Store, Write
 
-from ._staged import Added, Progress, Staged
+from ._staged import Added, Durability, Staged
 from ._task_rows import find_task
 from ._task_rules import prolonged
 
@@ -27,11 +27,11 @@ PROLONG = (
 class TaskBook:
     """Finds tasks; `keep` what is decided on one, and write it with the same decision."""
 
-    def __init__(self, store: Store, progress: Progress) -> None:
+    def __init__(self, store: Store, durability: Durability) -> None:
         self._store = store
-        self._staged: Staged[int, wire.Task] = Staged(progress)
-        self._keys: Staged[tuple[str, str], int] = Staged(progress)
-        self._added = Added(progress)
+        self._staged: Staged[int, wire.Task] = Staged(durability)
+        self._keys: Staged[tuple[str, str], int] = Staged(durability)
+        self._added = Added(durability)
 
     def find(self, number: int) -> wire.Task | None:
         if number in self._staged:

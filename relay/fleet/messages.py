@@ -87,12 +87,12 @@ class PostOffice(FleetActor[Post]):
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet)
         self._parts = 0
-        self._recent = Recent(self.store, self._progress)
-        self.queue = PolicyQueue(self.store, self._recent, self._progress)
-        self._read_marks = ReadMarks(self.store, self._progress)
-        self._reactions = Reactions(self.store, self._progress)
-        self.claims = Claims(self.store, self._progress)
-        self.tasks = Tasks(self, self._progress)
+        self._recent = Recent(self.store, self._durability)
+        self.queue = PolicyQueue(self.store, self._recent, self._durability)
+        self._read_marks = ReadMarks(self.store, self._durability)
+        self._reactions = Reactions(self.store, self._durability)
+        self.claims = Claims(self.store, self._durability)
+        self.tasks = Tasks(self, self._durability)
 
     def started(self, context: Context[Post]) -> None:
         self._resume(served_by(self.store), context)
@@ -278,7 +278,7 @@ class PostOffice(FleetActor[Post]):
         """What the ends of claims are compared with (epoch seconds)."""
         return self.fleet.absence.wall_for(PUT_OFF_BY)
 
-    def _progress(self) -> tuple[int, int]:
+    def _durability(self) -> tuple[int, int]:
         """How many decisions were staged, and how many of them are durable."""
         return self._parts, self._parts - self._in_flight
 

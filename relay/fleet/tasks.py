@@ -25,7 +25,7 @@ from ._addresses import addresses_of
 from ._bystanders import gone
 from ._errors import Forbidden, NotFound
 from ._post_protocol import Post
-from ._staged import Progress
+from ._staged import Durability
 from ._task_book import TaskBook
 from ._task_draft import Draft
 from ._task_protocol import (
@@ -78,10 +78,10 @@ CHANGE = wire.TaskChange
 class Tasks:
     """The post office's part for tasks. Its methods decide; the post office settles."""
 
-    def __init__(self, office: PostOffice, progress: Progress) -> None:
+    def __init__(self, office: PostOffice, durability: Durability) -> None:
         self._office = office
         self._store = office.store
-        self.book = TaskBook(office.store, progress)
+        self.book = TaskBook(office.store, durability)
 
     def handle(self, message: Any, context: Context[Post]) -> None:
         self._office.settle(message, self._decide(message), context)
