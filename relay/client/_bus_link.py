@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from itertools import count
 from random import random
 from typing import Any
 
@@ -23,10 +22,10 @@ from relay.wire import bus
 
 from . import _transport
 from ._bus_frames import hear, told, trouble
+from ._bus_questions import Questions, encoded
 from ._errors import (
     Garbled,
     Overloaded,
-    Refused,
     RelayError,
     ServerFailed,
     Superseded,
@@ -44,16 +43,28 @@ MOST_BUFFERED_TEXT = 16 * 1_048_576  # characters
 ACKNOWLEDGED_WITHIN = 1.0  # seconds
 
 
-@attrs.define(eq=False)
-class _Question:
-    """A frame that somebody waits for the results of. `asked` is the connection that it was said on."""
+class _Buffer:
+    """Events that nobody has taken yet, within bounds but for one."""
 
-    text: str
-    repeatable: bool
-    asked: WebSocket | None = None
-    results: list[dict[str, Any]] | None = None
-    error: RelayError | None = None
-    answered: trio.Event = attrs.field(factory=trio.Event)
+    def __init__(self) -> None:
+        self._events: deque[tuple[StreamedEvent, int]] = deque()
+        self._text = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._events)
+
+    def put(self, event: StreamedEvent, size: int) -> None:
+        self._events.append((event, size))
+        self._text += size
+
+    def take(self) -> StreamedEvent:
+        event, size = self._events.popleft()
+        self._text -= size
+        return event
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._events) >= MOST_BUFFERED or self._text >= MOST_BUFFERED_TEXT
 
 
 class Link:
@@ -63,10 +74,8 @@ class Link:
         self._transport = transport
         self.hello = hello
         self._socket: WebSocket | None = None
-        self._names = count(1)
-        self._questions: dict[str, _Question] = {}
-        self._buffer: deque[tuple[StreamedEvent, int]] = deque()
-        self._buffered_text = 0
+        self._questions = Questions()
+        self._buffer = _Buffer()
         self._full = False
         self._leaving = False
         self._changed = trio.lowlevel.ParkingLot()
@@ -90,8 +99,7 @@ class Link:
                 await self._catch_up()
             else:
                 await self._changed.park()
-        event, size = self._buffer.popleft()
-        self._buffered_text -= size
+        event = self._buffer.take()
         self._changed.unpark_all()
         self._at_work = True
         return event
@@ -110,7 +118,7 @@ class Link:
         on this one comes after it, so there is no room for it."""
         self._leaving = True
         try:
-            if self._socket is not None and not any(map(_is_open, self._questions.values())):
+            if self._socket is not None and not self._questions.at_stake:
                 await self._socket.close()
             if self._full:
                 await self._changed.park()
@@ -122,21 +130,13 @@ class Link:
         self, kind: str, members: dict[str, Any], *, repeatable: bool = True
     ) -> list[dict[str, Any]]:
         """The results of a frame. What may not be repeated raises `Unreachable` when it may have been asked in vain."""
-        name = str(next(self._names))
-        given = {key: value for key, value in members.items() if value is not None}
-        text = _text({"type": kind, "id": name, **given})
-        question = self._questions[name] = _Question(text, repeatable)
         try:
-            self.raise_if_over()
-            self._changed.unpark_all()
-            await question.answered.wait()
+            with self._questions.opened(kind, members, repeatable=repeatable) as question:
+                self.raise_if_over()
+                self._changed.unpark_all()
+                return await question.answer()
         finally:
-            del self._questions[name]
             self._changed.unpark_all()
-        if question.error is not None:
-            raise question.error
-        assert question.results is not None
-        return question.results
 
     # -- the connection
 
@@ -150,7 +150,7 @@ class Link:
                     pause = FIRST_PAUSE
                     raise await self._converse(socket)
             except (Unreachable, Overloaded, ServerFailed):
-                self._lose()
+                self._questions.lose()
             except RelayError as error:
                 self._over(error)
                 return
@@ -159,7 +159,7 @@ class Link:
 
     async def _begin(self, socket: WebSocket) -> None:
         await socket.send(
-            _text({"type": "hello", **wire.to_json(attrs.evolve(self.hello, after=self._last))})
+            encoded({"type": "hello", **wire.to_json(attrs.evolve(self.hello, after=self._last))})
         )
         with trio.move_on_after(_transport.TRY):
             welcome, _ = await hear(socket, self._transport.url)
@@ -186,7 +186,7 @@ class Link:
                 nursery.start_soon(self._say_regularly, socket)
                 try:
                     while True:
-                        while self._no_room() and not self._questions:
+                        while self._buffer.is_full and not self._questions:
                             await self._changed.park()
                         await self._take(*await hear(socket, self._transport.url), socket)
                 except RelayError as error:
@@ -200,7 +200,7 @@ class Link:
     async def _say_what_is_asked(self, socket: WebSocket) -> None:
         """Also what was asked while there was no connection, or on one that was lost."""
         while True:
-            question = next((each for each in self._questions.values() if each.asked is None), None)
+            question = self._questions.next_to_ask()
             if question is None or self._leaving:
                 await self._changed.park()
                 continue
@@ -236,28 +236,22 @@ class Link:
                     self._put(event, size // len(events))
 
     def _answer(self, frame: dict[str, Any]) -> None:
-        question = self._questions.get(frame.get("id", ""))
-        if question is not None:
-            question.results = frame.get("results")
-            question.error = trouble(frame) if frame["type"] == "error" else None
-            question.answered.set()
-        elif frame["type"] == "error" and isinstance(error := trouble(frame), Superseded | Unauthorized):
+        if self._questions.answer(frame) or frame["type"] != "error":
+            return
+        error = trouble(frame)
+        if isinstance(error, Superseded | Unauthorized):
             raise error
 
     def _put(self, event: StreamedEvent, size: int) -> None:
-        self._full = self._full or self._no_room()
+        self._full = self._full or self._buffer.is_full
         if self._full or (event.type != "reset" and event.id <= (self._last or 0)):
             return
         self._append(event, size)
 
     def _append(self, event: StreamedEvent, size: int) -> None:
         self._last = event.id
-        self._buffer.append((event, size))
-        self._buffered_text += size
+        self._buffer.put(event, size)
         self._changed.unpark_all()
-
-    def _no_room(self) -> bool:
-        return len(self._buffer) >= MOST_BUFFERED or self._buffered_text >= MOST_BUFFERED_TEXT
 
     def _pass(self, place: int) -> None:
         """There was nothing for this client up to here."""
@@ -266,39 +260,17 @@ class Link:
             if not self._buffer and not self._at_work:
                 self._processed = max(self._processed, place)
 
-    def _lose(self) -> None:
-        for question in self._questions.values():
-            if question.asked is not None and question.repeatable:
-                question.asked = None
-            elif question.asked is not None:
-                question.error = Unreachable("the connection was lost before there was an answer")
-                question.answered.set()
-
     def _over(self, error: RelayError) -> None:
         self._error = error
         self.connected.set()
         self._changed.unpark_all()
-        for question in self._questions.values():
-            question.error = error
-            question.answered.set()
+        self._questions.fail_all(error)
 
     def raise_if_over(self) -> None:
         if self._error is not None:
             raise self._error
 
 
-def _is_open(question: _Question) -> bool:
-    """It was asked, and cannot be asked again."""
-    return question.asked is not None and not question.repeatable and not question.answered.is_set()
-
-
 async def _said(socket: WebSocket, frame: dict[str, Any]) -> None:
     with suppress(Closed):  # whoever reads the connection sees it, too
-        await socket.send(_text(frame))
-
-
-def _text(frame: dict[str, Any]) -> str:
-    text = wire.encode(frame)
-    if len(text) > bus.LARGEST:
-        raise Refused(413, f"a frame of {len(text)} bytes is longer than {bus.LARGEST}")
-    return text.decode()
+        await socket.send(encoded(frame))
