@@ -59,8 +59,8 @@ class Questions:
         self._open: dict[str, Question] = {}
         self._names = count(1)
 
-    def __bool__(self) -> bool:
-        return bool(self._open)
+    def __len__(self) -> int:
+        return len(self._open)
 
     @contextmanager
     def opened(self, kind: str, members: dict[str, Any], *, repeatable: bool) -> Iterator[Question]:

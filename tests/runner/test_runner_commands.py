@@ -140,6 +140,7 @@ async def test_a_kill_does_not_wait_for_what_the_agent_was_asked(host: Host, rel
 async def test_a_kill_preempts_a_slow_restart(host: Host, relay: Relay) -> None:
     host.flag("stubborn").touch()
     async with host.running() as runner:
+        await until(relay.is_ready)
         restart = await relay.command("agent.restart", timeoutMs=60_000)
 
         async def begun() -> bool:
@@ -159,6 +160,7 @@ async def test_a_kill_preempts_a_slow_restart(host: Host, relay: Relay) -> None:
 async def test_a_kill_hurries_a_shutdown(host: Host, relay: Relay) -> None:
     host.flag("stubborn").touch()
     async with host.running() as runner:
+        await until(relay.is_ready)
         shutdown = await relay.command("agent.shutdown", timeoutMs=60_000)
 
         async def begun() -> bool:
