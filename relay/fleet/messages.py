@@ -86,13 +86,12 @@ class PostOffice(FleetActor[Post]):
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet)
-        self._parts = 0
-        self._recent = Recent(self.store, self._durability)
-        self.queue = PolicyQueue(self.store, self._recent, self._durability)
-        self._read_marks = ReadMarks(self.store, self._durability)
-        self._reactions = Reactions(self.store, self._durability)
-        self.claims = Claims(self.store, self._durability)
-        self.tasks = Tasks(self, self._durability)
+        self._recent = Recent(self.store, self.durability)
+        self.queue = PolicyQueue(self.store, self._recent, self.durability)
+        self._read_marks = ReadMarks(self.store, self.durability)
+        self._reactions = Reactions(self.store, self.durability)
+        self.claims = Claims(self.store, self.durability)
+        self.tasks = Tasks(self, self.durability)
 
     def started(self, context: Context[Post]) -> None:
         self._resume(served_by(self.store), context)
@@ -277,11 +276,3 @@ class PostOffice(FleetActor[Post]):
     def wall_of_claims(self) -> float:
         """What the ends of claims are compared with (epoch seconds)."""
         return self.fleet.absence.wall_for(PUT_OFF_BY)
-
-    def _durability(self) -> tuple[int, int]:
-        """How many decisions were staged, and how many of them are durable."""
-        return self._parts, self._parts - self._in_flight
-
-    def _stage(self, decision: Decision[Any], done: Any) -> None:
-        self._parts += 1
-        super()._stage(decision, done)

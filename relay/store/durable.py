@@ -54,6 +54,7 @@ class Durable(Actor[P]):
         self.store = store
         self.gate = store.gate
         self._owner = Owner()
+        self._staged = 0
         self._in_flight = 0
         self._settled: trio.Event | None = None
 
@@ -102,6 +103,10 @@ class Durable(Actor[P]):
         _leave(decision, None, context)
         return decision.reply
 
+    def durability(self) -> tuple[int, int]:
+        """How many decisions this incarnation has staged, and how many of them are settled: with success, if it lives."""
+        return self._staged, self._staged - self._in_flight
+
     def stopped(self, context: Context[P]) -> Step:
         """The next incarnation must not start before what this one staged is settled."""
         return self._all_settled() if self._in_flight else None
@@ -115,6 +120,7 @@ class Durable(Actor[P]):
         return bool(decision.writes or decision.events or self._in_flight)
 
     def _stage(self, decision: Decision[Any], done: Any) -> None:
+        self._staged += 1
         self._in_flight += 1
         self.store.stage(decision.writes, decision.events, self._owner, done)
 
