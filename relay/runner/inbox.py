@@ -90,11 +90,8 @@ class Inbox:
         await self._ladder.settle()
 
     async def mark_read(self, number: int) -> None:
-        """Tell relay. If that fails, the message is found unread once more, and told of again."""
-        try:
-            await self._relay.mark_read(number, self._options.agent_id)
-        except Refused as error:
-            self._complain(error)
+        """A message that did not come by the inbox has been taken."""
+        await self._polling.mark_read(number)
 
     def _way(self) -> Way:
         return self._polling if trio.current_time() < self._polls_until else self._ladder

@@ -83,7 +83,7 @@ class Polling:
         async with aclosing(self._unread()) as unread:
             async for message in unread:
                 if key_of(message) in self._acknowledged:
-                    await self._mark_read(message.id)
+                    await self.mark_read(message.id)
                     continue
                 if not accepts(message, self._options) or key_of(message) in self._trouble.aside:
                     continue
@@ -105,7 +105,7 @@ class Polling:
 
     async def tell(self, keys: Sequence[Key]) -> None:
         for key in keys:
-            await self._mark_read(key.id)
+            await self.mark_read(key.id)
 
     def forgive(self) -> None:
         self._trouble.clear()
@@ -123,7 +123,8 @@ class Polling:
             if len(page) < FETCHED:
                 return
 
-    async def _mark_read(self, number: int) -> None:
+    async def mark_read(self, number: int) -> None:
+        """Tell relay. If that fails, the message is found unread once more, and told of again."""
         try:
             await self._relay.mark_read(number, self._options.agent_id)
         except Refused as error:
