@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .failure import Failure
-from .options import Listing, Target, target
+from .options import Listing, Target, must_be_one_of, target
 from .output import age, say, show, show_json
 from .server import ask
 
@@ -72,13 +72,7 @@ def action(target: Target, connector: str, action: str, as_json: bool) -> None:
     """
     from relay import wire
 
-    known = [*wire.ConnectorVerb]
-    if action not in known:
-        raise Failure(
-            f"no connector can {action}",
-            why=f"expected one of {', '.join(known)}",
-            then="relay connectors action --help",
-        )
+    must_be_one_of(wire.ConnectorVerb, action, f"no connector can {action}", command="connectors action")
     verb = wire.ConnectorVerb(action)
     result = ask(target, lambda client: client.connector_action(connector, verb))
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .failure import Failure
-from .options import Target, target
+from .options import Target, must_be_one_of, target
 from .output import age, one_line, say, show, show_json
 from .rungs import RUNGS, tell, wait_for
 from .server import ask
@@ -30,10 +30,7 @@ def agents(target: Target, status: str | None, as_json: bool) -> None:
     """List the agents."""
     from relay import wire
 
-    known = [*wire.AgentStatus]
-    if status not in (None, *known):
-        expected = f"expected one of {', '.join(known)}"
-        raise Failure(f"no agent can be {status}", why=expected, then="relay agents --help")
+    must_be_one_of(wire.AgentStatus, status, f"no agent can be {status}", command="agents")
     found = [agent for agent in ask(target, lambda client: client.agents()) if status in (None, agent.status)]
     if as_json:
         return show_json([wire.to_json(agent) for agent in found])

@@ -3,7 +3,7 @@
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import click
 
 from .failure import Failure
 
-__all__ = ["DEFAULT_PORT", "Listing", "Target", "as_json", "home", "target"]
+__all__ = ["DEFAULT_PORT", "Listing", "Target", "as_json", "home", "must_be_one_of", "target"]
 
 DEFAULT_PORT = 4850
 _TOKEN = re.compile(rb"[!-~]+")
@@ -21,6 +21,13 @@ _TOKEN = re.compile(rb"[!-~]+")
 def home() -> Path:
     """The folder of state, token and logs: `RELAY_HOME`, else `~/.relay`."""
     return Path(os.environ.get("RELAY_HOME") or Path.home() / ".relay").expanduser().absolute()
+
+
+def must_be_one_of(known: Iterable[str], word: str | None, problem: str, *, command: str) -> None:
+    """Raises `Failure` unless the word is known or was not given. Enumerations are too slow to import for click's help."""
+    choices = list(known)
+    if word is not None and word not in choices:
+        raise Failure(problem, why=f"expected one of {', '.join(choices)}", then=f"relay {command} --help")
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

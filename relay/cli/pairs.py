@@ -8,7 +8,7 @@ import click
 
 from .failure import Failure
 from .fleet import ME
-from .options import Listing, Target, target
+from .options import Listing, Target, must_be_one_of, target
 from .output import age, one_line, say, show, show_json
 from .server import ask
 
@@ -34,10 +34,7 @@ def list_(target: Target, status: str | None, agent: str | None, limit: int, as_
     """List the pairs, the newest first."""
     from relay import wire
 
-    known = [*wire.PairStatus]
-    if status not in (None, *known):
-        expected = f"expected one of {', '.join(known)}"
-        raise Failure(f"no pair can be {status}", why=expected, then="relay pairs list --help")
+    must_be_one_of(wire.PairStatus, status, f"no pair can be {status}", command="pairs list")
     found = ask(target, lambda client: client.pairs(status=status, agent_id=agent, limit=limit))
     if as_json:
         return show_json([wire.to_json(pair) for pair in found])

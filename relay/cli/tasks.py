@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .failure import Failure
 from .fleet import ME
-from .options import Listing, Target, target
+from .options import Listing, Target, must_be_one_of, target
 from .output import age, one_line, say, show, show_json
 from .server import ask
 
@@ -122,10 +121,7 @@ def status_(
 def _check_status(status: str | None) -> None:
     from relay import wire
 
-    known = [*wire.TaskStatus]
-    if status not in (None, *known):
-        expected = f"expected one of {', '.join(known)}"
-        raise Failure(f"no task can be {status}", why=expected, then="relay tasks --help")
+    must_be_one_of(wire.TaskStatus, status, f"no task can be {status}", command="tasks")
 
 
 def _summary(task: wire.Task) -> str:
