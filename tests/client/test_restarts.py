@@ -15,6 +15,7 @@ import attrs
 import pytest
 import trio
 from faulty import until
+from ports import reserve_port
 
 from relay import wire
 from relay.client import Client, Unreachable, open_client
@@ -25,7 +26,7 @@ class Relay:
     """A server process on one file and one port."""
 
     home: Path
-    port: int = 0
+    port: int = attrs.field(factory=reserve_port)
     process: subprocess.Popen[str] | None = None
 
     async def start(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,6 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 import trio
+from ports import reserve_port
 
 HTTP = Path(__file__).parent.parent / "http"
 sys.path.insert(0, str(HTTP))
@@ -37,9 +37,7 @@ class Server:
         self.configure(
             [{"name": "ci", "secret": SECRET, "callbackUrl": callback, "callbackAllow": ["127.0.0.1"]}]
         )
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = reserve_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     def configure(self, document: Any) -> None:

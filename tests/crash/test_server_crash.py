@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ import attrs
 import httpx2
 import pytest
 import trio
+from ports import reserve_port
 
 ROUNDS = 20
 TOKEN = "crash-test-token-" + "x" * 32
@@ -33,9 +33,7 @@ class Server:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.database = home / "relay.db"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 

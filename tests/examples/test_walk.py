@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from ports import reserve_port
 
 from relay.cli.demo.processes import caused, marked
 
@@ -24,7 +24,7 @@ GITCONFIG = "[user]\n name = Ada\n email = ada@example.org\n[init]\n defaultBran
 @pytest.mark.skipif(not shutil.which("curl") or not shutil.which("bash"), reason="needs bash and curl")
 def test_the_walk_in_the_readme_lands_what_the_agent_wrote(tmp_path: Path) -> None:
     (tmp_path / ".gitconfig").write_text(GITCONFIG)
-    port = str(free_port())
+    port = str(reserve_port())
     status, said = pasted(walk().replace("4850", port), tmp_path, f"http://127.0.0.1:{port}")
     assert status == 0, said
     assert re.search(r"noted in commit [0-9a-f]{7}", said), said
@@ -69,10 +69,3 @@ def pasted(script: str, home: Path, url: str) -> tuple[int | None, str]:
         shell.wait(LIMIT)
         said.seek(0)
         return status, said.read()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from functools import partial
@@ -14,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import trio
+from ports import reserve_port
 
 from relay.http import Settings, serve
 from relay.http.hosting import Hosting
@@ -28,9 +28,7 @@ def block(language: str) -> str:
 
 async def test_the_page_works_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AGENT_RELAY_TOKEN", raising=False)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(reserve_port())
     [configured] = json.loads(block("json"))
     body = re.search(r"-d '(.*)'", block("sh"))
     assert body is not None

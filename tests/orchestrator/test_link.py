@@ -12,6 +12,7 @@ import attrs
 import pytest
 import trio
 from hosts import until
+from ports import reserve_port
 
 from relay import wire
 from relay.client import Outcomes
@@ -165,17 +166,9 @@ async def alone(port: int) -> bool:
     return bool(found) and not found["relay"]["connected"]
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.spec("R-83", "R-84")
 async def test_a_relay_that_is_down_is_waited_for(fake: FakeRelay, config: Config):
-    port = free_port()
+    port = reserve_port()
     async with daemon(attrs.evolve(config, api_port=port)):
 
         async def degraded() -> Json | None:
@@ -209,7 +202,7 @@ async def test_a_daemon_that_ends_says_goodbye_and_waits_for_nobody(
 
 
 async def test_a_daemon_without_a_relay_ends_without_a_goodbye(fake: FakeRelay, config: Config):
-    port = free_port()
+    port = reserve_port()
     async with daemon(attrs.evolve(config, api_port=port)):
         async with fake.up():
             await until(lambda: fake.rosters)
@@ -229,7 +222,7 @@ async def test_a_relay_that_forgot_the_host_gets_everything_again(fake: FakeRela
 
 
 async def test_a_relay_that_was_away_gets_the_roster_again(fake: FakeRelay, config: Config):
-    port = free_port()
+    port = reserve_port()
     async with daemon(attrs.evolve(config, api_port=port)):
         async with fake.up():
             await until(lambda: fake.rosters)

@@ -103,6 +103,7 @@ async def test_a_restart_that_does_not_come_up_again_fails_and_ends_the_runner(
     host: Host, relay: Relay
 ) -> None:
     async with host.running() as runner:
+        await until(relay.is_ready)
         host.flag("faulty").touch()
         found = await relay.done("agent.restart")
         assert found["status"] == "failed"

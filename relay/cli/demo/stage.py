@@ -59,7 +59,7 @@ class Git:
 class Stage:
     """The folder and its processes. Use `opened`."""
 
-    def __init__(self, root: Path, source: Path | None) -> None:
+    def __init__(self, root: Path, source: Path | None, port: int) -> None:
         self.root = root
         self.source = source
         self.home = root / "home"
@@ -70,7 +70,7 @@ class Stage:
             folder.mkdir()
         self.database = self.home / "relay.db"
         self.git, self.base = self._clone(self.projects / (source.name if source else "notebook"))
-        self.port = _free_port()
+        self.port = port
         self.url = f"http://127.0.0.1:{self.port}"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -184,8 +184,9 @@ def opened(source: Path | None, *, keep: bool) -> Iterator[Stage]:
     root = Path(tempfile.mkdtemp(prefix="relay-demo-")).resolve()
     stage = None
     try:
-        stage = Stage(root, source)
-        yield stage
+        with _reserved_port() as holder:
+            stage = Stage(root, source, holder.getsockname()[1])
+            yield stage
     finally:
         if stage is not None:
             stage.stop()
@@ -214,9 +215,10 @@ def _small_repository(target: Path) -> None:
     git(*identity, "commit", "--quiet", "--no-gpg-sign", "-m", "Open a notebook")
 
 
-def _free_port() -> int:
-    """A port that was free a moment ago; the server must come back on the same one, so it cannot choose."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _reserved_port() -> socket.socket:
+    """A port that stays ours while the socket is open: the server must come back on the same one. Nobody listens there, so
+    the kernel lets the server."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder
