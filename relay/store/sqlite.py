@@ -58,6 +58,9 @@ SEQUENCES = {
     "agent_timeline": "select max(id) from agent_timeline",
     "bindings": "select max(seq) from channel_bindings",
     "callbacks": "select max(seq) from sqlite_sequence where name = 'callbacks'",
+    "recipe_instances": "select max(seq) from recipe_instances",
+    "automations": "select max(seq) from automations",
+    "automation_runs": "select max(seq) from automation_runs",
 }
 STUCK: list[ExitStack] = []
 """What a writer holds that is stuck in a write. It may yet succeed, so its lock stays until the process ends."""

@@ -1,0 +1,43 @@
+-- Every write and deletion of a configured value is a version. The live value is the newest, unless that is a deletion.
+create table config_versions (
+  namespace text not null, key text not null, version integer not null, deleted integer not null, value text not null,
+  updated_by text, updated_at integer not null, primary key (namespace, key, version)
+) without rowid;
+
+create table provider_configs (provider text primary key, record text not null, updated_at integer not null) without rowid;
+
+-- Which spawns of a policy are still to be started: none may be older than this, at its host.
+alter table managed_agents add column epoch integer not null default 0;
+
+-- `family` is the jti of the first of those that replaced each other. Seconds, as in the token.
+create table tokens (
+  jti text primary key, family text not null, sub text not null, role text not null, expires_at integer,
+  revoked_at integer, replaced_by text, record text not null, created_at integer not null
+) without rowid;
+create index tokens_by_family on tokens (family);
+create index tokens_by_age on tokens (created_at);
+
+create table recipe_instances (
+  id text primary key, seq integer not null unique, recipe text not null, status text not null, record text not null,
+  created_at integer not null, updated_at integer not null
+) without rowid;
+create index recipe_instances_by_status on recipe_instances (status, seq);
+create table recipe_steps (
+  instance_id text not null, step text not null, seq integer not null, status text not null, command_id text,
+  record text not null, updated_at integer not null, primary key (instance_id, step)
+) without rowid;
+create index recipe_steps_by_command on recipe_steps (command_id) where command_id is not null;
+
+create table automations (
+  id text primary key, seq integer not null unique, enabled integer not null, next_run_at integer,
+  record text not null, created_at integer not null, updated_at integer not null
+) without rowid;
+create table automation_runs (
+  id text primary key, seq integer not null unique, automation_id text not null, status text not null,
+  command_id text, task_id integer, record text not null, started_at integer not null
+) without rowid;
+create index automation_runs_by_automation on automation_runs (automation_id, seq);
+create index automation_runs_by_status on automation_runs (status, seq);
+
+-- The audit: each link is the digest of the one before and of the record. `anchor` is what the first kept link follows.
+create table audit_chain (seq integer primary key autoincrement, activity_id integer not null unique, digest text not null);
