@@ -21,6 +21,7 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - what happened, and what is over: activity, _audit; maintenance, _absence
 """
 
+from ._audit import Caller as Caller
 from ._errors import (
     Conflict as Conflict,
     Forbidden as Forbidden,
@@ -29,4 +30,5 @@ from ._errors import (
     Unprocessable as Unprocessable,
 )
 from ._fleet import Fleet as Fleet, open_fleet as open_fleet
+from ._paths import within as within
 from .matching import Matcher as Matcher

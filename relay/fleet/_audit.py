@@ -9,15 +9,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from relay import wire
 from relay.store import Event, Write
 
 from ._moment import Moment
 
-__all__ = ["audit", "record_activity"]
+__all__ = ["Caller", "audit", "record_activity"]
 
 LONGEST = 2 * 240  # bytes of UTF-16: what the record's texts may hold
 SHORT = 120  # characters that fit in any case
+
+
+@attrs.frozen
+class Caller:
+    """Who asked for what is recorded (2.3). `jti` is None for the root token, which has none."""
+
+    subject: str
+    role: str
+    jti: str | None = None
+
+    @property
+    def known(self) -> dict[str, str]:
+        """As the metadata of a record has it; never the token."""
+        facts = {"authSub": self.subject, "authRole": self.role, "authJti": self.jti}
+        return {name: value for name, value in facts.items() if value is not None}
 
 
 def audit(
@@ -33,6 +50,7 @@ def audit(
     agent_id: str | None = None,
     message_id: int | None = None,
     metadata: Mapping[str, Any] | None = None,
+    by: Caller | None = None,
 ) -> tuple[Write, Event]:
     """The row of one audit record, and its `activity.created`, which is told if there is no such record yet (ACT-4)."""
     record = wire.Activity(
@@ -46,10 +64,14 @@ def audit(
         view=view,
         agent_id=_start(agent_id) if agent_id is not None else None,
         message_id=message_id,
-        metadata=dict(metadata) if metadata is not None else None,
+        metadata=_facts(metadata, by),
         created_at=moment.at,
     )
     return record_activity(record, moment)
+
+
+def _facts(metadata: Mapping[str, Any] | None, by: Caller | None) -> dict[str, Any] | None:
+    return None if metadata is None and by is None else {**(metadata or {}), **(by.known if by else {})}
 
 
 def record_activity(record: wire.Activity, moment: Moment) -> tuple[Write, Event]:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import attrs
 
+from relay import wire
+from relay.fleet import Caller, within
+
 from .private_files import read_private
 
 __all__ = ["ROOT", "Authenticator", "Principal", "RootToken", "TokenUnusable", "load_token"]
@@ -19,6 +22,16 @@ __all__ = ["ROOT", "Authenticator", "Principal", "RootToken", "TokenUnusable", "
 log = logging.getLogger(__name__)
 
 ENVIRONMENT = "AGENT_RELAY_TOKEN"
+CONSTRAINED = {
+    "agent": "agents",
+    "orchestrator": "orchestrators",
+    "policy": "policies",
+    "channel": "channels",
+    "target": "targets",
+    "workspace": "workspaces",
+    "path": "paths",
+}
+UNCONSTRAINED = wire.Constraints()
 SHORTEST = 8  # characters; only guards against an empty or cut-off file
 
 
@@ -28,22 +41,44 @@ class TokenUnusable(Exception):
 
 @attrs.frozen
 class Principal:
-    """The authenticated caller. The scope `*` stands for all of them. `integration` is the name of the one it is."""
+    """The authenticated caller. The scope `*` stands for all of them. `integration` is the name of the one it is. `jti`
+    and `constraints` are those of its token."""
 
     subject: str
     scopes: frozenset[str]
     integration: str | None = None
+    role: str = "root"
+    jti: str | None = None
+    constraints: wire.Constraints = UNCONSTRAINED
 
-    def may(self, scope: str) -> bool:
-        return scope in self.scopes or "*" in self.scopes
+    @property
+    def caller(self) -> Caller:
+        """As records name it."""
+        return Caller(self.subject, self.role, self.jti)
+
+    def may(self, scope: str, **resource: str | None) -> bool:
+        """Whether it may do this, to that: `resource` gives the singular of each kind of `wire.Constraints` that the deed
+        concerns. None is one that it does not concern this time."""
+        allowed = scope in self.scopes or "*" in self.scopes
+        return allowed and all(
+            self._reaches(kind, name) for kind, name in resource.items() if name is not None
+        )
+
+    def _reaches(self, kind: str, name: str) -> bool:
+        names: list[str] | None = getattr(self.constraints, CONSTRAINED[kind])
+        if names is None:
+            return True
+        return any(within(path, name) for path in names) if kind == "path" else name in names
 
     def may_be(self, sender: str, own: str | None = None) -> bool:
         """Whether mail of this sender is taken from the caller. Whoever has a name may use no other: an integration its
-        own, a connection that of its agent (`own`). Root may be anybody."""
-        name = self.integration or own
-        if name is None or sender == name or "*" in self.scopes:
+        own, a connection that of its agent (`own`), a token those of the agents that it is for. Root may be anybody."""
+        if "*" in self.scopes:
             return True
-        log.warning("%s wanted to send as %r, and may send as %r only", self.subject, sender, name)
+        name = self.integration or own
+        if (name is None or sender == name) and self._reaches("agent", sender):
+            return True
+        log.warning("%s wanted to send as %r", self.subject, sender)
         return False
 
 

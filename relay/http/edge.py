@@ -80,10 +80,14 @@ class Edge(QuartTrio):
         headers = dict(scope["headers"])
         principal = self._principal(route, headers)
         body = _body(route, cast(Any, await receive())["body"])
-        if route.scope != PUBLIC and not route.scope_checked_late and not principal.may(route.scope):
+        early = route.scope != PUBLIC and not route.scope_checked_late
+        if early and not principal.may(route.scope, **route.concerns(path)):
             raise Refused(403, "forbidden")
         text = scope["query_string"]
-        return Call(self.fleet, principal, body, path, Query(text) if text else NO_QUERY, headers, self)
+        query, client = Query(text) if text else NO_QUERY, scope["client"]
+        return Call(
+            self.fleet, principal, body, path, query, headers, self, str(client[0]) if client else None
+        )
 
     def _principal(self, route: Route, headers: Mapping[bytes, bytes]) -> Principal:
         found = self._authenticator.principal(headers)

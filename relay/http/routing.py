@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import attrs
 
 from relay import fleet, wire
+from relay.fleet import Caller
 
 from .answers import Answer, Stream
 from .auth import Principal
@@ -113,10 +114,18 @@ class Call(Generic[B]):
     query: Query
     headers: Mapping[bytes, bytes]
     edge: Surroundings
+    peer: str | None = None
+    """The address that the request came from."""
 
-    def need(self, scope: str) -> None:
-        """For routes whose scope check comes after an existence check (AUTH-5); raises 403."""
-        if not self.principal.may(scope):
+    @property
+    def by(self) -> Caller:
+        """Who asks, for records."""
+        return self.principal.caller
+
+    def need(self, scope: str, **resource: str | None) -> None:
+        """That the caller may do this, to that (`Principal.may`): for what the declaration of a route cannot say, or when
+        the check comes after another (AUTH-5). Raises 403."""
+        if not self.principal.may(scope, **resource):
             raise Refused(403, "forbidden")
 
     def speak_as(self, name: str, member: str) -> None:
@@ -150,7 +159,8 @@ Typed: TypeAlias = Callable[[Call[B]], Awaitable[Answer | Stream]]
 @attrs.frozen
 class Route:
     """One declared route. `body` None means that a body is not looked at; `dict` is any JSON object, `object` any JSON
-    or nothing, `bytes` whatever comes, for a handler that must not look at it before something else."""
+    or nothing, `bytes` whatever comes, for a handler that must not look at it before something else. `on` is the kind of
+    resource that the first parameter of the path names."""
 
     method: str
     path: str
@@ -160,12 +170,17 @@ class Route:
     empty_body: bool = False
     scope_checked_late: bool = False
     waits: bool = False
+    on: str | None = None
     pattern: tuple[str | None, ...] = attrs.field(init=False)
     names: tuple[str, ...] = attrs.field(init=False)
 
     @pattern.default
     def _pattern(self) -> tuple[str | None, ...]:
         return tuple(None if part.startswith(":") else part for part in self.path[1:].split("/"))
+
+    def concerns(self, path: Mapping[str, str]) -> dict[str, str | None]:
+        """What the path says of whom the request is about."""
+        return {} if self.on is None else {self.on: path[self.names[0]]}
 
     @names.default
     def _names(self) -> tuple[str, ...]:
@@ -192,11 +207,26 @@ class Routes:
 
     @overload
     def __call__(
-        self, method: str, path: str, *, scope: str, late: bool = False, waits: bool = False
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: str,
+        late: bool = False,
+        waits: bool = False,
+        on: str | None = None,
     ) -> Callable[[Typed[None]], Typed[None]]: ...
     @overload
     def __call__(
-        self, method: str, path: str, *, scope: str, body: type[B], late: bool = False, waits: bool = False
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: str,
+        body: type[B],
+        late: bool = False,
+        waits: bool = False,
+        on: str | None = None,
     ) -> Callable[[Typed[B]], Typed[B]]: ...
     @overload
     def __call__(
@@ -208,6 +238,7 @@ class Routes:
         optional: type[B],
         late: bool = False,
         waits: bool = False,
+        on: str | None = None,
     ) -> Callable[[Typed[B | None]], Typed[B | None]]: ...
 
     def __call__(
@@ -220,13 +251,15 @@ class Routes:
         optional: type[Any] | None = None,
         late: bool = False,
         waits: bool = False,
+        on: str | None = None,
     ) -> Callable[[Typed[Any]], Typed[Any]]:
         """Declares a route. `optional` is a body that may be left out (BODY-3). `late` leaves the scope check to the
-        handler, which calls `call.need(...)` where its rule places it. One that `waits` is cancelled when its client goes."""
+        handler, which calls `call.need(...)` where its rule places it. One that `waits` is cancelled when its client goes.
+        `on` is the kind of resource, as for `Principal.may`, that the first parameter of the path names."""
 
         def declare(handler: Typed[Any]) -> Typed[Any]:
             self._routes.append(
-                Route(method, path, scope, handler, body or optional, optional is not None, late, waits)
+                Route(method, path, scope, handler, body or optional, optional is not None, late, waits, on)
             )
             return handler
 

@@ -102,6 +102,7 @@ from .tasks import (
     TaskClaim as TaskClaim,
     TaskEvent as TaskEvent,
 )
+from .tokens import Constraints as Constraints
 from .vocabulary import (
     RESERVED as RESERVED,
     ActivityKind as ActivityKind,
