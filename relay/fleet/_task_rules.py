@@ -7,6 +7,7 @@ They decide and do nothing else: no actor, no store, no clock. `MOVES` says whic
     |--------------------------------|----------------------------------------|-------------------------|
     | -                              | reported by its source                 | open, or as reported    |
     | any but an end                 | reported again                         | the same, or as reported|
+    | orphaned                       | reported again, as worked on           | orphaned                |
     | an end                         | reported again                         | open, or as reported    |
     | open                           | claimed by A                           | claimed                 |
     | held by A                      | claimed by A                           | the same, for longer    |
@@ -99,9 +100,8 @@ def reported_again(task: wire.Task, event: wire.IntegrationEvent, moment: Moment
         raise Invalid(
             f"status: a task that is {task.status} cannot become {status} by a report of its source"
         )
-    after = task if status is task.status else _with_status(task, status)
     return attrs.evolve(
-        after,
+        _as_reported(task, status),
         target=event.target,
         channel=event.channel or task.channel,
         severity=event.severity,
@@ -110,6 +110,15 @@ def reported_again(task: wire.Task, event: wire.IntegrationEvent, moment: Moment
         metadata=task.metadata if event.metadata is None else event.metadata,
         updated_at=moment.at,
     )
+
+
+def _as_reported(task: wire.Task, status: S) -> wire.Task:
+    """A source cannot bring back the holder of an orphaned task: it is what the source says once it is taken back."""
+    if status is task.status:
+        return task
+    if task.status is S.ORPHANED and status in HELD:
+        return attrs.evolve(task, orphaned_from=status)
+    return _with_status(task, status)
 
 
 def claimed(task: wire.Task, agent_id: str, moment: Moment, now: float) -> wire.Task:

@@ -544,6 +544,18 @@ async def test_a_former_holder_takes_its_task_back(pair: Fleet) -> None:
         await set_status(pair, number, "done", "a1")
 
 
+@pytest.mark.spec("TSK-13")
+async def test_a_source_cannot_bring_back_the_holder_of_an_orphaned_task(pair: Fleet) -> None:
+    await report(pair, key="k")
+    await claim(pair, 1, "a1")
+    await leave(pair, "a1")
+    await report(pair, key="k", status=S.BLOCKED)
+    assert (look(pair, 1).status, look(pair, 1).claimed_by) == (S.ORPHANED, "a1")
+    await register(pair, "a1")
+    await claim(pair, 1, "a1")
+    assert look(pair, 1).status is S.BLOCKED
+
+
 @pytest.mark.spec("M-I39")
 async def test_a_task_is_never_taken_from_a_holder_who_is_back(pair: Fleet) -> None:
     await report(pair)

@@ -154,6 +154,8 @@ class Play(Played):
         if task is None:
             task = self.tasks[said["task"]["id"]] = Task(said["task"]["id"], target, status or "open")
             self.keys |= {key: task.id} if key else {}
+        elif before == "orphaned" and status in HELD:
+            task.orphaned_from = status  # its holder is gone all the same
         elif status != before and (status or before in ENDS):
             task.move(status or "open")
         task.target = target
