@@ -16,7 +16,8 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - what is outside: integrations, callbacks; channels, _channel_protocol, _channel_cards, _bindings, _pool_rules; connectors,
   _connector_rules, _programs, _secrets
 - pairs: pairs, _pair_protocol, _pair_rules
-- hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, hosts, _dispatch; commands, _command_rules, _new_command
+- hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, hosts, _dispatch; commands, _command_protocol, _command_rules,
+  _command_rows, _command_hooks, _new_command
 - work: workspaces, _workspace_protocol, _workspace_actions, _workspace_rows, _owners, _settlement, merges
 - what happened, and what is over: activity, _audit; maintenance, _absence
 """
@@ -28,6 +29,7 @@ from ._errors import (
     Invalid as Invalid,
     NotFound as NotFound,
     Unprocessable as Unprocessable,
+    Settled as Settled,
 )
 from ._fleet import Fleet as Fleet, open_fleet as open_fleet
 from ._paths import within as within

@@ -5,18 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from relay import wire
 from relay.store import Decision, Event, Write
 
 from ._agent_actions import ACTIONS
 from ._audit import audit
-from ._errors import Conflict, Invalid
+from ._errors import Conflict, Invalid, Settled
 from ._moment import Moment
 from ._new_command import command_event
 from ._records import text_of
 from ._settlement import outcome
 
-__all__ = ["MOVES", "OPEN", "check", "claimed_by", "moved", "moved_by", "spawned"]
+__all__ = [
+    "MOVES",
+    "OPEN",
+    "REPORTS",
+    "check",
+    "claimed_by",
+    "moved",
+    "moved_by",
+    "spawned",
+    "term_of",
+    "timing",
+]
 
 Status = wire.CommandStatus
 PENDING, ACCEPTED, RUNNING = Status.PENDING, Status.ACCEPTED, Status.RUNNING
@@ -43,7 +56,7 @@ MOVES: Mapping[wire.CommandStatus, Moves] = {
 }
 """Spec 22.4. `note` is a report without a status, or with the present one."""
 
-_REPORTS: Mapping[wire.CommandStatus, str] = {
+REPORTS: Mapping[wire.CommandStatus, str] = {
     ACCEPTED: "accept",
     RUNNING: "run",
     SUCCEEDED: "succeed",
@@ -52,6 +65,8 @@ _REPORTS: Mapping[wire.CommandStatus, str] = {
     TIMED_OUT: "time_out",
     CANCELED: "cancel",
 }
+"""Which event of `MOVES` it is that a status is reported."""
+
 OPEN = tuple(status for status, moves in MOVES.items() if moves)
 
 AUDITED = {
@@ -73,16 +88,17 @@ def moved_by(record: wire.Command, change: wire.PatchCommand) -> str | None:
     """Which event of `MOVES` a report is; None when it is no news.
 
     Raises `Conflict` where the table has nothing, and when it is not the claimant's: a command that was claimed
-    listens only to the newest claim.
+    listens only to the newest claim. Whoever is late is told how the command has ended (`Settled`).
     """
-    if change.token != record.claim_token:
-        raise Conflict("somebody else has claimed the command; this report of it is refused")
     status = change.status or record.status
+    stranger = change.token != record.claim_token
     if not MOVES[record.status]:
-        if status is record.status:
+        if status is record.status and not stranger:
             return None
-        raise Conflict(f"the command is {record.status} for good")
-    event = "note" if status is record.status else _REPORTS.get(status)
+        raise Settled(f"the command is {record.status} for good", "command", record)
+    if stranger:
+        raise Conflict("somebody else has claimed the command; this report of it is refused")
+    event = "note" if status is record.status else REPORTS.get(status)
     if event not in MOVES[record.status]:
         raise Conflict(f"a command that is {record.status} cannot become {status}")
     return event
@@ -92,14 +108,33 @@ def moved(before: wire.Command, after: wire.Command, moment: Moment, reply: Any)
     """The row, fenced by the status it moves from, the event, and the outcome audit where there is one."""
     known = wire.to_json(after)
     write = Write(
-        "update commands set status = ?, record = ? where id = ? and status = ?",
-        (after.status, text_of(known), after.id, before.status),
+        "update commands set status = ?, record = ?, expires_at = ? where id = ? and status = ?",
+        (after.status, text_of(known), _ms(after.expires_at), after.id, before.status),
         1,
     )
     note = _outcome_audit(after, moment)
     writes = (write, note[0]) if note else (write,)
     event = command_event(after, known)
     return Decision(reply=reply, writes=writes, events=(event, note[1]) if note else (event,))
+
+
+def timing(before: wire.Command, after: wire.Command, at: float) -> wire.Command:
+    """When it must be over, now that it has moved; and whether anybody can say what was done, once it is."""
+    if after.status.final:
+        begun = before.status is not PENDING
+        unknown = begun and after.status in (TIMED_OUT, CANCELED)
+        return attrs.evolve(after, outcome_unknown=unknown or None)
+    begins = after.status is not before.status or after.claim_token != before.claim_token
+    if after.status is PENDING or after.execution_ms is None or not begins:
+        return after
+    return attrs.evolve(after, expires_at=wire.Instant(at + after.execution_ms / 1000))
+
+
+def term_of(record: wire.Command) -> float:
+    """For how many seconds a command may be as it is, that has a deadline."""
+    begun = record.status is not PENDING and record.execution_ms is not None
+    term = record.execution_ms if begun else record.ttl_ms
+    return (term or 0) / 1000
 
 
 def check(command: wire.Command, change: wire.PatchCommand) -> None:
@@ -148,3 +183,7 @@ def _outcome_audit(command: wire.Command, moment: Moment) -> tuple[Write, Event]
             "error": command.error,
         },
     )
+
+
+def _ms(at: wire.Instant | None) -> int | None:
+    return None if at is None else round(at * 1000)

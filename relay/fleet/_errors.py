@@ -3,9 +3,11 @@
 The edge turns them into 400, 403, 404, 409 and 422.
 """
 
+from typing import Any
+
 from relay.actors import Refusal
 
-__all__ = ["Conflict", "Forbidden", "Invalid", "NotFound", "Over", "Unprocessable"]
+__all__ = ["Conflict", "Forbidden", "Invalid", "NotFound", "Over", "Settled", "Unprocessable"]
 
 
 class Invalid(Refusal):
@@ -30,3 +32,12 @@ class Unprocessable(Refusal):
 
 class Over(Conflict):
     """What is asked for contradicts a state that is an end: asking again is of no use."""
+
+
+class Settled(Over):
+    """It ended otherwise before. `record` is how, and `name` is what the answer calls it."""
+
+    def __init__(self, text: str, name: str, record: Any) -> None:
+        super().__init__(text)
+        self.name = name
+        self.record = record

@@ -14,6 +14,10 @@ __all__ = ["COLUMNS", "command_event", "is_asked", "new_command"]
 
 COLUMNS = "id, seq, type, source, target, status, correlation_id, created_at, expires_at, record"
 
+EXECUTION_MS = {"agent": 1_800_000, "prompt": 1_800_000, "workspace": 1_800_000}
+"""How long whoever has begun one of relay's own commands may take, by the first word of the type: long, as a spawn waits
+for those before it at its host."""
+
 
 def new_command(
     moment: Moment,
@@ -35,6 +39,7 @@ def new_command(
         params=asked.params or {},
         correlation_id=asked.correlation_id,
         ttl_ms=ttl_ms,
+        execution_ms=asked.execution_ms or _usual_execution(asked),
         expires_at=moment.at + ttl_ms / 1000 if ttl_ms is not None else None,
         created_at=moment.at,
         updated_at=moment.at,
@@ -54,6 +59,12 @@ def new_command(
     )
     write = Write(f"insert into commands ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     return command, (write,), (command_event(command, known),)
+
+
+def _usual_execution(asked: wire.NewCommand) -> int | None:
+    """Whoever begins a command of relay's own that never expires, and is not heard of again, does not keep it open."""
+    ours = asked.source == "system" and asked.ttl_ms is None
+    return EXECUTION_MS.get(asked.type.partition(".")[0]) if ours else None
 
 
 def is_asked(store: Store, kind: str, correlation_id: str) -> bool:

@@ -71,6 +71,7 @@ def accepted(value: Any) -> Answer:
     return answer(202, value)
 
 
-def failure(status: int, text: str, *headers: Header) -> Answer:
-    """An error answer: an object with the one text member `error` (COM-2)."""
-    return Answer(status, orjson.dumps({"error": text}), JSON, headers)
+def failure(status: int, text: str, *headers: Header, **more: Any) -> Answer:
+    """An error answer: an object with the text member `error` (COM-2). `more` are records that tell how things are."""
+    known = {name: wire.to_json(record) for name, record in more.items()}
+    return Answer(status, orjson.dumps({"error": text, **known}), JSON, headers)

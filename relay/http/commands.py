@@ -29,6 +29,7 @@ async def list_(call: Call[None]) -> Answer:
         status=query.choice("status", wire.CommandStatus),
         target=query.text("target"),
         type=query.text("type"),
+        after=query.text("after"),
     )
     return ok(found)
 

@@ -44,6 +44,8 @@ def answer_to(error: Exception) -> Answer:
     """The answer that tells a client about `error`."""
     if isinstance(error, Refused):
         return error.answer
+    if isinstance(error, fleet.Settled):
+        return failure(409, str(error), **{error.name: error.record})
     for kind, status in STATUSES:
         if isinstance(error, kind):
             return failure(status, str(error) or kind.__name__)

@@ -12,7 +12,8 @@ __all__ = ["ClaimCommand", "Command", "NewCommand", "PatchCommand"]
 
 @attrs.frozen(kw_only=True)
 class Command:
-    """The record of a command (13.1)."""
+    """The record of a command (13.1). `execution_ms` is how long it may take whoever has begun it; `expires_at` is when
+    it must be over as it is now. `outcome_unknown`: it ended while somebody was at it, who may or may not have done it."""
 
     id: str = f.text(240, required=True)
     type: str = f.text(120, required=True)
@@ -22,7 +23,9 @@ class Command:
     status: CommandStatus = f.choice(CommandStatus, default=CommandStatus.PENDING)
     correlation_id: str | None = f.text(240)
     ttl_ms: int | None = f.integer(1)
+    execution_ms: int | None = f.integer(1)
     expires_at: f.Instant | None = f.instant()
+    outcome_unknown: bool | None = f.boolean(default=None)
     result: dict[str, Any] | None = f.document(default=None)
     error: str | None = f.text(4_000)
     claimant: str | None = f.text(240)
@@ -41,6 +44,7 @@ class NewCommand:
     params: dict[str, Any] = f.mapping()
     correlation_id: str | None = f.text(240)
     ttl_ms: int | None = f.integer(1)
+    execution_ms: int | None = f.integer(1)
 
 
 @attrs.frozen(kw_only=True)

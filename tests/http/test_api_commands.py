@@ -41,6 +41,9 @@ async def test_a_command_is_made_pending(api: httpx2.AsyncClient) -> None:
         ({"ttlMs": 1.5}, 400),
         ({"ttlMs": "10"}, 400),
         ({"ttlMs": None}, 400),
+        ({"executionMs": 1}, 201),
+        ({"executionMs": 0}, 400),
+        ({"executionMs": "10"}, 400),
     ],
 )
 async def test_the_members_of_a_new_command(api: httpx2.AsyncClient, members: Any, status: int) -> None:
@@ -121,3 +124,26 @@ async def test_commands_are_listed_by_all_filters_together(api: httpx2.AsyncClie
     assert await listed(type="other") == []
     for query in ({"status": "open"}, {"since": "-1"}, {"since": "x"}):
         assert (await api.get("/api/commands", params=query)).status_code == 400
+
+
+@pytest.mark.spec("CMD-11", "CMD-12", "CMD-14")
+async def test_a_late_report_is_answered_with_how_the_command_has_ended(api: httpx2.AsyncClient) -> None:
+    made = await create(api, executionMs=600_000)
+    assert "expiresAt" not in made
+    path = f"/api/commands/{made['id']}"
+    begun = (await api.post(f"{path}/claim", json={"claimant": "h1/a"})).json()
+    assert (await api.get(path)).json()["expiresAt"] >= made["createdAt"] + 600_000
+    assert (await api.delete(path)).json() == {"ok": True}
+    late = await api.patch(path, json={"status": "succeeded", "token": begun["token"]})
+    assert late.status_code == 409
+    assert late.json()["command"] == (await api.get(path)).json()
+    assert (late.json()["command"]["status"], late.json()["command"]["outcomeUnknown"]) == ("canceled", True)
+
+
+@pytest.mark.spec("CMD-4")
+async def test_a_list_goes_on_after_its_last_command(api: httpx2.AsyncClient) -> None:
+    made = [(await create(api))["id"] for _ in range(3)]
+    answer = await api.get("/api/commands", params={"after": made[0], "limit": 1})
+    assert [command["id"] for command in answer.json()] == [made[1]]
+    answer = await api.get("/api/commands", params={"after": "cmd_x"})
+    assert (answer.status_code, answer.json()) == (400, {"error": "after: there is no command cmd_x"})
