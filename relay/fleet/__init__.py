@@ -15,6 +15,7 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - tasks (a part of the post office): tasks, _task_protocol, _task_rules, _task_rows, _task_book, _task_draft
 - what is outside: integrations, callbacks; channels, _channel_protocol, _channel_cards, _bindings, _pool_rules; connectors,
   _connector_rules, _programs, _secrets
+- configured: config, _config_rows, _config_values
 - pairs: pairs, _pair_protocol, _pair_rules
 - hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, hosts, _dispatch; commands, _command_protocol, _command_rules,
   _command_rows, _command_hooks, _new_command

@@ -20,6 +20,7 @@ from .bus_sessions import BusProtocol, BusSessions
 from .callbacks import CallbackProtocol, Callbacks, Outgoing, Unreachable
 from .channels import SWITCHBOARD, Switchboard, Switching
 from .commands import Adopt, Command, CommandProtocol, adoptable
+from .config import ConfigProtocol, Configured
 from .connectors import Connector, ConnectorProtocol, NoPrograms, Programs
 from .deliveries import Deliveries, DeliveryProtocol
 from .health import Tally
@@ -56,6 +57,7 @@ class Fleet:
     pairs: Family[str, PairProtocol]
     connectors: Family[str, ConnectorProtocol]
     policies: Family[str, PolicyProtocol]
+    config: Family[tuple[str, str], ConfigProtocol]
     post_office: Ref[Post]
     switchboard: Ref[Switching]
     activity: Ref[ActivityProtocol]
@@ -92,6 +94,7 @@ class Fleet:
         self.pairs = system.family(partial(Pair, self), name="pairs")
         self.connectors = system.family(partial(Connector, self), name="connectors", supervision=AT_ONCE)
         self.policies = system.family(partial(Policy, self), name="policies")
+        self.config = system.family(partial(Configured, self), name="config")
 
     @property
     def events(self) -> EventLog:
@@ -139,6 +142,7 @@ class Fleet:
             await family.stop()
         await self.agents.stop()
         await self.policies.stop()
+        await self.config.stop()
         for single in (self.bus_sessions, self.switchboard, self.post_office, self.callbacks, self.activity):
             await self.system.stop(single)
 

@@ -7,6 +7,7 @@ from . import (
     agents,
     channels,
     commands,
+    config,
     connectors,
     deliveries,
     events,
@@ -20,6 +21,7 @@ from . import (
     tasks,
     workspaces,
 )
+from .bus import plain as bus
 from .routing import Table
 
 __all__ = ["routes", "table"]
@@ -27,8 +29,10 @@ __all__ = ["routes", "table"]
 MODULES = (
     activity,
     agents,
+    bus,
     channels,
     commands,
+    config,
     connectors,
     deliveries,
     events,

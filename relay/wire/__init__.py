@@ -39,6 +39,16 @@ from .commands import (
 )
 from .connectors import (
     Connector as Connector,
+from .config import (
+    AgentProfile as AgentProfile,
+    ConfigEntry as ConfigEntry,
+    ConfigKey as ConfigKey,
+    Restart as Restart,
+    SetConfig as SetConfig,
+    SpawnPolicy as SpawnPolicy,
+    StewardConfig as StewardConfig,
+    UpdatedBy as UpdatedBy,
+)
     ConnectorAction as ConnectorAction,
     ConnectorAnswer as ConnectorAnswer,
     ConnectorConfig as ConnectorConfig,
@@ -130,6 +140,7 @@ from .vocabulary import (
     WorkspaceMode as WorkspaceMode,
     WorkspaceStatus as WorkspaceStatus,
     WorkspaceVerb as WorkspaceVerb,
+    RestartMode as RestartMode,
 )
 from .workspaces import (
     MergeLease as MergeLease,

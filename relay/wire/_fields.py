@@ -36,6 +36,8 @@ __all__ = [
     "text",
     "texts",
 ]
+    "value",
+    "values",
 
 Instant: TypeAlias = float
 """Seconds since 1970; milliseconds on the wire."""
@@ -219,8 +221,44 @@ def document(*, default: Any = ABSENT) -> Any:
     return _field(read, required=False, default={} if default is ABSENT else default)
 
 
-def _measure(value: dict[Any, Any]) -> None:
-    """Raises `ValueError` when the object is too long, or so deep that it could not be written within others."""
+def documents(*, most: int = 100) -> Any:
+    """A list of at most `most` objects, whose compact JSON text has at most 65 536 characters; None when absent."""
+
+    def read(value: Any) -> Any:
+        if value is None:
+            return ABSENT
+        if not isinstance(value, list) or len(value) > most or not all(isinstance(each, dict) for each in value):
+            raise ValueError(f"expected a list of at most {most} objects")
+        _measure(value)
+        return value
+
+    return _field(read, required=False, default=None)
+
+
+def value() -> Any:
+    """Any JSON whose compact text has at most 65 536 characters. It must be given, and may be null."""
+
+    def read(given: Any) -> Any:
+        _measure(given)
+        return given
+
+    return attrs.field(metadata={"read": read, "null": True})
+
+
+def values(*, most: int = 100) -> Any:
+    """A list of at most `most` values of any kind."""
+
+    def read(given: Any) -> Any:
+        if not isinstance(given, list) or len(given) > most:
+            raise ValueError(f"expected a list of at most {most} elements")
+        _measure(given)
+        return given
+
+    return _field(read, required=False, default=[])
+
+
+def _measure(value: Any) -> None:
+    """Raises `ValueError` when the value is too long, or so deep that it could not be written within others."""
     wrapped: Any = value
     for _ in range(WRAPPING):
         wrapped = (wrapped,)
@@ -234,8 +272,14 @@ def _measure(value: dict[Any, Any]) -> None:
         raise ValueError(f"its JSON text is longer than {JSON_LIMIT} characters")
 
 
-def item(kind: type[Any], read_item: Callable[[Any, type[Any]], Any], *, required: bool = False) -> Any:
-    """An object of one kind."""
+def item(
+    kind: type[Any],
+    read_item: Callable[[Any, type[Any]], Any],
+    *,
+    required: bool = False,
+    default: Callable[[], Any] | None = None,
+) -> Any:
+    """An object of one kind; `default` makes what stands for an absent one."""
 
     def read(value: Any) -> Any:
         if value is None and not required:
@@ -243,6 +287,8 @@ def item(kind: type[Any], read_item: Callable[[Any, type[Any]], Any], *, require
         return read_item(value, kind)
 
     return _field(read, required=required, default=None)
+    if default is not None:
+        return attrs.field(factory=default, metadata={"read": read})
 
 
 def items(

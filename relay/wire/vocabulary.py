@@ -22,6 +22,7 @@ __all__ = [
     "Provider",
     "Rung",
     "Strategy",
+    "RestartMode",
     "TargetType",
     "TaskChange",
     "TaskSeverity",
@@ -208,6 +209,17 @@ class TaskStatus(StrEnum):
     def final(self) -> bool:
         """Whether it is an end (TSK-5)."""
         return self in (TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.CANCELED)
+class RestartMode(StrEnum):
+    """Whether a policy's agent is started again when it is gone without having been asked to go.
+
+    `on-failure`: not after a session that ended well by itself.
+    """
+
+    NEVER = "never"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+
+
 
 
 class CommandStatus(StrEnum):
