@@ -7,6 +7,7 @@ from importlib.resources import files
 import apsw
 
 from ._types import NewerDatabase
+from .chain import register
 
 __all__ = ["migrate"]
 
@@ -19,7 +20,10 @@ SCRIPTS = sorted(
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Bring the schema up to date. Raises `NewerDatabase` when it is ahead of this program."""
+    """Bring the schema up to date, and give the connection what it needs to write in it.
+
+    Raises `NewerDatabase` when the schema is ahead of this program."""
+    register(connection)
     version = connection.pragma("user_version")
     assert isinstance(version, int)
     if version > SCRIPTS[-1][0]:

@@ -39,5 +39,29 @@ create table automation_runs (
 create index automation_runs_by_automation on automation_runs (automation_id, seq);
 create index automation_runs_by_status on automation_runs (status, seq);
 
--- The audit: each link is the digest of the one before and of the record. `anchor` is what the first kept link follows.
-create table audit_chain (seq integer primary key autoincrement, activity_id integer not null unique, digest text not null);
+-- The audit: see chain.py. What was recorded before is linked in the order of its ids.
+create table audit_chain (
+  seq integer primary key autoincrement, activity_id integer not null, content text not null, digest text not null
+);
+with recursive link (seq, id, content, digest) as (
+  select 0, 0, '', ''
+  union all
+  select link.seq + 1, a.id, a.content, relay_digest(link.digest, link.seq + 1, a.content)
+  from link join (
+    select id, relay_digest(id, client_id, kind, view, agent_id, message_id, record, created_at) as content from activity
+  ) a on a.id = (select min(id) from activity where id > link.id)
+)
+insert into audit_chain (seq, activity_id, content, digest)
+select seq, id, content, digest from link where seq > 0 order by seq;
+create trigger activity_is_linked after insert on activity begin
+  insert into audit_chain (seq, activity_id, content, digest)
+  select given.seq, new.id, own.content, relay_digest(given.before, given.seq, own.content)
+  from (select relay_digest(new.id, new.client_id, new.kind, new.view, new.agent_id, new.message_id, new.record,
+                            new.created_at) as content) own,
+       (select coalesce((select seq from sqlite_sequence where name = 'audit_chain'), 0) + 1 as seq,
+               coalesce((select digest from audit_chain order by seq desc limit 1),
+                        (select value ->> '$.digest' from meta where key = 'audit.anchor'), '') as before) given;
+end;
+create trigger activity_never_changes before update on activity begin
+  select raise(abort, 'a record of the audit never changes');
+end;
