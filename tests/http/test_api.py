@@ -144,3 +144,10 @@ async def test_a_broken_body_on_an_unknown_id_is_400(api: httpx2.AsyncClient) ->
 
 async def test_the_token_file_holds_the_token(server: Any) -> None:
     assert (Path(server.home) / "token").read_text().strip() == server.token
+
+
+@pytest.mark.spec("BUS-1")
+async def test_the_bus_is_no_page(api: httpx2.AsyncClient) -> None:
+    answer = await api.get("/bus")
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+    assert "WebSocket" in answer.json()["error"]
