@@ -104,6 +104,20 @@ from .pairs import (
     ProposePair as ProposePair,
 )
 from .policies import PolicyState as PolicyState
+from .recipes import (
+    DecideStep as DecideStep,
+    LoadedRecipe as LoadedRecipe,
+    Recipe as Recipe,
+    RecipeInput as RecipeInput,
+    RecipeInstance as RecipeInstance,
+    RecipeRole as RecipeRole,
+    RecipeStarted as RecipeStarted,
+    RecipeStep as RecipeStep,
+    RecipeStop as RecipeStop,
+    RunningStep as RunningStep,
+    StartRecipe as StartRecipe,
+    StopRecipe as StopRecipe,
+)
 from .tasks import (
     ClaimTask as ClaimTask,
     Ingested as Ingested,
@@ -131,7 +145,11 @@ from .vocabulary import (
     PairStatus as PairStatus,
     PolicyStatus as PolicyStatus,
     Provider as Provider,
+    RecipeStatus as RecipeStatus,
     Rung as Rung,
+    StepDecision as StepDecision,
+    StepKind as StepKind,
+    StepStatus as StepStatus,
     Strategy as Strategy,
     TargetType as TargetType,
     TaskChange as TaskChange,

@@ -20,7 +20,11 @@ __all__ = [
     "PairStatus",
     "PolicyStatus",
     "Provider",
+    "RecipeStatus",
     "Rung",
+    "StepDecision",
+    "StepKind",
+    "StepStatus",
     "Strategy",
     "RestartMode",
     "TargetType",
@@ -187,6 +191,50 @@ class PairStatus(StrEnum):
     ENDED = "ended"
     REJECTED = "rejected"
     EXPIRED = "expired"
+
+
+class RecipeStatus(StrEnum):
+    """How a run of a recipe is (22.8). `held`: nobody knows what came of a step, and a person is to say."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    HELD = "held"
+    FAILED = "failed"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class StepKind(StrEnum):
+    """What a step of a recipe is: the start of an agent, a message to it, or a task for it."""
+
+    SPAWN = "spawn"
+    MESSAGE = "message"
+    TASK = "task"
+
+
+class StepStatus(StrEnum):
+    """How a step of a run is. `asked`: it was given out, and nobody has begun with it."""
+
+    WAITING = "waiting"
+    ASKED = "asked"
+    RUNNING = "running"
+    HELD = "held"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more is expected of it."""
+        return self in (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELED)
+
+
+class StepDecision(StrEnum):
+    """What a person says of a step that is held."""
+
+    RETRY = "retry"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
 
 
 class TaskSeverity(StrEnum):
