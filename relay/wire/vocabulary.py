@@ -17,11 +17,14 @@ __all__ = [
     "MessageKind",
     "OrchestratorStatus",
     "Outcome",
+    "Overlap",
     "PairStatus",
     "PolicyStatus",
     "Provider",
     "RecipeStatus",
     "Rung",
+    "RunStatus",
+    "RunTrigger",
     "StepDecision",
     "StepKind",
     "StepStatus",
@@ -346,3 +349,29 @@ class Strategy(StrEnum):
     AUTO = "auto"
     PR = "pr"
     REBASE_FF = "rebase-ff"
+
+
+class Overlap(StrEnum):
+    """What becomes of a run that is due while an earlier one of the automation is still going on."""
+
+    SKIP = "skip"
+    ALLOW = "allow"
+
+
+class RunTrigger(StrEnum):
+    """What a run of an automation was begun by."""
+
+    MANUAL = "manual"
+    SCHEDULE = "schedule"
+    EVENT = "event"
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+    @property
+    def final(self) -> bool:
+        return self is not RunStatus.RUNNING
