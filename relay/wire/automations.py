@@ -81,7 +81,9 @@ def _conditions() -> Any:
                 raise ValueError(f"{path!r} is no path of a member, as command.type")
             for each in wanted if isinstance(wanted, list) else [wanted]:
                 if not isinstance(each, SCALAR) or (isinstance(each, str) and f.length(each) > 240):
-                    raise ValueError(f"{path}: expected a text, a number, true, false or null, or a list of such")
+                    raise ValueError(
+                        f"{path}: expected a text, a number, true, false or null, or a list of such"
+                    )
         return value
 
     return attrs.field(default=None, metadata={"read": read})
@@ -129,7 +131,9 @@ class EventSchedule:
     where: dict[str, Any] | None = _conditions()
 
 
-AutomationSchedule: TypeAlias = ManualSchedule | IntervalSchedule | CronSchedule | OnceSchedule | EventSchedule
+AutomationSchedule: TypeAlias = (
+    ManualSchedule | IntervalSchedule | CronSchedule | OnceSchedule | EventSchedule
+)
 
 
 @attrs.frozen(kw_only=True)
