@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import trio
 from rawhttp import serving
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from relay.actors import open_system, virtual_wall
 from relay.fleet import Fleet, open_fleet
@@ -73,6 +73,7 @@ class Played:
         while (left := end - trio.current_time()) > 0:
             clock.jump(min(STEP, left))
             beat += STEP
+            await wait_all_tasks_blocked()  # until timers have rung, there is nothing to be done
             await self.fleet.system.idle()
             if beat >= A_BEAT or left <= STEP:
                 beat = 0.0

@@ -367,6 +367,7 @@ class Play(Played):
             assert [m["id"] for m in answer.json()] == self.model.mailbox(name, unread=unread)
 
     async def compare_everything(self) -> None:
+        await self.see_what_is_over()
         now = trio.current_time()
         answer = await self.api.get("/api/messages", params={"limit": 500})
         found = {m["id"]: m for m in answer.json()}
