@@ -28,14 +28,20 @@ create table recipe_steps (
 ) without rowid;
 create index recipe_steps_by_command on recipe_steps (command_id) where command_id is not null;
 
+-- Instants are epoch milliseconds; `planned_at` is when `next_run_at` was decided. `event` is the type that it waits for;
+-- it has seen all up to `event_cursor`, and `waiting` is what it has seen and could not begin yet.
+-- A run keeps its `action` until that is dispatched.
 create table automations (
-  id text primary key, seq integer not null unique, enabled integer not null, next_run_at integer,
-  record text not null, created_at integer not null, updated_at integer not null
+  id text primary key, seq integer not null unique, next_run_at integer, planned_at integer not null, event text,
+  event_cursor integer not null, waiting text, record text not null, created_at integer not null, updated_at integer not null
 ) without rowid;
+create index automations_by_time on automations (next_run_at) where next_run_at is not null;
 create table automation_runs (
   id text primary key, seq integer not null unique, automation_id text not null, status text not null,
-  command_id text, task_id integer, record text not null, started_at integer not null
+  command_id text, task_id integer, action text, record text not null, started_at integer not null
 ) without rowid;
+create index automation_runs_by_command on automation_runs (command_id) where command_id is not null and status = 'running';
+create index automation_runs_by_task on automation_runs (task_id) where task_id is not null and status = 'running';
 create index automation_runs_by_automation on automation_runs (automation_id, seq);
 create index automation_runs_by_status on automation_runs (status, seq);
 
