@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from relay import wire
@@ -14,14 +16,21 @@ from ._new_command import new_command
 from ._orchestrator_protocol import Dispatched, Spawn
 from ._paths import within
 
-__all__ = ["act", "spawn"]
+__all__ = ["act", "spawn", "spawn_order"]
 
 ICONS = {"restart": "ti-refresh", "shutdown": "ti-power"}
 
 
-def spawn(host: wire.Orchestrator, message: Spawn, moment: Moment) -> Decision[Dispatched]:
-    """An `agent.spawn` for the host, if it is there, has the provider, and owns the directory (14.4)."""
-    request = message.request
+def spawn_order(
+    host: wire.Orchestrator,
+    request: wire.SpawnAgent,
+    moment: Moment,
+    *,
+    ttl_ms: int | None = None,
+    **also: Any,
+) -> wire.NewCommand:
+    """An `agent.spawn` for the host, if it is there, has the provider, and owns the directory (14.4). `also` are further
+    params: what the agent is for."""
     if host.status is not wire.OrchestratorStatus.ONLINE:
         raise Conflict(f"host {host.id} is offline")
     if request.provider not in host.providers:
@@ -37,10 +46,23 @@ def spawn(host: wire.Orchestrator, message: Spawn, moment: Moment) -> Decision[D
         "orchestratorId": host.id,
         "requestedBy": "dashboard",
         "requestedAt": moment.ms,
+        **also,
     }
-    asked = wire.NewCommand(
-        type="agent.spawn", source="system", target=host.agent_id, params=params, correlation_id=spawn_request
+    return wire.NewCommand(
+        type="agent.spawn",
+        source="system",
+        target=host.agent_id,
+        params=params,
+        correlation_id=spawn_request,
+        ttl_ms=ttl_ms,
     )
+
+
+def spawn(host: wire.Orchestrator, message: Spawn, moment: Moment) -> Decision[Dispatched]:
+    """The command for a spawn that was asked for, and the record of it."""
+    request = message.request
+    asked = spawn_order(host, request, moment)
+    cwd = asked.params["cwd"]
     command, writes, events = new_command(moment, asked)
     client_id = f"server-orchestrator-spawn-{host.id}-{command.id}"
     if message.anywhere:
