@@ -28,6 +28,7 @@ from ._agent_protocol import (
 )
 from ._audit import audit
 from ._errors import Conflict, Invalid, NotFound
+from ._machine import AS_BEFORE, AS_GIVEN, NONE, Moves
 from ._moment import Moment
 from ._records import text_of
 
@@ -55,15 +56,18 @@ STALE_AFTER = 90.0  # seconds without contact
 OFFLINE_AFTER = 180.0
 
 QUIET, LOST = "quiet", "lost"  # what the agent's own timer finds, and what a maintenance run does
+CONTACT = "contact"  # a heartbeat, or a registration that names no status
 
-LIVENESS: Mapping[wire.AgentStatus, Mapping[str, wire.AgentStatus]] = {
-    ONLINE: {QUIET: STALE, LOST: OFFLINE},
-    IDLE: {QUIET: STALE, LOST: OFFLINE},
-    BUSY: {QUIET: STALE, LOST: OFFLINE},
-    STALE: {LOST: OFFLINE},
-    OFFLINE: {},
+_ANY: Mapping[str, Any] = {"status write": AS_GIVEN, "deleted": NONE}
+LIVENESS: Moves = {
+    NONE: {"registered": ONLINE},
+    ONLINE: {CONTACT: ONLINE, QUIET: STALE, LOST: OFFLINE, **_ANY},
+    IDLE: {CONTACT: IDLE, QUIET: STALE, LOST: OFFLINE, **_ANY},
+    BUSY: {CONTACT: BUSY, QUIET: STALE, LOST: OFFLINE, **_ANY},
+    STALE: {CONTACT: AS_BEFORE, LOST: OFFLINE, **_ANY},
+    OFFLINE: {CONTACT: AS_BEFORE, **_ANY},
 }
-"""What silence does to a status (spec 22.10)."""
+"""Spec 22.10: what contact, and the lack of it, do to a status. A registration that names one is a status write, too."""
 
 Outcome = tuple[wire.Agent | None, Decision[Any]]
 
@@ -105,7 +109,7 @@ def decide(card: wire.Agent | None, message: Any, moment: Moment) -> Outcome:
 def silent(card: wire.Agent, event: str, moment: Moment) -> Outcome:
     """What silence makes of the agent: `event` is one of `LIVENESS`. The reply is whether it changed anything."""
     status = LIVENESS[card.status].get(event)
-    if status is None:
+    if not isinstance(status, wire.AgentStatus):
         return card, Decision(reply=False)
     after = _moved(card, status)
     if status is not OFFLINE:
@@ -126,7 +130,7 @@ def silent(card: wire.Agent, event: str, moment: Moment) -> Outcome:
 def _register(card: wire.Agent | None, asked: wire.RegisterAgent, moment: Moment) -> Outcome:
     if card is None:
         before = wire.Agent(id=asked.id, created_at=moment.at)
-        status = ONLINE
+        status: wire.AgentStatus = LIVENESS[NONE]["registered"]
     else:
         before = card
         taken_over = asked.instance_id is not None and asked.instance_id != card.instance_id
@@ -278,7 +282,8 @@ def _moved(card: wire.Agent, status: wire.AgentStatus) -> wire.Agent:
 
 def _alive(card: wire.Agent) -> wire.AgentStatus:
     """The status to be in after contact."""
-    return card.status if card.status in LIVE else card.last_live_status or ONLINE
+    status = LIVENESS[card.status][CONTACT]
+    return status if isinstance(status, wire.AgentStatus) else card.last_live_status or ONLINE
 
 
 def announced(card: wire.Agent, reply: Any, *records: tuple[Write, Event]) -> Decision[Any]:

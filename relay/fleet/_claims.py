@@ -13,15 +13,38 @@ import attrs
 
 from relay.store import Event, Store, Write
 
+from ._machine import Moves
 from ._staged import Added, Durability, Staged
 
-__all__ = ["CLAIM_TERM", "PUT_OFF_BY", "Claims", "Held", "claim_announced", "claim_released"]
+__all__ = [
+    "CLAIM_TERM",
+    "FREE",
+    "MINE",
+    "MOVES",
+    "PUT_OFF_BY",
+    "Claims",
+    "Held",
+    "claim_announced",
+    "claim_released",
+]
 
 CLAIM_TERM = 900.0
 """Seconds a claim lasts (O-19)."""
 
 PUT_OFF_BY = "release_claims"
 """The step of maintenance that puts their ends off by what was missed. Until it has, `Absence.wall_for` makes up for it."""
+
+FREE, MINE, OTHERS = "free", "mine", "another's"
+MINE_OVER, OTHERS_OVER = "mine, over", "another's, over"
+
+MOVES: Moves = {
+    FREE: {"claim": MINE},
+    MINE: {"claim": MINE, "renew": MINE, "task ends": FREE},
+    MINE_OVER: {"claim": MINE, "renew": MINE, "maintenance": FREE, "task ends": FREE},
+    OTHERS: {"task ends": FREE},
+    OTHERS_OVER: {"claim": MINE, "maintenance": FREE, "task ends": FREE},
+}
+"""Spec 22.2, as whoever asks sees it. `over` is a claim whose time is over and that maintenance has not released yet."""
 
 COLUMNS = "message_id, agent_id, expires_at, task_id"
 
@@ -51,10 +74,14 @@ class Claims:
         found = self._read("message_id = ?", number)
         return found.get(number)
 
-    def holder(self, number: int, now: float) -> str | None:
-        """Who holds the message at this instant (epoch seconds)."""
+    def standing(self, number: int, agent_id: str, now: float) -> str:
+        """How the message's claim stands to this agent at this instant: a state of `MOVES`."""
         held = self.of(number)
-        return held.agent_id if held is not None and held.until > now else None
+        if held is None:
+            return FREE
+        if held.agent_id == agent_id:
+            return MINE if held.until > now else MINE_OVER
+        return OTHERS if held.until > now else OTHERS_OVER
 
     def on_task(self, task_id: int) -> dict[int, Held]:
         """The claims that stand for the task, by message."""

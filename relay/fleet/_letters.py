@@ -13,9 +13,10 @@ from ._addresses import is_direct
 from ._audit import audit
 from ._claims import Held, claim_announced
 from ._errors import Invalid, Unprocessable
+from ._machine import NONE
 from ._moment import Moment
 from ._post_protocol import Sent
-from ._queue import Routed, lifetime
+from ._queue import MOVES, Routed, lifetime
 from .obligations import reply_expected
 
 __all__ = ["accept", "claimed", "deleted", "destination", "joined", "letter", "sent"]
@@ -67,7 +68,7 @@ def letter(
         **given,
         id=number,
         thread_id=(parent.thread_id or parent.id) if parent else number,
-        delivery_status=wire.DeliveryStatus.QUEUED if routed.queued else wire.DeliveryStatus.AVAILABLE,
+        delivery_status=MOVES[NONE]["sent to an unserved policy" if routed.queued else "sent"],
         resolved_to_agent=routed.resolved,
         created_at=moment.at,
     )

@@ -1,11 +1,7 @@
 """Slots of pools: who holds which (messaging-control 8.4, 22.6). Functions of what they are given, and nothing else.
 
 A binding to a pool has one slot. Whoever is a provider, is there, and has the pool's name among its tags or capabilities
-may hold one slot of that pool. A holder keeps its slot as long as it may; older bindings choose first.
-
-    empty     somebody may hold it -> held     else -> empty
-    held      its holder still may -> held     else, somebody may -> held, by another     else -> empty
-    either    its binding is replaced or deleted -> gone
+may hold one slot of that pool. A holder keeps its slot as long as it may; older bindings choose first (`MOVES`).
 
 Only a slot that goes from one to another is a change, so what is evaluated twice changes once (M-I24).
 """
@@ -16,10 +12,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from relay import wire
 
-__all__ = ["PREFERRED", "concerns", "eligible", "evaluate"]
+from ._machine import NONE, Moves
+
+__all__ = ["EMPTY", "HELD", "MOVES", "PREFERRED", "concerns", "eligible", "evaluate"]
 
 PREFERRED = (wire.AgentStatus.IDLE, wire.AgentStatus.ONLINE, wire.AgentStatus.BUSY)
 """The statuses in which an agent may hold a slot, the best first; among equals the lowest id is chosen (CHN-24)."""
+
+EMPTY, HELD = "empty", "held"
+
+MOVES: Moves = {
+    NONE: {"bound": EMPTY},
+    EMPTY: {"somebody may": HELD, "nobody may": EMPTY, "unbound": NONE},
+    HELD: {"holder may": HELD, "somebody may": HELD, "nobody may": EMPTY, "unbound": NONE},
+}
+"""Spec 22.6. What `holder may` moves stays with the holder; `somebody may` is told of one who is not yet the holder."""
 
 CardOf = Callable[[str], wire.Agent | None]
 Candidates = Callable[[str], Iterable[tuple[str, wire.AgentStatus]]]
@@ -68,11 +75,13 @@ def concerns(slots: Iterable[wire.Binding], agent_id: str, card: wire.Agent | No
 
 
 def _change(slot: wire.Binding, chosen: str | None) -> wire.SlotChange:
+    before = EMPTY if slot.pool_agent_id is None else HELD
+    after = MOVES[before]["nobody may" if chosen is None else "somebody may"]
     return wire.SlotChange(
         binding_id=slot.id,
         channel_id=slot.channel_id,
         previous_agent_id=slot.pool_agent_id,
-        new_agent_id=chosen,
+        new_agent_id=chosen if after is HELD else None,
     )
 
 

@@ -2,11 +2,7 @@
 
 A policy is *served* when its state is `running` and the agent linked to it is not offline. What is sent to a served
 policy goes to that agent at once, unless older mail still waits: then that is released first. A message takes one
-way out of the queue (M-I7), and the row's fence sees to it:
-
-    queued  --release, life time not over-->  available, resolved to the agent
-    queued  --expiry, life time over------->  expired
-    queued  --delete----------------------->  (gone)
+way out of the queue (M-I7): `MOVES` has one from each state, and the row's fence sees to it.
 
 Whether a policy is served is read from the rows of its state and its agent each time, so a release can never be for
 somebody who was linked before (M-I12). A release or an expiry takes `AT_ONCE` messages at most; there may be more.
@@ -23,12 +19,13 @@ import orjson
 from relay import wire
 from relay.store import Decision, Event, Store, Write
 
+from ._machine import NONE, Moves, states_with
 from ._moment import Moment
 from ._post_protocol import ResumeQueue
 from ._recent import Recent
 from ._staged import Durability, Staged
 
-__all__ = ["AT_ONCE", "POLICY", "PolicyQueue", "Routed", "lifetime", "resume", "served_by"]
+__all__ = ["AT_ONCE", "MOVES", "POLICY", "PolicyQueue", "Routed", "lifetime", "resume", "served_by"]
 
 POLICY = "policy:"
 LIFETIME = 86_400
@@ -36,6 +33,19 @@ LIFETIME = 86_400
 
 AT_ONCE = 500  # messages in one release or expiry
 BYTES_AT_ONCE = 4 * 1024 * 1024  # of messages in one release or expiry, if it is more than one
+
+QUEUED, AVAILABLE = wire.DeliveryStatus.QUEUED, wire.DeliveryStatus.AVAILABLE
+EXPIRED = wire.DeliveryStatus.EXPIRED
+
+MOVES: Moves = {
+    NONE: {"sent": AVAILABLE, "sent to an unserved policy": QUEUED},
+    QUEUED: {"released": AVAILABLE, "expired": EXPIRED, "deleted": NONE},
+    AVAILABLE: {"deleted": NONE},
+    EXPIRED: {"deleted": NONE},
+}
+"""Spec 22.1."""
+
+IS_QUEUED = f"delivery in ({', '.join(repr(each.value) for each in states_with('released', MOVES))})"
 
 SERVED = (
     "select managed.agent_id from managed_agents managed join agents on agents.id = managed.agent_id"
@@ -55,12 +65,12 @@ EXTEND = (
     "update messages set expires_at = expires_at + ? where delivery = 'queued' and expires_at > queued_at"
 )
 RELEASE = (
-    "update messages set delivery = 'available', resolved_to = ?, available_at = ?"
-    " where delivery = 'queued' and id in (select value from json_each(?))"
+    f"update messages set delivery = '{MOVES[QUEUED]['released']}', resolved_to = ?, available_at = ?"
+    f" where {IS_QUEUED} and id in (select value from json_each(?))"
 )
 EXPIRE = (
-    "update messages set delivery = 'expired', expired_at = ?"
-    " where delivery = 'queued' and id in (select value from json_each(?))"
+    f"update messages set delivery = '{MOVES[QUEUED]['expired']}', expired_at = ?"
+    f" where {IS_QUEUED} and id in (select value from json_each(?))"
 )
 
 
@@ -122,9 +132,7 @@ class PolicyQueue:
 
     def _release(self, policy: str, agent_id: str, moment: Moment, now: int) -> Decision[bool]:
         waiting = self._waiting(POLICY + policy, now)
-        chosen = self._leaving(
-            waiting, delivery_status=wire.DeliveryStatus.AVAILABLE, resolved_to_agent=agent_id
-        )
+        chosen = self._leaving(waiting, "released", resolved_to_agent=agent_id)
         if not chosen:
             return Decision(reply=False)
         ids = [number for number, _, _ in chosen]
@@ -140,7 +148,7 @@ class PolicyQueue:
     def expire(self, moment: Moment, now: int, missed: int) -> Decision[tuple[int, ...]]:
         """What has waited too long (MSG-43), once all life times are `missed` ms longer. The reply: which, ascending."""
         extended = self._extended(missed) if missed else ()
-        chosen = self._leaving(self._due(moment, now, missed), delivery_status=wire.DeliveryStatus.EXPIRED)
+        chosen = self._leaving(self._due(moment, now, missed), "expired")
         ids = tuple(number for number, _, _ in chosen)
         writes = (Write(EXPIRE, (moment.ms, orjson.dumps(ids).decode()), rows=len(ids)),) if ids else ()
         events = [Event("message.expired", "server", str(number), text) for number, _, text in chosen]
@@ -174,14 +182,14 @@ class PolicyQueue:
         entered = [number for number, waiting in moved if waiting is not None and waiting.over(now)]
         return sorted(({number for (number,) in rows} - dict(moved).keys()) | set(entered))
 
-    def _leaving(self, numbers: Iterable[int], **changes: Any) -> list[tuple[int, str, bytes]]:
-        """As many as go at once, changed: number, sender and JSON text of each."""
+    def _leaving(self, numbers: Iterable[int], event: str, **changes: Any) -> list[tuple[int, str, bytes]]:
+        """As many as go at once, after the event: number, sender and JSON text of each."""
         chosen: list[tuple[int, str, bytes]] = []
         size = 0
         for number in numbers:
             found = self._recent.find(number)
             assert found is not None, "what waits is stored"
-            changed = attrs.evolve(found, **changes)
+            changed = attrs.evolve(found, delivery_status=MOVES[QUEUED][event], **changes)
             text = wire.encode(changed)
             size += len(text)
             if len(chosen) == AT_ONCE or (chosen and size > BYTES_AT_ONCE):

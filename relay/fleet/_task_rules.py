@@ -1,28 +1,14 @@
 """What becomes of a task: one function per event, from the task before to the task after (spec 22.3).
 
-They decide and do nothing else: no actor, no store, no clock. `MOVES` says which status may be reported when;
-`CLAIMED`, `ORPHANED` and the way back to `OPEN` have other causes as well:
-
-    | state                          | event                                  | new                     |
-    |--------------------------------|----------------------------------------|-------------------------|
-    | -                              | reported by its source                 | open, or as reported    |
-    | any but an end                 | reported again                         | the same, or as reported|
-    | orphaned                       | reported again, as worked on           | orphaned                |
-    | an end                         | reported again                         | open, or as reported    |
-    | open                           | claimed by A                           | claimed                 |
-    | held by A                      | claimed by A                           | the same, for longer    |
-    | held by A, the claim is over   | claimed by B                           | claimed                 |
-    | held by A                      | A goes offline or is deleted           | orphaned                |
-    | orphaned                       | claim or renewal by its former holder  | what it was before      |
-    | held by A, the claim is over   | maintenance                            | open                    |
-    | orphaned, the grace is over    | maintenance                            | open                    |
-
-*Held* is claimed, in progress or blocked, with a holder. Whatever is in no table is refused.
+They decide and do nothing else: no actor, no store, no clock. `MOVES` says what may become of a task in which status;
+its source may also name a status when it reports the task, within the same bounds, and another agent takes over a task
+only once the claim on it is over. *Held* is claimed, in progress or blocked, with a holder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -30,6 +16,7 @@ from relay import wire
 
 from ._claims import CLAIM_TERM
 from ._errors import Conflict, Invalid, Over
+from ._machine import AS_BEFORE, NONE, Moves
 from ._moment import Moment
 
 __all__ = [
@@ -50,20 +37,55 @@ __all__ = [
 ]
 
 S = wire.TaskStatus
-ENDS = frozenset({S.DONE, S.FAILED, S.CANCELED})
+ENDS = (S.DONE, S.FAILED, S.CANCELED)
 HELD = frozenset({S.CLAIMED, S.IN_PROGRESS, S.BLOCKED})
 
-MOVES: Mapping[S, frozenset[S]] = {
-    S.OPEN: ENDS | {S.OPEN, S.CLAIMED, S.IN_PROGRESS},
-    S.CLAIMED: ENDS | {S.OPEN, S.CLAIMED, S.IN_PROGRESS},
-    S.IN_PROGRESS: ENDS | {S.OPEN, S.IN_PROGRESS, S.BLOCKED},
-    S.BLOCKED: ENDS | {S.OPEN, S.IN_PROGRESS, S.BLOCKED},
-    S.ORPHANED: ENDS | {S.OPEN, S.CLAIMED, S.IN_PROGRESS, S.BLOCKED},
-    S.DONE: frozenset({S.DONE}),
-    S.FAILED: frozenset({S.FAILED}),
-    S.CANCELED: frozenset({S.CANCELED}),
+CLAIM, GONE, FREED, AGAIN = "claimed", "holder gone", "maintenance", "reported again"
+
+
+def _reports(*statuses: S) -> dict[str, S]:
+    return {reports(status): status for status in statuses}
+
+
+def reports(status: S) -> str:
+    """The event that somebody reports this status of a task."""
+    return f"report {status}"
+
+
+_HELD: Mapping[str, Any] = {GONE: S.ORPHANED, FREED: S.OPEN}
+_ENDED: Mapping[str, Any] = {AGAIN: S.OPEN}
+MOVES: Moves = {
+    NONE: {"ingested": S.OPEN},
+    S.OPEN: {**_reports(*ENDS, S.OPEN, S.CLAIMED, S.IN_PROGRESS), CLAIM: S.CLAIMED, AGAIN: S.OPEN},
+    S.CLAIMED: {
+        **_reports(*ENDS, S.OPEN, S.CLAIMED, S.IN_PROGRESS),
+        CLAIM: S.CLAIMED,
+        AGAIN: S.CLAIMED,
+        **_HELD,
+    },
+    S.IN_PROGRESS: {
+        **_reports(*ENDS, S.OPEN, S.IN_PROGRESS, S.BLOCKED),
+        CLAIM: S.IN_PROGRESS,
+        AGAIN: S.IN_PROGRESS,
+        **_HELD,
+    },
+    S.BLOCKED: {
+        **_reports(*ENDS, S.OPEN, S.IN_PROGRESS, S.BLOCKED),
+        CLAIM: S.BLOCKED,
+        AGAIN: S.BLOCKED,
+        **_HELD,
+    },
+    S.ORPHANED: {
+        **_reports(*ENDS, S.OPEN, S.CLAIMED, S.IN_PROGRESS, S.BLOCKED),
+        CLAIM: AS_BEFORE,
+        FREED: S.OPEN,
+        AGAIN: S.ORPHANED,
+    },
+    S.DONE: {reports(S.DONE): S.DONE, **_ENDED},
+    S.FAILED: {reports(S.FAILED): S.FAILED, **_ENDED},
+    S.CANCELED: {reports(S.CANCELED): S.CANCELED, **_ENDED},
 }
-"""Which status may be reported of a task in which status."""
+"""Spec 22.3. `claimed` is by whoever holds it, or by anybody if nobody does, or the claim is over: that one begins anew."""
 
 GRACE = 300.0
 """Seconds after which an orphaned task is opened again (O-28)."""
@@ -71,8 +93,8 @@ GRACE = 300.0
 
 def created(number: int, source: str, event: wire.IntegrationEvent, moment: Moment) -> wire.Task:
     """A new task, as its source reports it."""
-    status = event.status or S.OPEN
-    if status not in MOVES[S.OPEN] or status is S.CLAIMED:
+    status = event.status or MOVES[NONE]["ingested"]
+    if reports(status) not in MOVES[S.OPEN] or status is S.CLAIMED:
         raise Invalid(
             f"status: a new task cannot be {status}; expected open, in_progress, done, failed or canceled"
         )
@@ -94,9 +116,9 @@ def created(number: int, source: str, event: wire.IntegrationEvent, moment: Mome
 
 def reported_again(task: wire.Task, event: wire.IntegrationEvent, moment: Moment) -> wire.Task:
     """The source reports the task again: what it names now holds. After an end, that opens it again (O-35)."""
-    status = event.status or (S.OPEN if task.status.final else task.status)
+    status = event.status or MOVES[task.status][AGAIN]
     known = S.OPEN if task.status.final and status is not task.status else task.status
-    if status is not known and (status not in MOVES[known] or status is S.CLAIMED):
+    if status is not known and (reports(status) not in MOVES[known] or status is S.CLAIMED):
         raise Invalid(
             f"status: a task that is {task.status} cannot become {status} by a report of its source"
         )
@@ -124,7 +146,7 @@ def _as_reported(task: wire.Task, status: S) -> wire.Task:
 def claimed(task: wire.Task, agent_id: str, moment: Moment, now: float) -> wire.Task:
     """The agent holds the task for another term. Raises `Conflict` if it may not: `now` is what the ends of claims are
     compared with."""
-    if task.status.final:
+    if CLAIM not in MOVES[task.status]:
         raise Over(f"task {task.id} is {task.status}")
     if task.status is S.ORPHANED and task.claimed_by != agent_id:
         raise Conflict(
@@ -134,8 +156,9 @@ def claimed(task: wire.Task, agent_id: str, moment: Moment, now: float) -> wire.
     if other not in (None, agent_id):
         raise Conflict(f"task {task.id} is claimed by {other}")
     until = max(moment.at + CLAIM_TERM, (task.claim_expires_at or 0.0) if other == agent_id else 0.0)
-    mine = task.claimed_by == agent_id
-    status = (task.orphaned_from or task.status) if mine else S.CLAIMED
+    status = MOVES[task.status if task.claimed_by == agent_id else S.OPEN][CLAIM]
+    if status is AS_BEFORE:
+        status = task.orphaned_from or task.status
     return attrs.evolve(
         task,
         status=status,
@@ -156,7 +179,7 @@ def reported(
     """
     if asked.status is task.status and task.status.final:
         return None
-    if asked.status not in MOVES[task.status]:
+    if reports(asked.status) not in MOVES[task.status]:
         raise Conflict(f"task {task.id} is {task.status} and cannot become {asked.status}")
     _may_report(task, asked.agent_id, now)
     if asked.agent_id is not None and asked.status in HELD and (known or asked.agent_id == task.claimed_by):
@@ -179,7 +202,7 @@ def orphaned(task: wire.Task, moment: Moment) -> wire.Task:
     """The holder is gone (TSK-13)."""
     return attrs.evolve(
         task,
-        status=S.ORPHANED,
+        status=MOVES[task.status][GONE],
         orphaned_at=moment.at,
         orphaned_from=task.status,
         updated_at=moment.at,
@@ -188,7 +211,7 @@ def orphaned(task: wire.Task, moment: Moment) -> wire.Task:
 
 def opened(task: wire.Task, moment: Moment) -> wire.Task:
     """Nobody holds the task, and anybody may."""
-    return attrs.evolve(_with_status(task, S.OPEN), updated_at=moment.at)
+    return attrs.evolve(_with_status(task, MOVES[task.status][FREED]), updated_at=moment.at)
 
 
 def holder(task: wire.Task, now: float) -> str | None:

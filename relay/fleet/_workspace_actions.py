@@ -14,11 +14,12 @@ from relay import wire
 from relay.store import Decision, Event, Store, Write
 
 from ._audit import audit
+from ._machine import NONE
 from ._moment import Moment
 from ._new_command import is_asked, new_command
 from ._owners import online
 from ._workspace_protocol import Acted, Report, Vacate
-from ._workspace_rows import changed, deleted, kept, may, moved, stored, whereabouts
+from ._workspace_rows import MOVES, changed, deleted, kept, may, moved, stored, whereabouts
 from .merges import TERM, still_held
 
 __all__ = ["Made", "cleanup", "declare", "is_vacant", "plan_merge", "reconcile", "remove", "report"]
@@ -106,6 +107,7 @@ def report(
         return after, kept(after, after)
     made = wire.Workspace(
         **attrs.asdict(message.report, recurse=False),
+        status=MOVES[NONE]["reported by its host"],
         agent_id=message.agent_id,
         orchestrator_id=message.orchestrator_id,
         created_at=moment.at,

@@ -11,12 +11,12 @@ from relay import wire
 from relay.store import Decision, Event, Store, Write
 
 from ._errors import NotFound, Unprocessable
+from ._machine import AS_GIVEN, NONE, Moves
 from ._moment import Moment
 from ._paths import normalised
 
 __all__ = [
     "MOVES",
-    "REPORTED",
     "changed",
     "deleted",
     "find_workspace",
@@ -34,25 +34,23 @@ __all__ = [
 Status = wire.WorkspaceStatus
 Verb = wire.WorkspaceVerb
 
-REPORTED = None
-"""In `MOVES`: whatever the host says that it has become."""
-
-Moves = Mapping[str, wire.WorkspaceStatus | None]
-
-_ALWAYS: Moves = {
+_Events = Mapping[str, Any]
+_ALWAYS: _Events = {
     Verb.READY: Status.READY,
     Verb.CONFLICT_FOUND: Status.CONFLICT,
     Verb.REQUEST_REVIEW: Status.REVIEW_REQUESTED,
     Verb.MERGE_PLAN: Status.MERGE_PLANNED,
     Verb.ABANDON: Status.ABANDONED,
     Verb.CLEANUP: Status.CLEANUP_REQUESTED,
-    "merge succeeded": REPORTED,
+    "merge succeeded": AS_GIVEN,
     "cleanup succeeded": Status.CLEANED,
+    "deleted": NONE,
 }
-_OPEN: Moves = {**_ALWAYS, Verb.MERGE: Status.MERGE_PLANNED}
-_LIVE: Moves = {**_OPEN, "reconcile succeeded": REPORTED}
+_OPEN: _Events = {**_ALWAYS, Verb.MERGE: Status.MERGE_PLANNED}
+_LIVE: _Events = {**_OPEN, "reconcile succeeded": AS_GIVEN, "dropped by reconcile": NONE}
 
-MOVES: Mapping[wire.WorkspaceStatus, Moves] = {
+MOVES: Moves = {
+    NONE: {"reported by its host": Status.ACTIVE},
     Status.ACTIVE: _LIVE,
     Status.READY: _LIVE,
     Status.CONFLICT: _OPEN,
@@ -63,7 +61,8 @@ MOVES: Mapping[wire.WorkspaceStatus, Moves] = {
     Status.CLEANUP_REQUESTED: _ALWAYS,
     Status.CLEANED: _ALWAYS,
 }
-"""Spec 18.1. Events are the actions, and the ends of the host's commands; what is not listed moves nothing."""
+"""Spec 18.1. Events are the actions, and the ends of the host's commands; what is not listed moves nothing. What is `AS_GIVEN`
+is what the host says that it has become."""
 
 
 def may(row: wire.Workspace, event: str) -> bool:
@@ -79,7 +78,7 @@ def moved(
 ) -> wire.Workspace:
     """The row after an event that its status allows; `reported` takes precedence over the table."""
     status = reported or MOVES[row.status][event]
-    assert status is not None
+    assert isinstance(status, Status)
     return attrs.evolve(noted(row, notes, moment), status=status)
 
 

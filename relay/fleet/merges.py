@@ -10,9 +10,6 @@ One actor per repository owns its lease. The rules:
 3. A lease is freed only in the name of its own command (W-I7); anything else is a no-op, not an error.
 4. Expiry is a comparison wherever the lease is looked at, not only a timer (W-I48). Remaining time is measured on the
    server's own clock, and never more than the whole term, whatever the wall clock says.
-
-    free    acquire -> held
-    held    acquire -> refused    release of its command -> free    term over, or no such command at the start -> free
 """
 
 from __future__ import annotations
@@ -27,15 +24,35 @@ from relay.store import Decision, Store, Write
 
 from ._actor import FleetActor
 from ._errors import Conflict
+from ._machine import Moves
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
     from ._moment import Moment
 
-__all__ = ["TERM", "Acquire", "MergeLease", "MergeProtocol", "Release", "list_leases", "still_held"]
+__all__ = [
+    "FREE",
+    "HELD",
+    "MOVES",
+    "TERM",
+    "Acquire",
+    "MergeLease",
+    "MergeProtocol",
+    "Release",
+    "list_leases",
+    "still_held",
+]
 
 TERM = 2_700.0
 """Seconds a lease lasts: 45 minutes, more than a host's own budget for a merge (P1)."""
+
+FREE, HELD = "free", "held"
+
+MOVES: Moves = {
+    FREE: {"acquire": HELD},
+    HELD: {"its command ended": FREE, "its term is over": FREE, "it never had a command": FREE},
+}
+"""Spec 18.2. A lease is bound to its command from the start."""
 
 
 class MergeProtocol:
@@ -97,7 +114,7 @@ class MergeLease(FleetActor[MergeProtocol]):
             held = None
         match message:
             case Acquire():
-                if held is not None:
+                if held is not None and "acquire" not in MOVES[HELD]:
                     raise Conflict(f"{self.repo} is busy: workspace {held.workspace_id} is being merged")
                 self._grant(message, context)
             case Release(command_id):

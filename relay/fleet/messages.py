@@ -23,7 +23,7 @@ from relay.store import Decision
 from ._actor import FleetActor
 from ._addresses import matches
 from ._channel_cards import through_channel
-from ._claims import CLAIM_TERM, PUT_OFF_BY, Claims, Held
+from ._claims import CLAIM_TERM, MINE, MOVES as CLAIM_MOVES, PUT_OFF_BY, Claims, Held
 from ._delivery_protocol import tell_of_reading, tell_of_reply
 from ._delivery_rows import taken_by
 from ._errors import Conflict, Forbidden, Invalid, NotFound, Over
@@ -207,13 +207,14 @@ class PostOffice(FleetActor[Post]):
             raise Conflict("the message is not claimable")
         if not matches(claimable, find_participant(self.store, agent_id)):
             raise Forbidden("the message is not addressed to this agent")
-        holder = self.claims.holder(claimable.id, self.wall_of_claims())
-        if holder not in (None, agent_id):
-            raise Conflict(f"the message is claimed by {holder}")
+        standing = self.claims.standing(claimable.id, agent_id, self.wall_of_claims())
+        if "claim" not in CLAIM_MOVES[standing]:
+            held = self.claims.of(claimable.id)
+            raise Conflict(f"the message is claimed by {held.agent_id if held is not None else 'somebody'}")
         with_task = self.tasks.claim_with(claimable, agent_id)
         if with_task is None and message.to_hand_over:
             self._must_be_free(claimable.id, agent_id)
-        decision = with_task or self._held(claimable.id, agent_id, announce=holder is None)
+        decision = with_task or self._held(claimable.id, agent_id, announce=standing is not MINE)
         self.settle(message, decision, context)
 
     def _must_be_free(self, number: int, agent_id: str) -> None:
@@ -223,8 +224,8 @@ class PostOffice(FleetActor[Post]):
             raise Over(f"{taker} has taken it")
 
     def _renewed(self, message: wire.Message, agent_id: str) -> Decision[wire.Claim]:
-        held = self.claims.of(message.id)
-        if held is None or held.agent_id != agent_id:
+        standing = self.claims.standing(message.id, agent_id, self.wall_of_claims())
+        if "renew" not in CLAIM_MOVES[standing]:
             raise Conflict("the agent does not hold a claim on the message")
         with_task = self.tasks.claim_with(message, agent_id)
         return with_task or self._held(message.id, agent_id, announce=False)

@@ -19,7 +19,7 @@ import trio
 from relay import wire
 from relay.actors import ActorError, Refusal, Unavailable, open_system
 from relay.fleet import Fleet, agents, messages, open_fleet, tasks
-from relay.fleet._task_rules import HELD, MOVES
+from relay.fleet._task_rules import HELD, MOVES, reports
 from relay.store import Store, open_store
 from relay.testing import Faults, Sim, simulate
 
@@ -233,11 +233,10 @@ def _follows_the_table(history: list[Entry]) -> None:
     for before, after in pairwise(history):
         match after.type:
             case "updated":
-                fits = after.status in MOVES[S.OPEN if before.status.final else before.status] | {
-                    before.status
-                }
+                known = S.OPEN if before.status.final else before.status
+                fits = after.status is before.status or reports(after.status) in MOVES[known]
             case "status":
-                fits = after.status in MOVES[before.status] and not before.status.final
+                fits = reports(after.status) in MOVES[before.status] and not before.status.final
             case "claimed":
                 fits = not before.status.final and after.status in HELD
             case "released":

@@ -22,6 +22,7 @@ from relay.fleet import (
     orchestrators,
     workspaces,
 )
+from relay.fleet._machine import AS_GIVEN, NONE
 from relay.store import Store
 
 S = wire.WorkspaceStatus
@@ -140,11 +141,12 @@ def test_the_table_says_what_the_specification_says() -> None:
         "merge-plan": S.MERGE_PLANNED,
         "abandon": S.ABANDONED,
         "cleanup": S.CLEANUP_REQUESTED,
-        "merge succeeded": None,
+        "merge succeeded": AS_GIVEN,
         "cleanup succeeded": S.CLEANED,
     }
-    assert set(workspaces.MOVES) == set(S)
-    for status, moves in workspaces.MOVES.items():
+    assert set(workspaces.MOVES) == {NONE, *S}
+    for status in S:
+        moves = workspaces.MOVES[status]
         assert declared.items() <= moves.items()
         closed = status in (S.CLEANED, S.MERGED, S.ABANDONED, S.CLEANUP_REQUESTED)
         assert ("merge" in moves) is not closed
