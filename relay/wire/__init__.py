@@ -30,6 +30,7 @@ from .automations import (
     ComingRuns as ComingRuns,
     CronSchedule as CronSchedule,
     EventSchedule as EventSchedule,
+    HeldAction as HeldAction,
     IntervalSchedule as IntervalSchedule,
     ManualSchedule as ManualSchedule,
     MessageAction as MessageAction,
