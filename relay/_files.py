@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["HeldBy", "locked", "read_json", "remove", "write_json"]
+__all__ = ["HeldBy", "locked", "read_json", "remove", "sync_directory", "synced", "write_json"]
 
 
 class HeldBy(Exception):
@@ -46,7 +46,7 @@ def write_json(path: Path, value: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def read_json(path: Path) -> Any:
@@ -59,10 +59,19 @@ def read_json(path: Path) -> Any:
 
 def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
-def _sync_directory(path: Path) -> None:
+def synced(path: Path) -> None:
+    """What was written into the file is on the disk."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def sync_directory(path: Path) -> None:
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

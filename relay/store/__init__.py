@@ -24,5 +24,6 @@ from ._types import (
     UnusableDatabase as UnusableDatabase,
     Write as Write,
 )
+from .backups import Backup as Backup, BackupFailed as BackupFailed
 from .durable import Decision as Decision, Durable as Durable
 from .sqlite import open_store as open_store

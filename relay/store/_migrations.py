@@ -9,14 +9,14 @@ import apsw
 from ._types import NewerDatabase
 from .chain import register
 
-__all__ = ["migrate"]
-
+__all__ = ["NEWEST", "migrate"]
 
 SCRIPTS = sorted(
     (int(script.name[:4]), script.read_text())
     for script in (files(__package__) / "migrations").iterdir()
     if script.name.endswith(".sql")
 )
+NEWEST = SCRIPTS[-1][0]
 
 
 def migrate(connection: apsw.Connection) -> None:
@@ -26,9 +26,9 @@ def migrate(connection: apsw.Connection) -> None:
     register(connection)
     version = connection.pragma("user_version")
     assert isinstance(version, int)
-    if version > SCRIPTS[-1][0]:
+    if version > NEWEST:
         raise NewerDatabase(
-            f"the database has schema {version}, and this relay knows up to {SCRIPTS[-1][0]}: use a newer relay"
+            f"the database has schema {version}, and this relay knows up to {NEWEST}: use a newer relay"
         )
     for number, script in SCRIPTS:
         if number > version:

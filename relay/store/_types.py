@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from relay.actors import Gate
 
     from ._log import EventLog
+    from .backups import Backup
+    from .chain import Verdict
 
 __all__ = [
     "Conflict",
@@ -128,3 +130,9 @@ class Store(Protocol):
 
     def check(self) -> list[str]:
         """What is wrong with the database; empty when nothing is."""
+
+    async def back_up(self) -> Backup | None:
+        """Make a backup of what is committed; None for a store that is kept in memory. Raises `BackupFailed`."""
+
+    async def verify_audit(self) -> Verdict:
+        """Whether the records of the audit are those that were written; backups are the witnesses."""

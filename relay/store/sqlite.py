@@ -30,10 +30,13 @@ import trio
 from relay.actors import Gate
 
 from ._batch import Batch, Part, Undated, refuse
+from ._beside import Beside
 from ._lock import owned
 from ._log import KEEP, EventLog
-from ._migrations import migrate
+from ._migrations import NEWEST, migrate
 from ._types import Done, Event, LoggedEvent, Owner, Store, StoreFailed, UnusableDatabase, Write
+from .backups import Backup, BackupFailed, backups_of, make_backup
+from .chain import Verdict, register, verify
 
 __all__ = ["open_store"]
 
@@ -133,6 +136,12 @@ class SQLiteStore:
             found.append("the event log has a gap")
         return found
 
+    async def back_up(self) -> Backup | None:
+        return None
+
+    async def verify_audit(self) -> Verdict:
+        return verify(self.rows)
+
     async def drain(self) -> None:
         """Wait until everything staged is settled."""
         while self._staged:
@@ -207,8 +216,10 @@ class ThreadedStore(SQLiteStore):
         reader: apsw.Connection,
         keep: int,
         crash: Callable[[], None],
+        beside: Beside,
     ) -> None:
         super().__init__(system, writer, reader, keep, crash)
+        self._beside = beside
         self._queue: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
         self._submitted: list[Part] = []
         self._carrier = trio.lowlevel.ParkingLot()
@@ -216,6 +227,12 @@ class ThreadedStore(SQLiteStore):
         self._thread = threading.Thread(target=self._write, name="relay store", daemon=True)
         self._thread.start()
         trio.lowlevel.spawn_system_task(self._carry, name="relay store")
+
+    async def back_up(self) -> Backup | None:
+        return await self._beside.back_up(self._system.wall())
+
+    async def verify_audit(self) -> Verdict:
+        return await self._beside.verify_audit()
 
     def _submit(self, part: Part) -> None:
         if not self._submitted:
@@ -324,6 +341,7 @@ def _size(write: Write) -> int:
 def _connect(path: str, vfs: str | None = None) -> apsw.Connection:
     connection = apsw.Connection(path, vfs=vfs, statementcachesize=200)
     connection.set_busy_timeout(5_000)
+    register(connection)
     for pragma in PRAGMAS:
         connection.execute(f"pragma {pragma}").fetchall()
     return connection
@@ -333,6 +351,8 @@ def _connect(path: str, vfs: str | None = None) -> apsw.Connection:
 def _usable(path: Path) -> Iterator[None]:
     try:
         yield
+    except BackupFailed as error:
+        raise UnusableDatabase(f"{path} is not moved to a new schema without a backup: {error}") from error
     except (OSError, apsw.Error) as error:
         raise UnusableDatabase(f"{path} cannot be used as relay's database: {error}") from error
 
@@ -344,13 +364,17 @@ def _create(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
-def _open_file(path: Path, vfs: str | None, stack: ExitStack) -> tuple[apsw.Connection, apsw.Connection]:
-    """Own the database; two connections to it, for writing and for reading."""
+def _open_file(
+    path: Path, backups: Path, at: float, vfs: str | None, stack: ExitStack
+) -> tuple[apsw.Connection, apsw.Connection]:
+    """Own the database; two connections to it, for writing and for reading. It is backed up before its schema moves on."""
     with _usable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stack.enter_context(owned(path))
         _create(path.resolve())
         writer = stack.enter_context(closing(_connect(str(path), vfs)))
+        if 0 < writer.pragma("user_version") < NEWEST:
+            make_backup(path.resolve(), backups, at, label=f"-before-schema-{NEWEST}", vfs=vfs)
         migrate(writer)
         reader = stack.enter_context(closing(_connect(str(path), vfs)))
         reader.execute("pragma query_only = on").fetchall()
@@ -359,14 +383,20 @@ def _open_file(path: Path, vfs: str | None, stack: ExitStack) -> tuple[apsw.Conn
 
 @asynccontextmanager
 async def open_store(
-    path: Path | None, system: Surroundings, *, keep_events: int = KEEP, vfs: str | None = None
+    path: Path | None,
+    system: Surroundings,
+    *,
+    keep_events: int = KEEP,
+    vfs: str | None = None,
+    backups: Path | None = None,
 ) -> AsyncGenerator[Store]:
     """Open the database at `path`, or one in memory for None, and own it until the block is left.
 
     Raises `Locked` when another process owns it, `NewerDatabase` when a newer relay wrote it, `UnusableDatabase` when
     it is none. What is staged when the block is left is still committed. The log keeps the newest `keep_events`; who
     rebuilds state from events needs them all.
-    `vfs` names the VFS through which SQLite reaches the file, if it is not to be the system's.
+    `vfs` names the VFS through which SQLite reaches the file, if it is not to be the system's. `backups` is the folder for
+    them, if it is not to be one beside the database.
     """
     with ExitStack() as stack, trio.CancelScope() as block:
         store: SQLiteStore
@@ -375,7 +405,9 @@ async def open_store(
             migrate(connection)
             store = InlineStore(system, connection, connection, keep_events, block.cancel)
         else:
-            store = ThreadedStore(system, *_open_file(path, vfs, stack), keep_events, block.cancel)
+            beside = Beside(path.resolve(), backups_of(path, backups), vfs)
+            connections = _open_file(path, beside.backups, system.wall(), vfs, stack)
+            store = ThreadedStore(system, *connections, keep_events, block.cancel, beside)
         try:
             yield store
         finally:

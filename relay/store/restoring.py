@@ -1,0 +1,135 @@
+"""Restoring: a backup takes the place of the database, while no server uses it.
+
+1. It needs the database's lock, so a server that is up is in the way, and is named.
+2. The backup is looked at before, and the copy of it after; nothing else is touched until both are whole.
+3. The present database is kept aside under another name, with all that it held. The copy takes its place in one rename.
+   Whenever that is cut short, one of the two is there, whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import attrs
+
+from relay._files import sync_directory, synced
+
+from ._copies import (
+    SPARE,
+    BackupFailed,
+    Held,
+    Progress,
+    checked,
+    copy,
+    discard,
+    explained,
+    quietly,
+    reading,
+    room,
+    stamp,
+)
+from ._lock import owned
+from ._migrations import NEWEST
+from ._types import NewerDatabase
+from .backups import check
+from .chain import register
+
+__all__ = ["Restored", "restore"]
+
+
+@attrs.frozen
+class Restored:
+    """`aside` is where the database is that was there before; None if there was none."""
+
+    backup: Path
+    aside: Path | None
+
+
+def unprepared(connection: apsw.Connection) -> None:
+    """Leaves the copy as it is."""
+
+
+def restore(
+    database: Path,
+    backup: Path,
+    at: float,
+    *,
+    prepare: Callable[[apsw.Connection], object] = unprepared,
+    progress: Progress = quietly,
+) -> Restored:
+    """Put the backup in the place of the database; what was there is kept aside.
+
+    `prepare` is given the copy before it takes the place. Raises `Locked` when a server uses the database,
+    `NewerDatabase` when a newer relay wrote the backup, `BackupFailed` when it cannot be used or there is no room.
+    """
+    database = database.resolve()
+    with explained(database.parent):
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with owned(database):
+            held = check(backup, progress).held
+            if held.schema > NEWEST:
+                raise NewerDatabase(
+                    f"{backup} has schema {held.schema}, and this relay knows up to {NEWEST}: use a newer relay"
+                )
+            beside = database.with_name(database.name + ".restoring")
+            try:
+                _copy_of(backup, held, beside, progress)
+                progress("preparing")
+                _prepare(beside, prepare)
+                progress("keeping what is there")
+                aside = _set_aside(database, at)
+                progress("putting it in place")
+                beside.replace(database)
+            finally:
+                discard(beside)
+            sync_directory(database.parent)
+            progress("in place")
+    return Restored(backup, aside)
+
+
+def _copy_of(backup: Path, held: Held, to: Path, progress: Progress) -> None:
+    with closing(reading(backup, progress)) as source:
+        room(source, to.parent, SPARE)
+        copy(source, to, progress)
+    if checked(to, progress) != held:
+        raise BackupFailed(f"the copy of {backup} differs from it; the disk of {to} may be broken")
+
+
+def _prepare(path: Path, prepare: Callable[[apsw.Connection], object]) -> None:
+    with closing(apsw.Connection(str(path))) as connection:
+        register(connection)
+        with connection:
+            prepare(connection)
+    synced(path)
+
+
+def _set_aside(database: Path, at: float) -> Path | None:
+    """A second name for the present database, all of it in one file. One that is too broken for that is kept as it is."""
+    if not database.exists():
+        return None
+    aside = database.with_name(f"{database.name}.before-restore-{stamp(at)}")
+    log = database.with_name(database.name + "-wal")
+    try:
+        with closing(apsw.Connection(str(database))) as connection:
+            connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+            connection.execute("pragma journal_mode = delete").fetchall()
+    except apsw.Error:
+        if log.exists():
+            shutil.copy2(log, aside.with_name(aside.name + "-wal"))
+    if aside.exists() and not aside.samefile(database):
+        raise BackupFailed(f"{aside} is there already: move it elsewhere")
+    try:
+        if not aside.exists():  # else the same restore was cut short after this
+            os.link(database, aside)
+    except OSError:  # a file system without links
+        shutil.copy2(database, aside)
+        synced(aside)
+    for rest in (log, database.with_name(database.name + "-shm")):
+        rest.unlink(missing_ok=True)
+    sync_directory(database.parent)
+    return aside
