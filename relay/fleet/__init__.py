@@ -5,7 +5,8 @@
 
 Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are decisions without actor and clock, `_x_rows` is SQL:
 
-- the whole: _fleet, _actor, _errors, _moment, _records, _staged, _waiting, _paths, _bystanders, _machine, matching, health
+- the whole: _fleet, _actor, _errors, _moment, _records, _staged, _waiting, _paths, _bystanders, _machine, machines, matching,
+  health
 - agents: agents, _agent_protocol, _agent_rules, _agent_actions, _cards, _contact, _controllers, _prompts, _restart_spawn,
   timeline, policies
 - messages (the post office): messages, _post_protocol, _letters, _addresses, _recent, _mailboxes, _claims, _read_marks,

@@ -35,7 +35,7 @@ PUT_OFF_BY = "release_claims"
 """The step of maintenance that puts their ends off by what was missed. Until it has, `Absence.wall_for` makes up for it."""
 
 FREE, MINE, OTHERS = "free", "mine", "another's"
-MINE_OVER, OTHERS_OVER = "mine, over", "another's, over"
+MINE_OVER, OTHERS_OVER = "mine but over", "another's but over"
 
 MOVES: Moves = {
     FREE: {"claim": MINE},
