@@ -16,6 +16,7 @@ from relay.store import EventLog, LoggedEvent, Store
 from ._absence import Absence
 from .activity import ActivityLog, ActivityProtocol
 from .agents import Agent, AgentProtocol
+from .automations import Automation, AutomationProtocol, wakeable
 from .bus_sessions import BusProtocol, BusSessions
 from .callbacks import CallbackProtocol, Callbacks, Outgoing, Unreachable
 from .channels import SWITCHBOARD, Switchboard, Switching
@@ -32,6 +33,7 @@ from .messages import Post, PostOffice
 from .orchestrators import Orchestrator, OrchestratorProtocol
 from .pairs import Pair, PairProtocol, open_pairs
 from .policies import Policy, PolicyProtocol
+from .triggers import TriggerProtocol, Triggers
 from .workspaces import Workspace, WorkspaceProtocol
 
 __all__ = ["Fleet", "open_fleet"]
@@ -57,6 +59,7 @@ class Fleet:
     pairs: Family[str, PairProtocol]
     connectors: Family[str, ConnectorProtocol]
     policies: Family[str, PolicyProtocol]
+    automations: Family[str, AutomationProtocol]
     config: Family[tuple[str, str], ConfigProtocol]
     post_office: Ref[Post]
     switchboard: Ref[Switching]
@@ -64,6 +67,7 @@ class Fleet:
     maintenance: Ref[Upkeep]
     bus_sessions: Ref[BusProtocol]
     callbacks: Ref[CallbackProtocol]
+    triggers: Ref[TriggerProtocol]
     integrations: Integrations
     outgoing: Outgoing
     programs: Programs
@@ -92,6 +96,7 @@ class Fleet:
         self.commands = system.family(partial(Command, self), name="commands")
         self.deliveries = system.family(partial(Deliveries, self), name="deliveries")
         self.pairs = system.family(partial(Pair, self), name="pairs")
+        self.automations = system.family(partial(Automation, self), name="automations")
         self.connectors = system.family(partial(Connector, self), name="connectors", supervision=AT_ONCE)
         self.policies = system.family(partial(Policy, self), name="policies")
         self.config = system.family(partial(Configured, self), name="config")
@@ -129,6 +134,8 @@ class Fleet:
         await _wake(self.pairs, open_pairs(self.store))
         await _wake(self.deliveries, _keys(self.store, WITH_SOMEBODY))
         await _wake(self.agents, _keys(self.store, "select id from agents where status <> 'offline'"))
+        self.triggers = await self.system.spawn(Triggers, self, name="triggers")
+        await _wake(self.automations, wakeable(self.store))
         self.maintenance = await self.system.spawn(Maintenance, self, name="maintenance")
 
     async def stop(self) -> None:
@@ -137,6 +144,8 @@ class Fleet:
         with trio.move_on_after(DRAIN_WITHIN):
             await self.system.idle()
         await self.system.stop(self.maintenance)
+        await self.system.stop(self.triggers)
+        await self.automations.stop()
         await self.pairs.stop()
         for family in (self.deliveries, self.commands, self.workspaces, self.leases, self.orchestrators):
             await family.stop()
