@@ -20,6 +20,7 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - pairs: pairs, _pair_protocol, _pair_rules
 - hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, hosts, _dispatch; commands, _command_protocol, _command_rules,
   _command_rows, _command_hooks, _new_command
+- access: tokens, _token_rules, _token_profiles, _runner_tokens, denials
 - work: workspaces, _workspace_protocol, _workspace_actions, _workspace_rows, _owners, _settlement, merges
 - what happened, and what is over: activity, _audit; maintenance, _absence
 """

@@ -24,6 +24,7 @@ from .commands import Adopt, Command, CommandProtocol, adoptable
 from .config import ConfigProtocol, Configured
 from .connectors import Connector, ConnectorProtocol, NoPrograms, Programs
 from .deliveries import Deliveries, DeliveryProtocol
+from .denials import DenialProtocol, Denials
 from .health import Tally
 from .integrations import Integrations
 from .maintenance import Maintenance, Upkeep
@@ -33,6 +34,7 @@ from .messages import Post, PostOffice
 from .orchestrators import Orchestrator, OrchestratorProtocol
 from .pairs import Pair, PairProtocol, open_pairs
 from .policies import Policy, PolicyProtocol
+from .tokens import Authority, Revocations, TokenProtocol
 from .triggers import TriggerProtocol, Triggers
 from .workspaces import Workspace, WorkspaceProtocol
 
@@ -67,6 +69,8 @@ class Fleet:
     maintenance: Ref[Upkeep]
     bus_sessions: Ref[BusProtocol]
     callbacks: Ref[CallbackProtocol]
+    tokens: Ref[TokenProtocol]
+    denials: Ref[DenialProtocol]
     triggers: Ref[TriggerProtocol]
     integrations: Integrations
     outgoing: Outgoing
@@ -87,6 +91,7 @@ class Fleet:
         self.outgoing = outgoing or Unreachable()
         self.programs = programs or NoPrograms()
         self.tally = Tally(system, store)
+        self.revocations = Revocations()
         self._concerned = Concerned()
         self.absence = Absence(system)
         self.agents = system.family(partial(Agent, self), name="agents")
@@ -123,6 +128,8 @@ class Fleet:
         """Start the single actors, and wake whoever has a timer to keep."""
         self.activity = await self.system.spawn(ActivityLog, self, name="activity")
         self.callbacks = await self.system.spawn(Callbacks, self, name="callbacks")
+        self.tokens = await self.system.spawn(Authority, self, name="tokens")
+        self.denials = await self.system.spawn(Denials, self, name="denials")
         self.post_office = await self.system.spawn(PostOffice, self, name="post-office")
         self.switchboard = await self.system.spawn(Switchboard, self, name="switchboard", bounds=SWITCHBOARD)
         self.bus_sessions = await self.system.spawn(BusSessions, self, name="bus-sessions")
@@ -154,6 +161,8 @@ class Fleet:
         await self.config.stop()
         for single in (self.bus_sessions, self.switchboard, self.post_office, self.callbacks, self.activity):
             await self.system.stop(single)
+        await self.system.stop(self.denials)
+        await self.system.stop(self.tokens)
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from . import (
     reactions,
     system,
     tasks,
+    tokens,
     workspaces,
 )
 from .bus import plain as bus
@@ -44,6 +45,7 @@ MODULES = (
     reactions,
     system,
     tasks,
+    tokens,
     workspaces,
 )
 

@@ -9,15 +9,27 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import attrs
 
 from relay import wire
 from relay.fleet import Caller, within
+from relay.fleet.tokens import Held
 
 from .private_files import read_private
 
-__all__ = ["ROOT", "Authenticator", "Principal", "RootToken", "TokenUnusable", "load_token"]
+__all__ = [
+    "ROOT",
+    "Authenticator",
+    "BadToken",
+    "Principal",
+    "RootToken",
+    "TokenUnusable",
+    "load_token",
+    "peer_of",
+    "unauthorized",
+]
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +53,8 @@ class TokenUnusable(Exception):
 
 @attrs.frozen
 class Principal:
-    """The authenticated caller. The scope `*` stands for all of them. `integration` is the name of the one it is. `jti`
-    and `constraints` are those of its token."""
+    """The authenticated caller. The scope `*` stands for all of them. `integration` is the name of the one it is. `jti`,
+    `constraints` and `expires_at` (epoch seconds) are those of its token."""
 
     subject: str
     scopes: frozenset[str]
@@ -50,6 +62,17 @@ class Principal:
     role: str = "root"
     jti: str | None = None
     constraints: wire.Constraints = UNCONSTRAINED
+    expires_at: int | None = None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it is whoever runs the server, and not a token that may do as much."""
+        return self.role == "root" and self.jti is None
+
+    @property
+    def held(self) -> Held:
+        """What it has, and so may give away."""
+        return Held(self.scopes, self.constraints, self.expires_at, self.jti)
 
     @property
     def caller(self) -> Caller:
@@ -73,9 +96,7 @@ class Principal:
     def may_be(self, sender: str, own: str | None = None) -> bool:
         """Whether mail of this sender is taken from the caller. Whoever has a name may use no other: an integration its
         own, a connection that of its agent (`own`), a token those of the agents that it is for. Root may be anybody."""
-        if "*" in self.scopes:
-            return True
-        name = self.integration or own
+        name = None if "*" in self.scopes else self.integration or own
         if (name is None or sender == name) and self._reaches("agent", sender):
             return True
         log.warning("%s wanted to send as %r", self.subject, sender)
@@ -85,10 +106,31 @@ class Principal:
 ROOT = Principal("root", frozenset({"*"}))
 
 
-class Authenticator:
-    """Finds the principal of a request (AUTH-1): `X-Agent-Relay-Token`, else `Authorization: Bearer`."""
+class BadToken(Exception):
+    """The token stands for nobody; the text says why. `by`, if it was signed here: whose it was. Then the text is for
+    whoever shows it, too."""
 
-    def __init__(self, principals: Mapping[str, Principal]) -> None:
+    def __init__(self, why: str, *, by: Caller | None = None) -> None:
+        super().__init__(why)
+        self.by = by
+
+
+class Verifies(Protocol):
+    """Who knows the tokens that relay itself has made."""
+
+    def principal(self, text: str) -> Principal:
+        """Whom the token stands for. Raises `BadToken`."""
+
+    def stands(self, principal: Principal) -> bool:
+        """Whether the token that it came with is still one."""
+
+
+class Authenticator:
+    """Finds the principal of a request (AUTH-1): `X-Agent-Relay-Token`, else `Authorization: Bearer`. `verifier`, if
+    there is one, knows the tokens that are none of `principals`."""
+
+    def __init__(self, principals: Mapping[str, Principal], verifier: Verifies | None = None) -> None:
+        self.verifier = verifier
         self._principals: list[tuple[bytes, Principal]] = []
         self.replace(principals)
 
@@ -102,15 +144,42 @@ class Authenticator:
 
     def knows(self, principal: Principal) -> bool:
         """Whether its token is still one, with the same rights."""
+        if principal.jti is not None:
+            return self.verifier is not None and self.verifier.stands(principal)
         return any(known is principal for _, known in self._principals)
 
     def principal(self, headers: Mapping[bytes, bytes]) -> Principal | None:
+        """Whom the request's token stands for; None for nobody."""
+        try:
+            return self.identified(headers)
+        except BadToken:
+            return None
+
+    def identified(self, headers: Mapping[bytes, bytes]) -> Principal:
+        """Whom the request's token stands for. Raises `BadToken`."""
         presented = headers.get(b"x-agent-relay-token") or _bearer(headers.get(b"authorization", b""))
         found = None
         for token, principal in self._principals:
             if secrets.compare_digest(token, presented):
                 found = principal
-        return found
+        if found is not None:
+            return found
+        if self.verifier is None or not presented or presented.count(b".") != 2:
+            raise BadToken("the token is not known" if presented else "there is no token")
+        return self.verifier.principal(presented.decode("latin1"))
+
+
+def unauthorized(bad: BadToken) -> str:
+    """What is told to whoever shows a token that stands for nobody: no more than that, unless it was made here."""
+    if bad.by is not None:
+        return f"{bad}; another is required"
+    return "a valid token is required, in X-Agent-Relay-Token or Authorization: Bearer"
+
+
+def peer_of(scope: Mapping[str, Any]) -> str | None:
+    """The address that a request came from."""
+    client = scope["client"]
+    return str(client[0]) if client else None
 
 
 def _bearer(value: bytes) -> bytes:

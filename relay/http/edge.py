@@ -7,7 +7,8 @@ extension point for connections, before Quart makes a request context, a nursery
 Order of checks: route (404), token (401), body (400), scope (403) unless the route checks it later, then the handler.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import orjson
@@ -19,18 +20,23 @@ from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
 from werkzeug.exceptions import HTTPException
 
 from relay import wire
+from relay.actors import ActorError
 from relay.fleet import Fleet
+from relay.fleet.denials import Denied
 
 from .answers import Answer, Header, Stream, failure
-from .auth import Authenticator, Principal
+from .auth import Authenticator, BadToken, Principal, peer_of, unauthorized
 from .bus import Bus
 from .errors import CHALLENGE, Refused, answer_to
+from .keys import Keyring
 from .routing import NO_QUERY, PUBLIC, Call, Query, Route, Table
 from .upstream import Upstream
+from .verifying import Verifier
 
 __all__ = ["Edge"]
 
 MOST_STREAMS = 2_000
+FORBIDDEN = 403
 
 
 class Edge(QuartTrio):
@@ -44,6 +50,7 @@ class Edge(QuartTrio):
         upstream: Upstream,
         *,
         answer_within: float,
+        keys: Keyring | None = None,
     ) -> None:
         super().__init__("relay.http", static_folder=None)
         self.asgi_http_class = _Connection
@@ -51,66 +58,87 @@ class Edge(QuartTrio):
         self.register_error_handler(HTTPException, _quart_failure)
         self.table = table
         self.fleet = fleet
+        self.tokens = Verifier(keys or Keyring.passing(), fleet)
+        authenticator.verifier = self.tokens
+        fleet.revocations.listeners.append(self._ended)
         self._authenticator = authenticator
         self.upstream = upstream
         self._answer_within = answer_within
-        self.bus = Bus(fleet, authenticator, answer_within=answer_within)
+        self.bus = Bus(fleet, authenticator, self.tokens.ends_at, self.denied, answer_within=answer_within)
         self._started = trio.current_time()
-        self._streams: dict[trio.CancelScope, Principal | None] = {}
+        self._streams: dict[trio.CancelScope, Principal] = {}
         self._closing = False
 
     async def answer(
         self, route: Route, path: dict[str, str], scope: HTTPScope, receive: ASGIReceiveCallable
     ) -> Answer | Stream:
         """What the route says to the request; failures are answers too. Gives up with 504 after a while."""
+        principal = NOBODY
         try:
             with trio.CancelScope(deadline=trio.current_time() + self._answer_within) as limit:
-                call = await self._call(route, path, scope, receive)
+                headers = dict(scope["headers"])
+                principal = self._principal(route, headers, scope)
+                call = await self._call(route, path, scope, receive, headers, principal)
                 if route.waits:
                     return await _while_there(receive, route.handler(call))
                 return await route.handler(call)
             assert limit.cancelled_caught
             raise trio.TooSlowError
         except Exception as error:  # noqa: BLE001 - every failure becomes an answer; answer_to logs what is a defect
-            return answer_to(error)
+            answer = answer_to(error)
+            if answer.status == FORBIDDEN:
+                where = f"{route.method} {route.path}"
+                self.denied(Denied(FORBIDDEN, str(error), where, peer_of(scope), principal.caller))
+            return answer
 
     async def _call(
-        self, route: Route, path: dict[str, str], scope: HTTPScope, receive: ASGIReceiveCallable
+        self,
+        route: Route,
+        path: dict[str, str],
+        scope: HTTPScope,
+        receive: ASGIReceiveCallable,
+        headers: Mapping[bytes, bytes],
+        principal: Principal,
     ) -> Call[Any]:
-        headers = dict(scope["headers"])
-        principal = self._principal(route, headers)
         body = _body(route, cast(Any, await receive())["body"])
         early = route.scope != PUBLIC and not route.scope_checked_late
         if early and not principal.may(route.scope, **route.concerns(path)):
             raise Refused(403, "forbidden")
         text = scope["query_string"]
-        query, client = Query(text) if text else NO_QUERY, scope["client"]
-        return Call(
-            self.fleet, principal, body, path, query, headers, self, str(client[0]) if client else None
-        )
+        query = Query(text) if text else NO_QUERY
+        return Call(self.fleet, principal, body, path, query, headers, self, peer_of(scope))
 
-    def _principal(self, route: Route, headers: Mapping[bytes, bytes]) -> Principal:
-        found = self._authenticator.principal(headers)
-        if found is not None:
-            return found
-        if route.scope == PUBLIC:
-            return NOBODY
-        raise Refused(
-            401, "a valid token is required, in X-Agent-Relay-Token or Authorization: Bearer", CHALLENGE
-        )
+    def _principal(self, route: Route, headers: Mapping[bytes, bytes], scope: HTTPScope) -> Principal:
+        try:
+            return self._authenticator.identified(headers)
+        except BadToken as bad:
+            if route.scope == PUBLIC:
+                return NOBODY
+            self.denied(Denied(401, str(bad), peer=peer_of(scope), by=bad.by))
+            raise Refused(401, unauthorized(bad), CHALLENGE) from None
+
+    def denied(self, denial: Denied) -> None:
+        """Have it on record. There may be more refusals than there is time to record."""
+        with suppress(ActorError):
+            self.fleet.denials.tell(denial)
 
     async def stream(
         self, stream: Stream, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
-        """Sends until the stream ends, the client goes, or `close_streams` is called."""
+        """Sends until the stream ends, the client goes, its token does, or `close_streams` is called."""
         if self._closing or len(self._streams) >= MOST_STREAMS:
             await send_answer(failure(503, "too many streams", (b"retry-after", b"5")), send)
             return
-        await _start(send, 200, (stream.content_type, *stream.headers))
+        principal = self._authenticator.principal(dict(scope["headers"]))
+        if principal is None:  # its token ended while the stream was made
+            await send_answer(failure(401, "a valid token is required", CHALLENGE), send)
+            return
         async with trio.open_nursery() as nursery:
-            self._streams[nursery.cancel_scope] = self._authenticator.principal(dict(scope["headers"]))
-            nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
+            nursery.cancel_scope.deadline = self.tokens.ends_at(principal)
+            self._streams[nursery.cancel_scope] = principal
             try:
+                await _start(send, 200, (stream.content_type, *stream.headers))
+                nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
                 await stream.run(lambda chunk: _chunk(send, chunk, more=True))
             finally:
                 del self._streams[nursery.cancel_scope]
@@ -131,9 +159,22 @@ class Edge(QuartTrio):
     def end_strangers(self) -> None:
         """Ends what goes on for those whose token is none any more."""
         for scope, principal in self._streams.items():
-            if principal is None or not self._authenticator.knows(principal):
+            if not self._authenticator.knows(principal):
                 scope.cancel()
         self.bus.end_strangers()
+
+    def _ended(self, jtis: Collection[str] | None) -> None:
+        """Tokens are none any more; None: nobody knows which."""
+        self.tokens.forget(jtis)
+        for scope, principal in self._streams.items():
+            if self._is_over(principal, jtis):
+                scope.cancel()
+        self.bus.end_those(lambda principal: self._is_over(principal, jtis))
+
+    def _is_over(self, principal: Principal, jtis: Collection[str] | None) -> bool:
+        if jtis is None:
+            return principal.jti is not None and not self.tokens.stands(principal)
+        return principal.jti in jtis
 
     def close_streams(self) -> None:
         self._closing = True

@@ -4,7 +4,7 @@ from typing import Any
 
 from relay import wire
 from relay.actors import Ref
-from relay.fleet import orchestrators
+from relay.fleet import orchestrators, tokens
 
 from .answers import OK, Answer, accepted, created, ok
 from .routing import Call, Routes
@@ -16,9 +16,15 @@ route = Routes()
 
 @route("POST", "/api/orchestrators", scope="orchestrator:write", body=wire.RegisterOrchestrator)
 async def register(call: Call[wire.RegisterOrchestrator]) -> Answer:
+    """The answer has a token for the host, unless it has one that is good for long (ORC-3)."""
+    call.need("orchestrator:write", orchestrator=call.body.id)
     host = call.fleet.orchestrators[call.body.id]
     registered = await host.ask(orchestrators.Register(call.body))
-    return created(registered.orchestrator, new=registered.new)
+    record = registered.orchestrator
+    asked = tokens.MintForHost(record.id, record.agent_id, call.principal.held, call.by)
+    token = await call.fleet.tokens.ask(asked)
+    given = {} if token is None else {"runtimeToken": wire.to_json(call.edge.tokens.issue(token))}
+    return created({**wire.to_json(record), **given}, new=registered.new)
 
 
 @route("GET", "/api/orchestrators", scope="orchestrator:read")

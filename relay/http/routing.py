@@ -24,6 +24,7 @@ from .answers import Answer, Stream
 from .auth import Principal
 from .errors import Refused
 from .upstream import Upstream
+from .verifying import Verifier
 
 __all__ = ["LARGEST", "PUBLIC", "Call", "Handler", "Query", "Route", "Routes", "Table"]
 
@@ -90,6 +91,7 @@ class Surroundings(Protocol):
     """What a handler may know of the edge it runs in."""
 
     upstream: Upstream
+    tokens: Verifier
 
     @property
     def streams(self) -> int:

@@ -33,6 +33,7 @@ from .guard import Guard, Hosts, Limits
 from .hangups import Hangups
 from .hosting import Hosting, keep_serving
 from .integration_file import IntegrationFile, IntegrationsUnusable, per_minute, principals
+from .keys import Keyring
 from .listening import base_url, listen
 from .outgoing import PinnedOutgoing
 from .trouble import log_trouble
@@ -98,6 +99,7 @@ async def serve(
         system = await stack.enter_async_context(open_system(dump_on=settings.dump_on))
         stack.enter_context(system.on_event(log_trouble))
         store = await stack.enter_async_context(open_store(settings.database, system))
+        keys = Keyring.load(settings.home, system.wall())
         outgoing = PinnedOutgoing()
         places = folders(settings.home, os.environ.get("AGENT_RELAY_CONNECTOR_PATH"))
         programs = LocalPrograms(places, base_url(listener))
@@ -106,7 +108,7 @@ async def serve(
         )
         upstream = await stack.enter_async_context(open_upstream(token.text))
         authenticator = Authenticator({token.text: ROOT, **principals(configured)})
-        edge = Edge(fleet, table(), authenticator, upstream, answer_within=settings.answer_within)
+        edge = Edge(fleet, table(), authenticator, upstream, answer_within=settings.answer_within, keys=keys)
         ready = Ready(base_url(listener), token.text, token.file)
         beside = partial(_read_again, hangups, file, token, edge, authenticator)
         await serve_edge(

@@ -146,7 +146,17 @@ from .tasks import (
     TaskClaim as TaskClaim,
     TaskEvent as TaskEvent,
 )
-from .tokens import Constraints as Constraints
+from .tokens import (
+    LONGEST_TOKEN as LONGEST_TOKEN,
+    Constraints as Constraints,
+    ExchangeToken as ExchangeToken,
+    IssuedToken as IssuedToken,
+    MintRunnerToken as MintRunnerToken,
+    NewToken as NewToken,
+    PresentToken as PresentToken,
+    RotatedKey as RotatedKey,
+    Token as Token,
+)
 from .vocabulary import (
     RESERVED as RESERVED,
     ActivityKind as ActivityKind,

@@ -1,12 +1,13 @@
 """All connections of the bus."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
 
 from relay.fleet import Fleet
+from relay.fleet.denials import Denied
 from relay.http.answers import failure
-from relay.http.auth import Authenticator, Principal
+from relay.http.auth import Authenticator, BadToken, Principal, peer_of, unauthorized
 from relay.http.errors import CHALLENGE
 
 from .connection import Connection
@@ -21,10 +22,21 @@ TOKEN_HEADERS = (b"x-agent-relay-token", b"authorization")
 
 
 class Bus:
-    """Takes connections. An agent has one at a time: the newest, as with sessions (O-08)."""
+    """Takes connections. An agent has one at a time: the newest, as with sessions (O-08). `ends_at` tells when somebody's
+    token expires, on trio's clock; `denied` records what is refused."""
 
-    def __init__(self, fleet: Fleet, authenticator: Authenticator, *, answer_within: float) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        authenticator: Authenticator,
+        ends_at: Callable[[Principal], float],
+        denied: Callable[[Denied], None],
+        *,
+        answer_within: float,
+    ) -> None:
         self.fleet = fleet
+        self.ends_at = ends_at
+        self.denied = denied
         self.answer_within = answer_within
         self._authenticator = authenticator
         self._open: set[Connection] = set()
@@ -40,14 +52,18 @@ class Bus:
     ) -> None:
         """One connection, from the request for it to its end."""
         headers = dict(scope["headers"])
-        principal = self._authenticator.principal(headers)
-        if principal is None and any(name in headers for name in TOKEN_HEADERS):
-            await refuse(failure(401, "the token is not valid", CHALLENGE), receive, send)
+        principal, peer = None, peer_of(scope)
+        try:
+            if any(name in headers for name in TOKEN_HEADERS):
+                principal = self._authenticator.identified(headers)
+        except BadToken as bad:
+            self.denied(Denied(401, str(bad), peer=peer, by=bad.by))
+            await refuse(failure(401, unauthorized(bad), CHALLENGE), receive, send)
             return
         if self._closing or len(self._open) >= MOST_CONNECTIONS or not (principal or self._takes_strangers()):
             await refuse(failure(503, "too many connections", (b"retry-after", b"5")), receive, send)
             return
-        connection = Connection(self, Socket(receive, send), principal)
+        connection = Connection(self, Socket(receive, send), principal, peer)
         self._open.add(connection)
         try:
             await connection.run()
@@ -59,10 +75,10 @@ class Bus:
     def _takes_strangers(self) -> bool:
         return sum(each.principal is None for each in self._open) < MOST_STRANGERS
 
-    def principal(self, token: str) -> Principal | None:
-        """Whose token it is."""
+    def principal(self, token: str) -> Principal:
+        """Whose token it is. Raises `BadToken`."""
         headers: Mapping[bytes, bytes] = {b"x-agent-relay-token": token.encode(errors="replace")}
-        return self._authenticator.principal(headers)
+        return self._authenticator.identified(headers)
 
     def take_over(self, agent_id: str, connection: Connection) -> None:
         """From now on the agent's connection is this one."""
@@ -75,6 +91,12 @@ class Bus:
         """Ends the connections of those whose token is none any more."""
         for connection in list(self._open):
             if connection.principal is not None and not self._authenticator.knows(connection.principal):
+                connection.end(UNAUTHORIZED)
+
+    def end_those(self, over: Callable[[Principal], bool]) -> None:
+        """Ends the connections of those for whom it is over."""
+        for connection in list(self._open):
+            if connection.principal is not None and over(connection.principal):
                 connection.end(UNAUTHORIZED)
 
     def close(self) -> None:

@@ -27,14 +27,15 @@ does not listen is not listened to. Another is a cursor on the log and tells eve
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from relay.fleet import Conflict, NotFound
-from relay.http.auth import Principal
+from relay.fleet.denials import Denied
+from relay.http.auth import BadToken, Principal
 from relay.http.errors import answer_to
 from relay.http.feed import Feed
 from relay.wire import bus
@@ -64,8 +65,11 @@ class Connection:
     """One client. `principal` is who it is, None until it has said so; `agent_id` its agent, once it has said hello and if
     it has one."""
 
-    def __init__(self, bus: Bus, socket: Socket, principal: Principal | None) -> None:
+    def __init__(
+        self, bus: Bus, socket: Socket, principal: Principal | None, peer: str | None = None
+    ) -> None:
         self._bus = bus
+        self._peer = peer
         self._socket = socket
         self._teller = Teller(socket)
         self.principal = principal
@@ -74,6 +78,12 @@ class Connection:
         self._contact_at = 0.0
         self._scope = trio.CancelScope()
         self._end: End | None = None
+        self._limit()
+
+    def _limit(self) -> None:
+        """The connection lasts no longer than the token."""
+        if self.principal is not None:
+            self._scope.deadline = self._bus.ends_at(self.principal)
 
     def end(self, end: End) -> None:
         """Have the connection end soon. Only the first reason counts."""
@@ -92,11 +102,14 @@ class Connection:
                     await self._listen(client)
                 except Ended as ended:
                     self.end(ended.end)
-        end = self._end or ends.GOING_AWAY
+        end = self._end or (ends.UNAUTHORIZED if self._has_expired() else ends.GOING_AWAY)
         if end is not ends.GONE:
             if end.error is not None:
                 await self._teller.error(end.error, end.reason)
             await self._socket.close(end.close, end.reason)
+
+    def _has_expired(self) -> bool:
+        return trio.current_time() >= self._scope.deadline
 
     # -- the state `new`
 
@@ -110,7 +123,7 @@ class Connection:
                     except Ended:
                         raise
                     except Exception as error:  # noqa: BLE001 - it is answered, as in HTTP
-                        await self._teller.failure(failed(error))
+                        await self._teller.failure(self._failed(error, "hello"))
                 elif isinstance(frame, Bad):
                     await self._strike(frame)
                 else:
@@ -119,9 +132,10 @@ class Connection:
 
     async def _begin(self, hello: bus.Hello) -> tuple[Client, Feed]:
         """The place in the log is taken before the agent is registered: what its registration sets free is told (M-240)."""
-        principal = self._bus.principal(hello.token) if hello.token is not None else self.principal
+        principal = self._whose(hello)
         client = identified(hello, principal, self._bus.fleet, self._bus.answer_within)
         self.principal = principal
+        self._limit()
         place, resumed = await placed(client, hello)
         if client.agent_id is not None:
             await registered(client.agent_id, client, hello)
@@ -134,6 +148,18 @@ class Connection:
             client.confirmed = place
         await self._teller.tell(welcome(client, feed, resumed=resumed and not lost, reset=lost))
         return client, feed
+
+    def _whose(self, hello: bus.Hello) -> Principal:
+        """Whose token came with the hello, or else before it. Raises `Ended`."""
+        try:
+            if hello.token is not None:
+                return self._bus.principal(hello.token)
+            if self.principal is not None:
+                return self.principal
+            raise BadToken("there is no token")
+        except BadToken as bad:
+            self._bus.denied(Denied(401, str(bad), peer=self._peer, by=bad.by))
+            raise Ended(ends.UNAUTHORIZED) from None
 
     # -- the state `ready`
 
@@ -165,6 +191,7 @@ class Connection:
             results = await send(client, frames)
         except Exception as error:  # noqa: BLE001 - every failure becomes an answer
             results = [[failed(error)] * len(frame.messages) for frame in frames]
+        self._note_refusals(client, "send", (outcome for outcomes in results for outcome in outcomes))
         for frame, outcomes in zip(frames, results, strict=True):
             await self._teller.result(frame.id, outcomes)
 
@@ -177,6 +204,7 @@ class Connection:
             await self._teller.error("conflict", "the hello was already said; connect again to say another")
         elif not isinstance(frame, bus.Pong):
             outcomes = await self._done(client, frame)
+            self._note_refusals(client, type(frame).__name__, outcomes)
             if frame.id is not None:
                 await self._teller.result(frame.id, outcomes)
             else:
@@ -210,6 +238,20 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - the next frame tries again
             _ends_it(error)
             answer_to(error)  # logs what is a defect
+
+    def _failed(self, error: Exception, what: str) -> Outcome:
+        """The outcome; what is refused is on record."""
+        outcome = failed(error)
+        if outcome["status"] == ends.FORBIDDEN:
+            by = None if self.principal is None else self.principal.caller
+            self._bus.denied(Denied(ends.FORBIDDEN, outcome["error"], f"bus {what}", self._peer, by))
+        return outcome
+
+    def _note_refusals(self, client: Client, what: str, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            if outcome["status"] == ends.FORBIDDEN:
+                by = client.principal.caller
+                self._bus.denied(Denied(ends.FORBIDDEN, outcome["error"], f"bus {what}", self._peer, by))
 
     # -- both
 

@@ -4,6 +4,7 @@ import attrs
 
 __all__ = [
     "DELETED",
+    "FORBIDDEN",
     "GOING_AWAY",
     "GONE",
     "MALFORMED",
@@ -16,6 +17,10 @@ __all__ = [
     "End",
     "Ended",
 ]
+
+
+FORBIDDEN = 403
+"""The status, as in HTTP, of what is refused."""
 
 
 @attrs.frozen

@@ -15,10 +15,8 @@ from .ends import Ended
 __all__ = ["identified", "listening", "placed", "registered", "welcome"]
 
 
-def identified(hello: bus.Hello, principal: Principal | None, fleet: Fleet, within: float) -> Client:
-    """Who says hello. Raises `Ended` for one without a valid token, else what is wrong with the hello."""
-    if principal is None:
-        raise Ended(ends.UNAUTHORIZED)
+def identified(hello: bus.Hello, principal: Principal, fleet: Fleet, within: float) -> Client:
+    """Who says hello. Raises what is wrong with the hello."""
     agent_id = hello.agent_id if hello.role.kind is not None else None
     if hello.role.kind is not None and agent_id is None:
         raise wire.Invalid([f"agentId: is required for a {hello.role}"])

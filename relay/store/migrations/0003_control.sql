@@ -16,6 +16,7 @@ create table tokens (
 ) without rowid;
 create index tokens_by_family on tokens (family);
 create index tokens_by_age on tokens (created_at);
+create index tokens_by_subject on tokens (sub);
 
 create table recipe_instances (
   id text primary key, seq integer not null unique, recipe text not null, status text not null, record text not null,
