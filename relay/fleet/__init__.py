@@ -31,9 +31,9 @@ from ._errors import (
     Forbidden as Forbidden,
     Invalid as Invalid,
     NotFound as NotFound,
-    Unprocessable as Unprocessable,
     Settled as Settled,
 )
 from ._fleet import Fleet as Fleet, open_fleet as open_fleet
+    Unprocessable as Unprocessable,
 from ._paths import within as within
 from .matching import Matcher as Matcher

@@ -7,19 +7,25 @@ import attrs
 from relay import wire
 from relay.actors import Ask, Tell
 
+from ._audit import Caller
+
 __all__ = [
     "Act",
     "Dispatched",
     "Heartbeat",
     "Leave",
+    "Mend",
     "OrchestratorProtocol",
     "ReapIfSilent",
+    "Reclaim",
     "Register",
     "Registered",
     "Remove",
     "ReportRoster",
     "Silence",
     "Spawn",
+    "Upgrade",
+    "UpgradeMoved",
 ]
 
 
@@ -43,9 +49,10 @@ class Dispatched:
 
 @attrs.frozen
 class Register(Ask[OrchestratorProtocol, Registered]):
-    """Insert or refresh the host (ORC-1 to ORC-3)."""
+    """Insert or refresh the host (ORC-1 to ORC-3). `addresses` are those that its API may be called at."""
 
     card: wire.RegisterOrchestrator
+    addresses: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -76,6 +83,31 @@ class Act(Ask[OrchestratorProtocol, Dispatched]):
 
 
 @attrs.frozen
+class Upgrade(Ask[OrchestratorProtocol, Dispatched]):
+    """Have the host change its version (14.6); an upgrade that is under way is given up for it."""
+
+    asked: wire.UpgradeOrchestrator
+    by: Caller | None = None
+
+
+@attrs.frozen
+class UpgradeMoved(Tell[OrchestratorProtocol]):
+    """The command of an upgrade has ended so."""
+
+    command_id: str
+    status: wire.CommandStatus
+    error: str | None = None
+
+
+@attrs.frozen
+class Reclaim(Ask[OrchestratorProtocol, wire.Command]):
+    """Have the host remove a worktree that no workspace is in any more (agents-workspaces 10.2)."""
+
+    asked: wire.Reclaim
+    by: Caller | None = None
+
+
+@attrs.frozen
 class Remove(Ask[OrchestratorProtocol, None]):
     """Forget the host and its identity (ORC-8)."""
 
@@ -83,6 +115,11 @@ class Remove(Ask[OrchestratorProtocol, None]):
 @attrs.frozen
 class Leave(Tell[OrchestratorProtocol]):
     """The host has said goodbye: it is offline until it is heard of again."""
+
+
+@attrs.frozen
+class Mend(Tell[OrchestratorProtocol]):
+    """Finish what an earlier life may have left half done."""
 
 
 @attrs.frozen

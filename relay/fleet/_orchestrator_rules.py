@@ -12,20 +12,24 @@ from relay.store import Decision, Event, Write
 
 from ._audit import audit
 from ._moment import Moment
-from ._orchestrator_protocol import Registered
+from ._orchestrator_protocol import Register, Registered
 from ._records import text_of
 
 __all__ = ["announced", "given", "identity", "news", "register", "row_of", "vacated"]
 
 
 def register(
-    before: wire.Orchestrator | None, card: wire.RegisterOrchestrator, moment: Moment
+    before: wire.Orchestrator | None, message: Register, moment: Moment
 ) -> tuple[wire.Orchestrator, Decision[Registered]]:
     """The host as it describes itself; what the server knows of it stays."""
+    card = message.card
     record = wire.Orchestrator(
         **attrs.asdict(attrs.evolve(card, api_url=card.address), recurse=False),
         agent_id=f"orchestrator-{card.id}",
+        api_addresses=list(message.addresses),
         managed_agents=before.managed_agents if before else [],
+        queued_spawns=before.queued_spawns if before else [],
+        upgrade=before.upgrade if before else None,
         last_seen=moment.at,
         created_at=before.created_at if before else moment.at,
     )

@@ -9,11 +9,13 @@ One actor per id owns the host's row: what it is, whether it is there, which age
    is not in it any more has lost its owner.
 3. Spawns and actions are commands to the identity. A spawn needs the host to be there; an action waits for it. Once it
    is gone, commands that must not wait for it are told.
+4. An upgrade is a chain: its command ends, then the host's record says so. Each step may be repeated, so one that a crash
+   broke is finished at the next contact, or when the actor starts (`_upgrades`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import trio
@@ -22,24 +24,29 @@ from relay import wire
 from relay.actors import Context, Refusal, Step
 from relay.store import Decision, Event, Store, Write
 
-from . import agents, commands
+from . import _upgrades as upgrades, agents, commands
 from ._actor import FleetActor
 from ._contact import Contact
 from ._dispatch import act, spawn
 from ._errors import Conflict, Invalid, NotFound
+from ._moment import Moment
 from ._orchestrator_protocol import (
     Act,
     Dispatched,
     Heartbeat,
     Leave,
+    Mend,
     OrchestratorProtocol,
     ReapIfSilent,
+    Reclaim,
     Register,
     Registered,
     Remove,
     ReportRoster,
     Silence,
     Spawn,
+    Upgrade,
+    UpgradeMoved,
 )
 from ._orchestrator_rules import announced, given, identity, news, register, row_of, vacated
 from ._workspace_protocol import Report, Vacate
@@ -56,17 +63,21 @@ __all__ = [
     "ReapIfSilent",
     "Register",
     "Registered",
+    "Reclaim",
     "Remove",
     "ReportRoster",
     "Spawn",
     "find_orchestrator",
     "get_orchestrator",
+    "Upgrade",
+    "UpgradeMoved",
     "list_orchestrators",
     "spawn_anywhere",
 ]
 
 ONLINE, OFFLINE = wire.OrchestratorStatus.ONLINE, wire.OrchestratorStatus.OFFLINE
 
+R = TypeVar("R")
 OFFLINE_AFTER = 90.0  # seconds without contact (O-10)
 OVERDUE = 60.0  # seconds more, after which a host goes offline by itself: merges wait for nothing but that
 NEIGHBOURS_WITHIN = 20.0  # seconds that other actors have to do their part
@@ -81,14 +92,17 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         self._contact = Contact(fleet.system, (OFFLINE_AFTER + OVERDUE,))
 
     def started(self, context: Context[OrchestratorProtocol]) -> None:
+        self._leapt = fleet.absence.leapt()
         self._watch(context)
 
     def handle(self, message: Any, context: Context[OrchestratorProtocol]) -> Step:
+        if self.record is not None and self.record.upgrade is not None:
+            context.self_ref.tell(Mend())
         match message:
             case Register():
                 return self._register(message, context)
             case Heartbeat():
-                self._beat(message, context)
+                return self._beat(message, context)
             case ReportRoster():
                 return self._report(message, context)
             case Spawn():
@@ -97,6 +111,14 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
                 self.settle(message, act(self._known(), message.action, self.moment()), context)
             case Remove():
                 return self._remove(message, context)
+            case Upgrade():
+                return self._upgrade(message, context)
+            case UpgradeMoved(command_id, status, error):
+                return self._moved(upgrades.on_news(self.record, command_id, status, error), context)
+            case Mend():
+                return self._mend(context)
+            case Reclaim():
+                self.settle(message, reclaim(self._known(), message, self.store, self.moment()), context)
             case Leave():
                 return self._gone(context)
             case ReapIfSilent():
@@ -111,18 +133,20 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         return self.record
 
     async def _register(self, message: Register, context: Context[OrchestratorProtocol]) -> None:
-        record, decision = register(self.record, message.card, self.moment())
+        moment = self.moment()
+        record, decision = register(self.record, message, moment)
+        record, decision = await self._met(record, decision, moment)
         await self.commit(decision, context)
         self.record = record
         self._contact.heard()
         self._watch(context)
         with trio.fail_after(NEIGHBOURS_WITHIN):
             await self.fleet.agents[record.agent_id].ask(agents.Register(identity(record)))
-        context.reply(message, decision.reply)
+        context.reply(message, attrs.evolve(decision.reply, orchestrator=record))
 
-    def _beat(self, message: Heartbeat, context: Context[OrchestratorProtocol]) -> None:
-        before = self._known()
-        after = attrs.evolve(before, **given(message.beat), status=ONLINE, last_seen=self.moment().at)
+    def _beat(self, message: Heartbeat, context: Context[OrchestratorProtocol]) -> Step:
+        before, moment = self._known(), self.moment()
+        after = attrs.evolve(before, **given(message.beat), status=ONLINE, last_seen=moment.at)
         self._contact.heard()
         back = before.status is OFFLINE
         decision: Decision[wire.Orchestrator] = Decision(reply=after)
@@ -134,11 +158,99 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
             decision = Decision(reply=after, writes=(row_of(after, wire.to_json(after)),))
         if decision.writes:
             self._contact.stored()
+        if self._ended(after, moment) is not None:
+            return self._beat_and_settle(message, after, decision, moment, context)
         self.record = after
         self.settle(message, decision, context)
         self._watch(context)
 
     async def _report(self, message: ReportRoster, context: Context[OrchestratorProtocol]) -> None:
+        return None
+
+    async def _beat_and_settle(
+        self,
+        message: Heartbeat,
+        host: wire.Orchestrator,
+        beat: Decision[wire.Orchestrator],
+        moment: Moment,
+        context: Context[OrchestratorProtocol],
+    ) -> None:
+        after, decision = await self._met(host, beat, moment)
+        await self.commit(decision, context)
+        self._contact.stored()
+        self.record = after
+        self._watch(context)
+        context.reply(message, after)
+
+    # -- upgrades
+
+    async def _upgrade(self, message: Upgrade, context: Context[OrchestratorProtocol]) -> None:
+        after, decision = upgrades.ask(self._known(), message.asked, self.moment(), message.by)
+        told = (self.fleet.commands[decision.reply.command.id], commands.Adopt())
+        await self.commit(attrs.evolve(decision, tells=(told,)), context)
+        self.record = after
+        self._leapt = self.fleet.absence.leapt()
+        await self._supersede()
+        context.reply(message, decision.reply)
+
+    def _ended(self, host: wire.Orchestrator, moment: Moment) -> upgrades.Ended | None:
+        """What the contact of the host, as it is now, ends. The wall clock counts as if nobody had set it forward."""
+        asked = host.upgrade.requested_at if host.upgrade is not None else None
+        leapt = self.fleet.absence.leapt() - self._leapt
+        return upgrades.on_contact(host, moment.ms / 1000 - (asked or 0.0) - leapt)
+
+    async def _met(
+        self, host: wire.Orchestrator, decision: Decision[R], moment: Moment
+    ) -> tuple[wire.Orchestrator, Decision[R]]:
+        """The host as contact leaves it. An upgrade that is over is so for its command first."""
+        ended = self._ended(host, moment)
+        if ended is None:
+            return host, decision
+        assert host.upgrade is not None
+        result = {"version": host.version, "fromVersion": host.upgrade.from_version}
+        known = {name: value for name, value in result.items() if value is not None}
+        await self._conclude(host.upgrade.command_id, ended, known if ended.error is None else None)
+        after, settled = upgrades.settle(host, ended, moment)
+        return after, attrs.evolve(
+            decision,
+            writes=(*decision.writes, *settled.writes),
+            events=(*decision.events, *settled.events),
+        )
+
+    async def _conclude(
+        self, command_id: str | None, ended: upgrades.Ended, result: dict[str, Any] | None = None
+    ) -> None:
+        """The command ends so, unless it has ended."""
+        if command_id is None:
+            return
+        with trio.fail_after(NEIGHBOURS_WITHIN):
+            try:
+                end = commands.Conclude(ended.status, result, ended.error)
+                await self.fleet.commands[command_id].ask(end)
+            except NotFound:
+                pass
+
+    async def _supersede(self) -> None:
+        """Give up the commands of upgrades that another has taken the place of."""
+        why = "another upgrade of the host was asked for"
+        for key in upgrades.superseded(self.store, self._known()):
+            await self._conclude(key, upgrades.Ended("failed", wire.CommandStatus.CANCELED, why))
+
+    async def _moved(self, ended: upgrades.Ended | None, context: Context[OrchestratorProtocol]) -> None:
+        if ended is not None:
+            after, decision = upgrades.settle(self._known(), ended, self.moment())
+            await self.commit(decision, context)
+            self.record = after
+
+    async def _mend(self, context: Context[OrchestratorProtocol]) -> None:
+        upgrade = self.record.upgrade if self.record is not None else None
+        if self.record is None or upgrade is None:
+            return
+        command = commands.find_command(self.store, upgrade.command_id or "")
+        if command is not None and command.status.final:
+            news = upgrades.on_news(self.record, command.id, command.status, command.error)
+            await self._moved(news, context)
+        await self._supersede()
         before = self._known()
         roster = message.roster
         live = {entry.agent_id for entry in roster.agents}
@@ -153,7 +265,12 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
                     await self._made(before.id, gone)
             for workspace, agent in vacated(before.managed_agents, roster).items():
                 await self.fleet.workspaces[workspace].ask(Vacate(agent, before.id))
-        after = attrs.evolve(before, managed_agents=roster.agents, last_seen=self.moment().at)
+        after = attrs.evolve(
+            before,
+            managed_agents=roster.agents,
+            queued_spawns=roster.queued_spawns,
+            last_seen=self.moment().at,
+        )
         row, event = announced(after)
         await self.commit(Decision(reply=None, writes=(row,), events=(event,)), context)
         self.record = after
@@ -169,7 +286,8 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         record = self._known()
         write = Write("delete from orchestrators where id = ?", (record.id,), 1)
         event = Event("orchestrator.removed", "server", record.id, {"id": record.id})
-        await self.commit(Decision(reply=None, writes=(write,), events=(event,)), context)
+        tells = of_host(self.fleet, self.store, record.id)
+        await self.commit(Decision(reply=None, writes=(write,), events=(event,), tells=tells), context)
         self.record = None
         self._watch(context)
         with trio.fail_after(NEIGHBOURS_WITHIN):

@@ -11,7 +11,9 @@ from .activity import Activity as Activity, NewActivity as NewActivity
 from .agents import (
     ActOnAgent as ActOnAgent,
     Agent as Agent,
+    DecidePermission as DecidePermission,
     Heartbeat as Heartbeat,
+    OpenTerminal as OpenTerminal,
     PromptAgent as PromptAgent,
     RegisterAgent as RegisterAgent,
     SetLabel as SetLabel,
@@ -57,8 +59,6 @@ from .commands import (
     NewCommand as NewCommand,
     PatchCommand as PatchCommand,
 )
-from .connectors import (
-    Connector as Connector,
 from .config import (
     AgentProfile as AgentProfile,
     ConfigEntry as ConfigEntry,
@@ -69,6 +69,8 @@ from .config import (
     StewardConfig as StewardConfig,
     UpdatedBy as UpdatedBy,
 )
+from .connectors import (
+    Connector as Connector,
     ConnectorAction as ConnectorAction,
     ConnectorAnswer as ConnectorAnswer,
     ConnectorConfig as ConnectorConfig,
@@ -113,9 +115,14 @@ from .orchestrators import (
     Orchestrator as Orchestrator,
     OrchestratorAction as OrchestratorAction,
     OrchestratorHeartbeat as OrchestratorHeartbeat,
+    QueuedSpawn as QueuedSpawn,
+    Reclaim as Reclaim,
+    RegisteredOrchestrator as RegisteredOrchestrator,
     RegisterOrchestrator as RegisterOrchestrator,
     Roster as Roster,
     SpawnAgent as SpawnAgent,
+    Upgrade as Upgrade,
+    UpgradeOrchestrator as UpgradeOrchestrator,
 )
 from .pairs import (
     Member as Member,
@@ -171,9 +178,11 @@ from .vocabulary import (
     Effort as Effort,
     MessageKind as MessageKind,
     OrchestratorStatus as OrchestratorStatus,
+    OrchestratorVerb as OrchestratorVerb,
     Outcome as Outcome,
     Overlap as Overlap,
     PairStatus as PairStatus,
+    PermissionAnswer as PermissionAnswer,
     PolicyStatus as PolicyStatus,
     Provider as Provider,
     RecipeStatus as RecipeStatus,
@@ -189,6 +198,8 @@ from .vocabulary import (
     TaskSeverity as TaskSeverity,
     TaskStatus as TaskStatus,
     WorkspaceMode as WorkspaceMode,
+    UpgradePart as UpgradePart,
+    UpgradeStatus as UpgradeStatus,
     WorkspaceStatus as WorkspaceStatus,
     WorkspaceVerb as WorkspaceVerb,
     RestartMode as RestartMode,

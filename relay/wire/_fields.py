@@ -25,6 +25,7 @@ __all__ = [
     "choice",
     "choices",
     "document",
+    "documents",
     "ids",
     "instant",
     "integer",
@@ -35,9 +36,9 @@ __all__ = [
     "mapping",
     "text",
     "texts",
-]
     "value",
     "values",
+]
 
 Instant: TypeAlias = float
 """Seconds since 1970; milliseconds on the wire."""
@@ -183,7 +184,7 @@ def choice(kind: type[E], *, required: bool = False, default: E | None = None) -
     return _field(read, required=required, default=default)
 
 
-def choices(kind: type[E], default: Callable[[], list[E]]) -> Any:
+def choices(kind: type[E], default: Callable[[], list[E] | None]) -> Any:
     """A list of values of an enumeration."""
 
     def read(value: Any) -> list[E]:
@@ -286,9 +287,9 @@ def item(
             return ABSENT
         return read_item(value, kind)
 
-    return _field(read, required=required, default=None)
     if default is not None:
         return attrs.field(factory=default, metadata={"read": read})
+    return _field(read, required=required, default=None)
 
 
 def items(

@@ -5,12 +5,14 @@ from typing import Any
 import attrs
 
 from . import _fields as f
-from .vocabulary import AgentKind, AgentStatus, AgentVerb
+from .vocabulary import AgentKind, AgentStatus, AgentVerb, PermissionAnswer
 
 __all__ = [
     "ActOnAgent",
     "Agent",
+    "DecidePermission",
     "Heartbeat",
+    "OpenTerminal",
     "PromptAgent",
     "RegisterAgent",
     "SetLabel",
@@ -110,6 +112,22 @@ class PromptAgent:
     """`POST /api/agents/:id/prompt`."""
 
     body: str = f.text(100_000, required=True)
+
+
+@attrs.frozen(kw_only=True)
+class DecidePermission:
+    """`POST /api/agents/:id/permission-decision`: what a person says to a question that the agent has asked."""
+
+    approval_id: str = f.text(240, required=True)
+    decision: PermissionAnswer = f.choice(PermissionAnswer, required=True)
+    reason: str | None = f.text(4_000)
+
+
+@attrs.frozen(kw_only=True)
+class OpenTerminal:
+    """`POST /api/agents/:id/terminal-session`. It ends by itself after `ttl_ms`, at most after four hours."""
+
+    ttl_ms: int | None = f.integer(1)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,12 +1,21 @@
 """Orchestrators: the host daemons (messaging-control 14, runner-orchestrator 2.2 and 2.3)."""
 
+import re
 from typing import Any
 
 import attrs
 
 from . import _fields as f
 from ._json import nested
-from .vocabulary import ApprovalMode, Effort, OrchestratorStatus, Provider, WorkspaceMode
+from .vocabulary import (
+    ApprovalMode,
+    Effort,
+    OrchestratorStatus,
+    Provider,
+    UpgradePart,
+    UpgradeStatus,
+    WorkspaceMode,
+)
 from .workspaces import WorkspaceReport
 
 __all__ = [
@@ -15,10 +24,19 @@ __all__ = [
     "Orchestrator",
     "OrchestratorAction",
     "OrchestratorHeartbeat",
+    "QueuedSpawn",
+    "Reclaim",
     "RegisterOrchestrator",
+    "RegisteredOrchestrator",
     "Roster",
     "SpawnAgent",
+    "Upgrade",
+    "UpgradeOrchestrator",
 ]
+
+VERSION = f.Form(
+    "a version like 1.2.3 or 1.2.3-rc.1", re.compile(r"\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?\Z", re.ASCII)
+)
 
 
 def _all_providers() -> list[Provider]:
@@ -35,15 +53,20 @@ class ManagedAgent:
     effort: str | None = f.text(80)
     profile: str | None = f.text(120)
     workspace_mode: str | None = f.text(80)
+    lifecycle: str | None = f.text(80)
     workspace: WorkspaceReport | None = f.item(WorkspaceReport, nested)
     session_name: str | None = f.text(200)
     tmux_session: str | None = f.text(200)
     supervisor: str | None = f.text(80)
+    systemd_unit: str | None = f.text(240)
+    terminal_session: str | None = f.text(200)
+    terminal_available: bool | None = f.boolean()
     cwd: str | None = f.text(1_000)
     label: str | None = f.text(240)
     approval_mode: str | None = f.text(80)
     policy_name: str | None = f.text(120)
     spawn_request_id: str | None = f.text(160)
+    automation_run_id: str | None = f.text(160)
     pid: int | None = f.integer(0)
     started_at: f.Instant | None = f.instant()
 
@@ -53,7 +76,10 @@ class ExitedAgent:
     """An agent whose session has ended, and what is known of why."""
 
     agent_id: str = f.text(240, required=True)
+    provider: str | None = f.text(80)
+    label: str | None = f.text(240)
     session_name: str | None = f.text(200)
+    tmux_session: str | None = f.text(200)
     policy_name: str | None = f.text(120)
     spawn_request_id: str | None = f.text(160)
     pid: int | None = f.integer(0)
@@ -70,16 +96,49 @@ class ExitedAgent:
 
 
 @attrs.frozen(kw_only=True)
+class QueuedSpawn:
+    """A spawn that waits for room on its host. Memory is in mebibytes."""
+
+    provider: str | None = f.text(80)
+    spawn_request_id: str | None = f.text(160)
+    label: str | None = f.text(240)
+    cwd: str | None = f.text(1_000)
+    spawned_by: str | None = f.text(240)
+    reason: str | None = f.text(1_000)
+    free_mem_mb: int | None = f.integer(0)
+    min_free_mem_mb: int | None = f.integer(0)
+    queued_at: f.Instant | None = f.instant()
+    max_wait_ms: int | None = f.integer(0)
+
+
+@attrs.frozen(kw_only=True)
 class Roster:
-    """`PATCH /api/orchestrators/:id/agents`: replaces the host's list of managed agents."""
+    """`PATCH /api/orchestrators/:id/agents`: replaces the host's list of managed agents, and of spawns that wait."""
 
     agents: list[ManagedAgent] = f.items(ManagedAgent, nested, required=True)
     exited_agents: list[ExitedAgent] = f.items(ExitedAgent, nested)
+    queued_spawns: list[QueuedSpawn] = f.items(QueuedSpawn, nested)
+
+
+@attrs.frozen(kw_only=True)
+class Upgrade:
+    """The last upgrade that was asked of a host (agents-workspaces 6.5)."""
+
+    desired_version: str = f.text(80, required=True)
+    status: UpgradeStatus = f.choice(UpgradeStatus, default=UpgradeStatus.PENDING)
+    command_id: str | None = f.text(240)
+    providers: list[UpgradePart] = f.choices(UpgradePart, lambda: [UpgradePart.ORCHESTRATOR])
+    from_version: str | None = f.text(80)
+    requested_by: str | None = f.text(240)
+    requested_at: f.Instant | None = f.instant()
+    settled_at: f.Instant | None = f.instant()
+    error: str | None = f.text(4_000)
 
 
 @attrs.frozen(kw_only=True)
 class Orchestrator:
-    """The record of a host (14.1)."""
+    """The record of a host (14.1). `api_addresses` are those of its API that it is called at: they were judged when it
+    registered."""
 
     id: str = f.text(120, required=True)
     agent_id: str = f.text(240, required=True)
@@ -88,14 +147,29 @@ class Orchestrator:
     providers: list[Provider] = f.choices(Provider, _all_providers)
     base_dir: str = f.text(500, required=True)
     api_url: str | None = f.text(500)
+    api_addresses: list[str] = f.texts()
     env_keys: list[str] = f.texts()
     version: str | None = f.text(80)
     protocol_version: int | None = f.integer(1)
     git_sha: str | None = f.text(80)
+    package: dict[str, Any] | None = f.mapping(default=None)
+    contracts: dict[str, Any] | None = f.mapping(default=None)
+    capabilities: dict[str, Any] | None = f.mapping(default=None)
+    provider_status: list[dict[str, Any]] | None = f.documents()
+    provider_catalog: list[dict[str, Any]] | None = f.documents()
     meta: dict[str, Any] = f.document()
     managed_agents: list[ManagedAgent] = f.items(ManagedAgent, nested)
+    queued_spawns: list[QueuedSpawn] = f.items(QueuedSpawn, nested)
+    upgrade: Upgrade | None = f.item(Upgrade, nested)
     last_seen: f.Instant | None = f.instant()
     created_at: f.Instant | None = f.instant()
+
+
+@attrs.frozen(kw_only=True)
+class RegisteredOrchestrator(Orchestrator):
+    """What a registration is answered with: the record, and by what relay is known to the host's API."""
+
+    host_token: str | None = f.text(240)
 
 
 @attrs.frozen(kw_only=True)
@@ -111,6 +185,11 @@ class RegisterOrchestrator:
     version: str | None = f.text(80)
     protocol_version: int | None = f.integer(1)
     git_sha: str | None = f.text(80)
+    package: dict[str, Any] | None = f.mapping(default=None)
+    contracts: dict[str, Any] | None = f.mapping(default=None)
+    capabilities: dict[str, Any] | None = f.mapping(default=None)
+    provider_status: list[dict[str, Any]] | None = f.documents()
+    provider_catalog: list[dict[str, Any]] | None = f.documents()
     meta: dict[str, Any] = f.mapping()
 
     @property
@@ -128,6 +207,12 @@ class OrchestratorHeartbeat:
     version: str | None = f.text(80)
     protocol_version: int | None = f.integer(1)
     git_sha: str | None = f.text(80)
+    package: dict[str, Any] | None = f.mapping(default=None)
+    contracts: dict[str, Any] | None = f.mapping(default=None)
+    capabilities: dict[str, Any] | None = f.mapping(default=None)
+    provider_status: list[dict[str, Any]] | None = f.documents()
+    provider_catalog: list[dict[str, Any]] | None = f.documents()
+    providers: list[Provider] | None = f.choices(Provider, lambda: None)
 
 
 @attrs.frozen(kw_only=True)
@@ -165,3 +250,30 @@ class OrchestratorAction:
     spawn_request_id: str | None = f.text(160)
     tmux_session: str | None = f.text(200)
     reason: str = f.text(200, default="manual")
+
+
+@attrs.frozen(kw_only=True)
+class UpgradeOrchestrator:
+    """`POST /api/orchestrators/:id/actions` with `upgrade` (6.3). Without `target_version` the server's own is meant; `force`
+    counts only when it is true; parts that nobody knows are left out."""
+
+    action: str = f.one_of("upgrade")
+    target_version: str | None = f.text(80, form=VERSION)
+    providers: list[str] | None = f.texts(default=None)
+    force: Any = f.anything()
+
+    @property
+    def parts(self) -> list[UpgradePart]:
+        """What of the host is meant, without what nobody knows."""
+        if self.providers is None:
+            return [UpgradePart.ORCHESTRATOR]
+        return [UpgradePart(name) for name in self.providers if name in set(UpgradePart)]
+
+
+@attrs.frozen(kw_only=True)
+class Reclaim:
+    """`POST /api/workspaces/orphans/reclaim`: a worktree that no workspace is in any more."""
+
+    worktree_path: str = f.text(1_000, form=f.ABSOLUTE_PATH, required=True)
+    repo_root: str = f.text(1_000, form=f.ABSOLUTE_PATH, required=True)
+    branch: str | None = f.text(240)

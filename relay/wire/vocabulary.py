@@ -16,9 +16,11 @@ __all__ = [
     "Effort",
     "MessageKind",
     "OrchestratorStatus",
+    "OrchestratorVerb",
     "Outcome",
     "Overlap",
     "PairStatus",
+    "PermissionAnswer",
     "PolicyStatus",
     "Provider",
     "RecipeStatus",
@@ -34,6 +36,8 @@ __all__ = [
     "TaskChange",
     "TaskSeverity",
     "TaskStatus",
+    "UpgradePart",
+    "UpgradeStatus",
     "WorkspaceMode",
     "WorkspaceStatus",
     "WorkspaceVerb",
@@ -75,6 +79,40 @@ RESERVED = {"user": AgentKind.USER, "system": AgentKind.SYSTEM}
 class OrchestratorStatus(StrEnum):
     ONLINE = "online"
     OFFLINE = "offline"
+
+
+class OrchestratorVerb(StrEnum):
+    """What can be asked of a host (`POST /api/orchestrators/:id/actions`)."""
+
+    RESTART = "restart"
+    SHUTDOWN = "shutdown"
+    UPGRADE = "upgrade"
+
+
+class UpgradeStatus(StrEnum):
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class UpgradePart(StrEnum):
+    """What of a host is upgraded."""
+
+    AUTO = "auto"
+    ALL = "all"
+    CODEX = "codex"
+    CLAUDE = "claude"
+    ORCHESTRATOR = "orchestrator"
+
+
+class PermissionAnswer(StrEnum):
+    """What a person says to a question of an agent. `approve-session` holds for the rest of the session; `abort` also
+    interrupts the turn."""
+
+    APPROVE = "approve"
+    APPROVE_SESSION = "approve-session"
+    DENY = "deny"
+    ABORT = "abort"
 
 
 class Provider(StrEnum):

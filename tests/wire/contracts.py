@@ -17,7 +17,14 @@ SAFE = 2**53 - 1
 CLASSES: list[type[Any]] = [
     kind for _, kind in sorted(vars(wire).items()) if isinstance(kind, type) and attrs.has(kind)
 ]
-NESTED = (wire.Counts, wire.WorkspaceReport, wire.ManagedAgent, wire.ExitedAgent)
+NESTED = (
+    wire.Counts,
+    wire.WorkspaceReport,
+    wire.ManagedAgent,
+    wire.ExitedAgent,
+    wire.QueuedSpawn,
+    wire.Upgrade,
+)
 
 some_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 kept_texts = some_texts.map(str.strip).filter(bool)
@@ -43,12 +50,18 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "callback_url": st.sampled_from([None, "http://h:1", "https://host.example/hook"]),
     "retry_ms": st.none() | st.integers(0, 300_000),
     "base_dir": st.sampled_from(["/", "/srv/projects", "C:\\projects"]),
+    "provider_status": st.none() | st.lists(json_objects, max_size=3),
+    "provider_catalog": st.none() | st.lists(json_objects, max_size=3),
     "api_url": st.sampled_from([None, "http://h:1", "https://host.example/api"]),
 }
 BY_MEMBER: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (wire.ConnectorResult, "exit_code"): st.none() | st.integers(0, 256),
     (wire.IntegrationSettings, "name"): st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True),
     (wire.OrchestratorAction, "action"): st.sampled_from(["restart", "shutdown"]),
+    (wire.UpgradeOrchestrator, "action"): st.just("upgrade"),
+    (wire.UpgradeOrchestrator, "target_version"): st.sampled_from([None, "1.2.3", "0.12.0-rc.1"]),
+    (wire.Reclaim, "worktree_path"): st.sampled_from(["/srv/a", "/"]),
+    (wire.Reclaim, "repo_root"): st.sampled_from(["/srv/a", "/"]),
 }
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     type(None): st.none(),
