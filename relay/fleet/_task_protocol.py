@@ -23,10 +23,12 @@ __all__ = [
 
 @attrs.frozen
 class Ingest(TaskMessage, Ask[Post, wire.Ingested]):
-    """What integration `source` reports: a new task, or news of the one that it has reported with this key (O-35)."""
+    """What integration `source` reports: a new task, or news of the one that it has reported with this key (O-35). `once`:
+    it has no news; of a task that is there nothing changes."""
 
     source: str
     event: wire.IntegrationEvent
+    once: bool = False
 
 
 @attrs.frozen
