@@ -88,8 +88,8 @@ class Tasks:
 
     def _decide(self, message: Any) -> Decision[Any]:
         match message:
-            case Ingest(source, event):
-                return self._ingest(source, event)
+            case Ingest(source, event, once):
+                return self._ingest(source, event, once=once)
             case ClaimTask(number, agent_id):
                 return self._claim(self._existing(number), agent_id)
             case SetTaskStatus(number, asked):
@@ -115,9 +115,11 @@ class Tasks:
 
     # -- reported by integrations
 
-    def _ingest(self, source: str, event: wire.IntegrationEvent) -> Decision[wire.Ingested]:
-        draft = self._draft()
+    def _ingest(self, source: str, event: wire.IntegrationEvent, *, once: bool) -> Decision[wire.Ingested]:
         before = self.book.of_source(source, event.identity)
+        if before is not None and once:
+            return Decision(reply=wire.Ingested(task=before, created=False))
+        draft = self._draft()
         if before is None:
             number = draft.moment.next_id("tasks")
             task = rules.created(number, source, event, draft.moment)
