@@ -27,7 +27,7 @@ from ._task_protocol import Ingest
 if TYPE_CHECKING:
     from ._fleet import Fleet
 
-__all__ = ["PER_MINUTE", "Integrations", "ingest", "list_integrations"]
+__all__ = ["PER_MINUTE", "Integrations", "ingest", "list_integrations", "resolved"]
 
 PER_MINUTE = 60
 WINDOW = 60.0  # seconds
@@ -108,8 +108,7 @@ async def ingest(
     channel = _channel_of(event.target)
     if caller is not None:
         _permit(caller, event.target, event.channel or channel)
-    if channel is not None:
-        event = await _resolved(fleet, event, channel)
+    event = await resolved(fleet, event)
     return await fleet.post_office.ask(Ingest(caller.name if caller is not None else ROOT, event))
 
 
@@ -132,8 +131,11 @@ def _permit(caller: wire.IntegrationSettings, target: str | None, channel: str |
         raise Forbidden(f"{caller.name} may not use the channel {channel}")
 
 
-async def _resolved(fleet: Fleet, event: wire.IntegrationEvent, channel: str) -> wire.IntegrationEvent:
-    """The event for whoever the channel is bound to; what was asked for stays on record (9.3, INT-8)."""
+async def resolved(fleet: Fleet, event: wire.IntegrationEvent) -> wire.IntegrationEvent:
+    """The event, for whoever the channel is bound to that its target names; what was asked for stays on record (9.3, INT-8)."""
+    channel = _channel_of(event.target)
+    if channel is None:
+        return event
     found = await fleet.switchboard.ask(ResolveTarget(channel))
     record = {
         "relayRequestedTarget": event.target,

@@ -31,6 +31,7 @@ __all__ = [
     "ComingRuns",
     "CronSchedule",
     "EventSchedule",
+    "HeldAction",
     "IntervalSchedule",
     "ManualSchedule",
     "MessageAction",
@@ -281,3 +282,10 @@ class ComingRuns:
     """`GET /api/automations/:id/next`: when it runs next, in epoch milliseconds. Empty if nothing is planned."""
 
     times: list[int] | None = f.integers(0, most=100)
+
+
+@attrs.frozen(kw_only=True)
+class HeldAction:
+    """What is still to be dispatched for a run, as a row holds it."""
+
+    action: AutomationAction = f.item(MessageAction, _ACTIONS, required=True)
