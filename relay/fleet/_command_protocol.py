@@ -20,6 +20,7 @@ __all__ = [
     "ExpireIfDue",
     "HostLeft",
     "Patch",
+    "Withdraw",
 ]
 
 
@@ -65,6 +66,11 @@ class Conclude(Ask[CommandProtocol, wire.Command]):
 @attrs.frozen
 class Cancel(Ask[CommandProtocol, None]):
     """End it before it is done; refused as unknown when it has ended (CMD-9)."""
+
+
+@attrs.frozen
+class Withdraw(Tell[CommandProtocol]):
+    """Whoever asked for it does not want it any more. It is canceled, unless somebody has begun it."""
 
 
 @attrs.frozen

@@ -43,6 +43,7 @@ from ._command_protocol import (
     ExpireIfDue,
     HostLeft,
     Patch,
+    Withdraw,
 )
 from ._command_rows import IMPATIENT, adoptable, due, find_command, get_command, impatient, list_commands
 from ._command_rules import MOVES, REPORTS, check, claimed_by, moved, moved_by, term_of, timing
@@ -116,6 +117,9 @@ class Command(FleetActor[CommandProtocol]):
                 if not MOVES[self._known().status]:
                     raise NotFound("no such command, or it has ended")
                 return self._move(message, "cancel", {}, None, context)
+            case Withdraw():
+                if self.record is not None and self.record.status is wire.CommandStatus.PENDING:
+                    return self._move(message, "cancel", {}, None, context)
             case Expire() | ExpireIfDue():
                 return self._expire(message, context)
         return None

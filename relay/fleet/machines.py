@@ -6,9 +6,11 @@ The tables stand where they are used; this only lists them. `python -m relay.fle
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import attrs
+
+from relay import wire
 
 from . import (
     _agent_actions,
@@ -40,7 +42,7 @@ class Machine:
     about: str
 
 
-def _by_state(moves: Moves) -> Moves:
+def _by_state(moves: Mapping[str, Mapping[wire.Rung, wire.Rung]]) -> Moves:
     """A table that was written by event, by state."""
     states = dict.fromkeys(
         state for of_event in moves.values() for pair in of_event.items() for state in pair
