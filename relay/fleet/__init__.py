@@ -34,8 +34,8 @@ from ._errors import (
     Invalid as Invalid,
     NotFound as NotFound,
     Settled as Settled,
+    Unprocessable as Unprocessable,
 )
 from ._fleet import Fleet as Fleet, open_fleet as open_fleet
-    Unprocessable as Unprocessable,
 from ._paths import within as within
 from .matching import Matcher as Matcher

@@ -49,6 +49,7 @@ from ._orchestrator_protocol import (
     UpgradeMoved,
 )
 from ._orchestrator_rules import announced, given, identity, news, register, row_of, vacated
+from ._reclaim import reclaim
 from ._workspace_protocol import Report, Vacate
 
 if TYPE_CHECKING:
@@ -61,23 +62,23 @@ __all__ = [
     "Orchestrator",
     "OrchestratorProtocol",
     "ReapIfSilent",
+    "Reclaim",
     "Register",
     "Registered",
-    "Reclaim",
     "Remove",
     "ReportRoster",
     "Spawn",
-    "find_orchestrator",
-    "get_orchestrator",
     "Upgrade",
     "UpgradeMoved",
+    "find_orchestrator",
+    "get_orchestrator",
     "list_orchestrators",
     "spawn_anywhere",
 ]
 
+R = TypeVar("R")
 ONLINE, OFFLINE = wire.OrchestratorStatus.ONLINE, wire.OrchestratorStatus.OFFLINE
 
-R = TypeVar("R")
 OFFLINE_AFTER = 90.0  # seconds without contact (O-10)
 OVERDUE = 60.0  # seconds more, after which a host goes offline by itself: merges wait for nothing but that
 NEIGHBOURS_WITHIN = 20.0  # seconds that other actors have to do their part
@@ -90,14 +91,14 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         super().__init__(fleet)
         self.record = find_orchestrator(self.store, key)
         self._contact = Contact(fleet.system, (OFFLINE_AFTER + OVERDUE,))
+        self._leapt = fleet.absence.leapt()
 
     def started(self, context: Context[OrchestratorProtocol]) -> None:
-        self._leapt = fleet.absence.leapt()
         self._watch(context)
-
-    def handle(self, message: Any, context: Context[OrchestratorProtocol]) -> Step:
         if self.record is not None and self.record.upgrade is not None:
             context.self_ref.tell(Mend())
+
+    def handle(self, message: Any, context: Context[OrchestratorProtocol]) -> Step:
         match message:
             case Register():
                 return self._register(message, context)
@@ -109,8 +110,6 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
                 self.settle(message, spawn(self._known(), message, self.moment()), context)
             case Act():
                 self.settle(message, act(self._known(), message.action, self.moment()), context)
-            case Remove():
-                return self._remove(message, context)
             case Upgrade():
                 return self._upgrade(message, context)
             case UpgradeMoved(command_id, status, error):
@@ -119,6 +118,8 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
                 return self._mend(context)
             case Reclaim():
                 self.settle(message, reclaim(self._known(), message, self.store, self.moment()), context)
+            case Remove():
+                return self._remove(message, context)
             case Leave():
                 return self._gone(context)
             case ReapIfSilent():
@@ -156,15 +157,13 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
             decision = Decision(reply=after, writes=(row,), events=(event,), tells=(told,))
         elif self._contact.storable or attrs.evolve(after, last_seen=before.last_seen) != before:
             decision = Decision(reply=after, writes=(row_of(after, wire.to_json(after)),))
-        if decision.writes:
-            self._contact.stored()
         if self._ended(after, moment) is not None:
             return self._beat_and_settle(message, after, decision, moment, context)
+        if decision.writes:
+            self._contact.stored()
         self.record = after
         self.settle(message, decision, context)
         self._watch(context)
-
-    async def _report(self, message: ReportRoster, context: Context[OrchestratorProtocol]) -> None:
         return None
 
     async def _beat_and_settle(
@@ -251,6 +250,8 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
             news = upgrades.on_news(self.record, command.id, command.status, command.error)
             await self._moved(news, context)
         await self._supersede()
+
+    async def _report(self, message: ReportRoster, context: Context[OrchestratorProtocol]) -> None:
         before = self._known()
         roster = message.roster
         live = {entry.agent_id for entry in roster.agents}

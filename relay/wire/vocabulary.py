@@ -216,6 +216,15 @@ class PolicyStatus(StrEnum):
     FAILED = "failed"
 
 
+
+    `on-failure`: not after a session that ended well by itself.
+    """
+
+    NEVER = "never"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+
+
 class ActivityKind(StrEnum):
     MESSAGE = "message"
     REPLY = "reply"
@@ -300,15 +309,6 @@ class TaskStatus(StrEnum):
         return self in (TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.CANCELED)
 class RestartMode(StrEnum):
     """Whether a policy's agent is started again when it is gone without having been asked to go.
-
-    `on-failure`: not after a session that ended well by itself.
-    """
-
-    NEVER = "never"
-    ON_FAILURE = "on-failure"
-    ALWAYS = "always"
-
-
 
 
 class CommandStatus(StrEnum):
