@@ -94,7 +94,14 @@ from .integrations import (
     IntegrationEvent as IntegrationEvent,
     IntegrationSettings as IntegrationSettings,
 )
-from .maintenance import Reaped as Reaped
+from .maintenance import (
+    AuditDamage as AuditDamage,
+    AuditVerdict as AuditVerdict,
+    Job as Job,
+    JobRun as JobRun,
+    Reaped as Reaped,
+    Retention as Retention,
+)
 from .messages import (
     Attachment as Attachment,
     Broadcast as Broadcast,
@@ -176,6 +183,7 @@ from .vocabulary import (
     ConnectorVerb as ConnectorVerb,
     DeliveryStatus as DeliveryStatus,
     Effort as Effort,
+    JobOutcome as JobOutcome,
     MessageKind as MessageKind,
     OrchestratorStatus as OrchestratorStatus,
     OrchestratorVerb as OrchestratorVerb,
@@ -186,6 +194,7 @@ from .vocabulary import (
     PolicyStatus as PolicyStatus,
     Provider as Provider,
     RecipeStatus as RecipeStatus,
+    RestartMode as RestartMode,
     Rung as Rung,
     RunStatus as RunStatus,
     RunTrigger as RunTrigger,
@@ -202,7 +211,6 @@ from .vocabulary import (
     WorkspaceMode as WorkspaceMode,
     WorkspaceStatus as WorkspaceStatus,
     WorkspaceVerb as WorkspaceVerb,
-    RestartMode as RestartMode,
 )
 from .workspaces import (
     MergeLease as MergeLease,

@@ -24,6 +24,7 @@ __all__ = [
     "PolicyStatus",
     "Provider",
     "RecipeStatus",
+    "RestartMode",
     "Rung",
     "RunStatus",
     "RunTrigger",
@@ -31,7 +32,6 @@ __all__ = [
     "StepKind",
     "StepStatus",
     "Strategy",
-    "RestartMode",
     "TargetType",
     "TaskChange",
     "TaskSeverity",
@@ -216,6 +216,8 @@ class PolicyStatus(StrEnum):
     FAILED = "failed"
 
 
+class RestartMode(StrEnum):
+    """Whether a policy's agent is started again when it is gone without having been asked to go.
 
     `on-failure`: not after a session that ended well by itself.
     """
@@ -307,8 +309,6 @@ class TaskStatus(StrEnum):
     def final(self) -> bool:
         """Whether it is an end (TSK-5)."""
         return self in (TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.CANCELED)
-class RestartMode(StrEnum):
-    """Whether a policy's agent is started again when it is gone without having been asked to go.
 
 
 class CommandStatus(StrEnum):
