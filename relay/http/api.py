@@ -5,6 +5,7 @@ from itertools import chain
 from . import (
     activity,
     agents,
+    automations,
     channels,
     commands,
     config,
