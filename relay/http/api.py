@@ -31,6 +31,7 @@ __all__ = ["routes", "table"]
 MODULES = (
     activity,
     agents,
+    automations,
     bus,
     channels,
     commands,
