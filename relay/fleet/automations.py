@@ -59,7 +59,7 @@ from ._automation_rows import (
     updated,
     wakeable,
 )
-from ._automation_rules import MOVES
+from ._automation_rules import MOST_COMING, MOVES
 from ._errors import Conflict, Invalid, NotFound
 from ._machine import NONE
 from ._moment import Moment
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from ._fleet import Fleet
 
 __all__ = [
+    "MOST_COMING",
     "MOVES",
     "Automation",
     "AutomationProtocol",
