@@ -18,6 +18,7 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
   _connector_rules, _programs, _secrets
 - configured: config, _config_rows, _config_values
 - pairs: pairs, _pair_protocol, _pair_rules
+- recipes: recipes, _recipe_protocol, _recipe_rules, _recipe_rows, _recipe_start, _recipe_work, _recipe_decision, _recipe_stop
 - automations: automations, _automation_protocol, _automation_rules, _automation_rows, _automation_deeds, _calendar; triggers,
   _trigger_rules
 - hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, hosts, _dispatch; commands, _command_protocol, _command_rules,

@@ -13,6 +13,7 @@ from relay.actors import Ref, Tell
 
 from ._command_rules import spawned
 from ._paths import normalised
+from ._recipe_protocol import CommandMoved as RecipeCommandMoved
 from ._workspace_protocol import Report, Settle
 from .merges import Release
 
@@ -26,6 +27,8 @@ Tells = tuple[tuple[Ref[Any], Tell[Any]], ...]
 
 def others_to_tell(after: wire.Command) -> bool:
     """Whether somebody must know how the command is now before its event is seen."""
+    if _recipe_of(after) is not None:
+        return True
     return after.status.final and (after.type.startswith("workspace.") or bool(spawned(after)))
 
 
@@ -33,6 +36,14 @@ async def tell_before(fleet: Fleet, after: wire.Command) -> None:
     """Those who must know first. Each takes the same news as often as it comes."""
     if after.status.final:
         await _tell_workspaces(fleet, after)
+    if (instance := _recipe_of(after)) is not None:
+        await fleet.recipes[instance].ask(RecipeCommandMoved(after))
+
+
+def _recipe_of(command: wire.Command) -> str | None:
+    """The run of a recipe whose command it is."""
+    instance = command.params.get("recipeInstanceId")
+    return instance if isinstance(instance, str) and instance else None
 
 
 async def _tell_workspaces(fleet: Fleet, after: wire.Command) -> None:

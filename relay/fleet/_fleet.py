@@ -11,6 +11,7 @@ import trio
 
 from relay import wire
 from relay.actors import Family, Ref, Supervision, System
+from relay.recipes import Cookbook
 from relay.store import EventLog, LoggedEvent, Store
 
 from ._absence import Absence
@@ -36,6 +37,7 @@ from .pairs import Pair, PairProtocol, open_pairs
 from .policies import Policy, PolicyProtocol
 from .tokens import Authority, Revocations, TokenProtocol
 from .triggers import TriggerProtocol, Triggers
+from .recipes import RecipeProtocol, RecipeRun, unfinished
 from .workspaces import Workspace, WorkspaceProtocol
 
 __all__ = ["Fleet", "open_fleet"]
@@ -61,6 +63,7 @@ class Fleet:
     pairs: Family[str, PairProtocol]
     connectors: Family[str, ConnectorProtocol]
     policies: Family[str, PolicyProtocol]
+    recipes: Family[str, RecipeProtocol]
     automations: Family[str, AutomationProtocol]
     config: Family[tuple[str, str], ConfigProtocol]
     post_office: Ref[Post]
@@ -75,6 +78,7 @@ class Fleet:
     integrations: Integrations
     outgoing: Outgoing
     programs: Programs
+    cookbook: Cookbook
 
     def __init__(
         self,
@@ -84,12 +88,14 @@ class Fleet:
         integrations: Integrations | None = None,
         outgoing: Outgoing | None = None,
         programs: Programs | None = None,
+        cookbook: Cookbook | None = None,
     ) -> None:
         self.system = system
         self.store = store
         self.integrations = integrations or Integrations()
         self.outgoing = outgoing or Unreachable()
         self.programs = programs or NoPrograms()
+        self.cookbook = cookbook or Cookbook()
         self.tally = Tally(system, store)
         self.revocations = Revocations()
         self._concerned = Concerned()
@@ -104,6 +110,7 @@ class Fleet:
         self.automations = system.family(partial(Automation, self), name="automations")
         self.connectors = system.family(partial(Connector, self), name="connectors", supervision=AT_ONCE)
         self.policies = system.family(partial(Policy, self), name="policies")
+        self.recipes = system.family(partial(RecipeRun, self), name="recipes")
         self.config = system.family(partial(Configured, self), name="config")
 
     @property
@@ -139,6 +146,7 @@ class Fleet:
             self.orchestrators, _keys(self.store, "select id from orchestrators where status <> 'offline'")
         )
         await _wake(self.pairs, open_pairs(self.store))
+        await _wake(self.recipes, unfinished(self.store))
         await _wake(self.deliveries, _keys(self.store, WITH_SOMEBODY))
         await _wake(self.agents, _keys(self.store, "select id from agents where status <> 'offline'"))
         self.triggers = await self.system.spawn(Triggers, self, name="triggers")
@@ -157,6 +165,7 @@ class Fleet:
         for family in (self.deliveries, self.commands, self.workspaces, self.leases, self.orchestrators):
             await family.stop()
         await self.agents.stop()
+        await self.recipes.stop()
         await self.policies.stop()
         await self.config.stop()
         for single in (self.bus_sessions, self.switchboard, self.post_office, self.callbacks, self.activity):
@@ -173,13 +182,17 @@ async def open_fleet(
     integrations: Integrations | None = None,
     outgoing: Outgoing | None = None,
     programs: Programs | None = None,
+    cookbook: Cookbook | None = None,
 ) -> AsyncGenerator[Fleet]:
     """The fleet of `store`, as the last server left it. Stopped, with everything it decided, when the block ends.
 
     `integrations` are those that may report tasks; `outgoing` is the network by which they are called back. Without
-    them there are none, and nobody is called. `programs` are those of connectors; without them there are none.
+    them there are none, and nobody is called. `programs` are those of connectors; without them there are none. `cookbook` has
+    the recipes; without it they are the bundled ones.
     """
-    fleet = Fleet(system, store, integrations=integrations, outgoing=outgoing, programs=programs)
+    fleet = Fleet(
+        system, store, integrations=integrations, outgoing=outgoing, programs=programs, cookbook=cookbook
+    )
     await fleet.start()
     try:
         yield fleet

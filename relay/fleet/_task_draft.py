@@ -15,6 +15,7 @@ from relay.store import Decision, Event, Write
 from . import callbacks
 from ._claims import Held, claim_announced, claim_released
 from ._moment import Moment
+from ._recipe_protocol import tells_of_task
 from ._task_rows import inserted, noted, told, updated
 from ._task_rules import HELD
 
@@ -101,6 +102,7 @@ class Draft:
     def _announce(self, task: wire.Task, *, new: bool, called: bool) -> None:
         event = told(task, new=new)
         self._of_tasks.append(event)
+        self._tells += tells_of_task(self._office.fleet, task)
         if called:
             rows = callbacks.callbacks_for(self._office.fleet, task, event.type, self.moment)
             self._writes += rows

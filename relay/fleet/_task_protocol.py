@@ -10,6 +10,7 @@ from relay.actors import Ask, Tell
 from ._post_protocol import Post, TaskMessage
 
 __all__ = [
+    "CancelTasks",
     "ClaimTask",
     "Compare",
     "Ingest",
@@ -45,6 +46,14 @@ class SetTaskStatus(TaskMessage, Ask[Post, wire.Task]):
 
     task_id: int
     asked: wire.SetTaskStatus
+
+
+@attrs.frozen
+class CancelTasks(TaskMessage, Ask[Post, int]):
+    """Cancel all tasks of this source that have not ended; the answer is how many. `why` is for their history."""
+
+    source: str
+    why: str
 
 
 @attrs.frozen

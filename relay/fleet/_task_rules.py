@@ -18,6 +18,7 @@ from ._claims import CLAIM_TERM
 from ._errors import Conflict, Invalid, Over
 from ._machine import AS_BEFORE, NONE, Moves
 from ._moment import Moment
+from ._recipe_protocol import instance_of
 
 __all__ = [
     "GRACE",
@@ -28,6 +29,7 @@ __all__ = [
     "created",
     "given_up",
     "holder",
+    "is_done_once",
     "opened",
     "orphaned",
     "over",
@@ -155,6 +157,8 @@ def claimed(task: wire.Task, agent_id: str, moment: Moment, now: float) -> wire.
     other = holder(task, now)
     if other not in (None, agent_id):
         raise Conflict(f"task {task.id} is claimed by {other}")
+    if is_done_once(task) and task.claimed_by not in (None, agent_id):
+        raise Conflict(f"{task.claimed_by} may have done task {task.id}; whoever runs the recipe is asked")
     until = max(moment.at + CLAIM_TERM, (task.claim_expires_at or 0.0) if other == agent_id else 0.0)
     status = MOVES[task.status if task.claimed_by == agent_id else S.OPEN][CLAIM]
     if status is AS_BEFORE:
@@ -232,10 +236,15 @@ def abandoned(task: wire.Task) -> bool:
 def given_up(task: wire.Task, now: float, *, back: bool) -> bool:
     """Whether an orphaned task is to be opened: the grace is over, or the claim. One whose former holder is `back` is its
     own while its claim lasts (M-I39)."""
-    if task.status is not S.ORPHANED or task.orphaned_at is None:
+    if task.status is not S.ORPHANED or task.orphaned_at is None or is_done_once(task):
         return False
     ended = task.claim_expires_at is None or task.claim_expires_at <= now
     return ended or (not back and task.orphaned_at + GRACE <= now)
+
+
+def is_done_once(task: wire.Task) -> bool:
+    """Whether it is a step of a recipe: nobody else does it again when its holder is gone, and it stays orphaned."""
+    return instance_of(task) is not None
 
 
 def prolonged(task: wire.Task, seconds: float) -> wire.Task:

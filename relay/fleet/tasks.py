@@ -29,6 +29,7 @@ from ._staged import Durability
 from ._task_book import TaskBook
 from ._task_draft import Draft
 from ._task_protocol import (
+    CancelTasks,
     ClaimTask,
     Compare,
     Ingest,
@@ -64,6 +65,8 @@ R = TypeVar("R")
 AT_ONCE = 200  # claims or tasks in one decision
 LOOK_AGAIN = {"abandoned tasks": (0.0, Compare())}
 
+NOT_A_STEP = "source not glob 'recipe:*'"
+IS_OPEN = "status not in ('done', 'failed', 'canceled')"
 IS_HELD = "+status in ('claimed', 'in_progress', 'blocked')"
 IS_OVER = "claim_expires_at <= ?"
 NOT_THERE = (
@@ -71,7 +74,7 @@ NOT_THERE = (
     " and not exists (select 1 from agents where agents.id = claimed_by and agents.status <> 'offline')"
 )
 HOLDER_NOT_THERE = f"claimed_by is not null and {NOT_THERE}"
-GIVEN_UP = f"status = 'orphaned' and (claim_expires_at <= ?2 or (orphaned_at <= ?1 and {NOT_THERE}))"
+GIVEN_UP = f"status = 'orphaned' and {NOT_A_STEP} and (claim_expires_at <= ?2 or (orphaned_at <= ?1 and {NOT_THERE}))"
 CHANGE = wire.TaskChange
 
 
@@ -94,6 +97,8 @@ class Tasks:
                 return self._claim(self._existing(number), agent_id)
             case SetTaskStatus(number, asked):
                 return self._report(self._existing(number), asked)
+            case CancelTasks(source, why):
+                return self._cancel_all(source, why)
             case Left(agent_id):
                 return self._orphan("claimed_by = ?", agent_id, reply=None)
             case Compare():
@@ -216,6 +221,20 @@ class Tasks:
         )
         return draft.decision(after)
 
+    def _cancel_all(self, source: str, why: str) -> Decision[int]:
+        draft, canceled = self._draft(), wire.TaskStatus.CANCELED
+        found = self.book.those(
+            lambda task: task.source == source and not task.status.final,
+            f"source = ? and {IS_OPEN}",
+            source,
+            most=AT_ONCE,
+        )
+        for task in found:
+            after = rules.reported(task, wire.SetTaskStatus(status=canceled), draft.moment, 0.0, known=False)
+            if after is not None:
+                draft.change(after, CHANGE.STATUS, called=True, body=why)
+        return draft.decision(len(found))
+
     # -- left behind
 
     def _orphan(self, condition: str, *values: Any, reply: R) -> Decision[R]:
@@ -261,8 +280,11 @@ class Tasks:
 
     def _open(self, due: list[wire.Task], draft: Draft) -> None:
         for task in due:
-            after = rules.opened(task, draft.moment)
-            draft.change(after, CHANGE.RELEASED, agent_id=task.claimed_by)
+            if rules.is_done_once(task):
+                after, change = rules.orphaned(task, draft.moment), CHANGE.ORPHANED
+            else:
+                after, change = rules.opened(task, draft.moment), CHANGE.RELEASED
+            draft.change(after, change, agent_id=task.claimed_by)
 
 
 def _to_hand_over(before: wire.Task | None, task: wire.Task) -> bool:

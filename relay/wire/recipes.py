@@ -59,8 +59,8 @@ class RecipeRole:
     role: str = f.text(40, form=WORD, required=True)
     provider: Provider = f.choice(Provider, required=True)
     label: str | None = f.text(120)
-    tags: list[str] = f.texts()
-    capabilities: list[str] = f.texts()
+    tags: list[str] = f.texts(most=50)
+    capabilities: list[str] = f.texts(most=50)
     approval_mode: ApprovalMode = f.choice(ApprovalMode, default=ApprovalMode.GUARDED)
     prompt: str | None = f.text(4_000)
     cwd: str | None = f.text(500)
@@ -141,7 +141,7 @@ class RunningStep:
     """One step of a run. The start of a role's agent is one, too: `spawn:<role>`.
 
     `attempt` grows when a person has it done again; `earlier_task_id` is then the task of the attempt before. `agent_id` is
-    the agent that came of a start, or has the task.
+    the agent that came of a start, or has the task. `outcome_unknown`: it ended while somebody was at it.
     """
 
     id: str = f.text(60, required=True)
@@ -158,6 +158,7 @@ class RunningStep:
     message_id: int | None = f.integer(1)
     task_id: int | None = f.integer(1)
     earlier_task_id: int | None = f.integer(1)
+    outcome_unknown: bool | None = f.boolean()
     error: str | None = f.text(4_000)
     decided_by: str | None = f.text(120)
     updated_at: f.Instant | None = f.instant()
@@ -175,7 +176,8 @@ class RecipeStop:
 
 @attrs.frozen(kw_only=True)
 class RecipeInstance:
-    """A run of a recipe, with the content that the recipe had when it was started."""
+    """A run of a recipe, with the content that the recipe had when it was started. `withdrawn`: it was stopped, and what its
+    agents had still to do is taken back."""
 
     id: str = f.text(240, required=True)
     recipe_name: str = f.text(120, required=True)
@@ -185,6 +187,7 @@ class RecipeInstance:
     input: str | None = f.text(2_000)
     started_by: str = f.text(120, required=True)
     stopped_by: str | None = f.text(120)
+    withdrawn: bool | None = f.boolean()
     error: str | None = f.text(4_000)
     steps: list[RunningStep] = f.items(RunningStep, nested)
     stops: list[RecipeStop] = f.items(RecipeStop, nested)

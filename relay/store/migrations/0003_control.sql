@@ -23,11 +23,6 @@ create table recipe_instances (
   created_at integer not null, updated_at integer not null
 ) without rowid;
 create index recipe_instances_by_status on recipe_instances (status, seq);
-create table recipe_steps (
-  instance_id text not null, step text not null, seq integer not null, status text not null, command_id text,
-  record text not null, updated_at integer not null, primary key (instance_id, step)
-) without rowid;
-create index recipe_steps_by_command on recipe_steps (command_id) where command_id is not null;
 
 -- Instants are epoch milliseconds; `planned_at` is when `next_run_at` was decided. `event` is the type that it waits for;
 -- it has seen all up to `event_cursor`, and `waiting` is what it has seen and could not begin yet.
