@@ -9,10 +9,11 @@ import attrs
 
 from relay import wire
 
-__all__ = ["AGENT_PROFILE", "SPAWN_POLICY", "STEWARD", "STEWARD_KEY", "checked", "wrapped"]
+__all__ = ["AGENT_PROFILE", "MAINTENANCE", "RETENTION", "SPAWN_POLICY", "STEWARD", "STEWARD_KEY", "checked", "wrapped"]
 
 SPAWN_POLICY, STEWARD, AGENT_PROFILE = "spawn-policy", "steward", "agent-profile"
 STEWARD_KEY = "global"
+MAINTENANCE, RETENTION = "maintenance", "retention"
 
 LONGEST_NAME = 120  # characters of a policy's or profile's name: what commands and rosters have room for
 
@@ -58,18 +59,30 @@ def _named(what: str, key: str, name: str | None, value: dict[str, Any]) -> dict
 def _steward(key: str, value: Any) -> dict[str, Any]:
     if key != STEWARD_KEY:
         raise wire.Invalid([f"key: {STEWARD} has one entry, {STEWARD_KEY!r}"])
-    wire.decode(wire.StewardConfig, value)
-    known = STEWARD_MEMBERS
+    return _only(wire.StewardConfig, STEWARD_MEMBERS, value)
+
+
+def _retention(key: str, value: Any) -> dict[str, Any]:
+    if key != RETENTION:
+        raise wire.Invalid([f"key: {MAINTENANCE} has one entry, {RETENTION!r}"])
+    return _only(wire.Retention, RETENTION_MEMBERS, value)
+
+
+def _only(kind: type[Any], known: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """The value, if it is one of the kind and has no other members."""
+    wire.decode(kind, value)
     unknown = [f"{name}: unknown; expected one of {', '.join(known)}" for name in value if name not in known]
     if unknown:
         raise wire.Invalid(unknown)
     return dict(value)
 
 
+RETENTION_MEMBERS = tuple(wire.to_json(wire.Retention()))
 STEWARD_MEMBERS = tuple(wire.to_json(wire.StewardConfig(instructions="-")))
 
 VALUES: Mapping[str, Callable[[str, Any], Any]] = {
     SPAWN_POLICY: _policy,
     STEWARD: _steward,
     AGENT_PROFILE: _profile,
+    MAINTENANCE: _retention,
 }

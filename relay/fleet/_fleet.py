@@ -28,6 +28,7 @@ from .deliveries import Deliveries, DeliveryProtocol
 from .denials import DenialProtocol, Denials
 from .health import Tally
 from .integrations import Integrations
+from .jobs import JobProtocol, Keeper, book_of, keepers
 from .maintenance import Maintenance, Upkeep
 from .matching import Concerned, Matcher, orders
 from .merges import MergeLease, MergeProtocol
@@ -70,6 +71,7 @@ class Fleet:
     switchboard: Ref[Switching]
     activity: Ref[ActivityProtocol]
     maintenance: Ref[Upkeep]
+    keepers: Family[str, JobProtocol]
     bus_sessions: Ref[BusProtocol]
     callbacks: Ref[CallbackProtocol]
     tokens: Ref[TokenProtocol]
@@ -100,6 +102,7 @@ class Fleet:
         self.revocations = Revocations()
         self._concerned = Concerned()
         self.absence = Absence(system)
+        self.jobs = book_of(self)
         self.agents = system.family(partial(Agent, self), name="agents")
         self.orchestrators = system.family(partial(Orchestrator, self), name="orchestrators")
         self.leases = system.family(partial(MergeLease, self), name="leases")
@@ -112,6 +115,7 @@ class Fleet:
         self.policies = system.family(partial(Policy, self), name="policies")
         self.recipes = system.family(partial(RecipeRun, self), name="recipes")
         self.config = system.family(partial(Configured, self), name="config")
+        self.keepers = system.family(partial(Keeper, self), name="jobs")
 
     @property
     def events(self) -> EventLog:
@@ -153,6 +157,7 @@ class Fleet:
         await _wake(self.automations, wakeable(self.store))
         self.maintenance = await self.system.spawn(Maintenance, self, name="maintenance")
 
+        await _wake(self.keepers, keepers(self))
     async def stop(self) -> None:
         """Let what is queued be handled, then stop everybody; those who ask others first."""
         await self.connectors.stop()

@@ -18,11 +18,11 @@ from ._machine import NONE
 from ._moment import Moment
 from ._new_command import is_asked, new_command
 from ._owners import online
-from ._workspace_protocol import Acted, Report, Vacate
+from ._workspace_protocol import Acted, Purge, Report, Vacate
 from ._workspace_rows import MOVES, changed, deleted, kept, may, moved, stored, whereabouts
 from .merges import TERM, still_held
 
-__all__ = ["Made", "cleanup", "declare", "is_vacant", "plan_merge", "reconcile", "remove", "report"]
+__all__ = ["Made", "cleanup", "declare", "is_vacant", "plan_merge", "purge", "reconcile", "remove", "report"]
 
 Verb = wire.WorkspaceVerb
 Made = tuple[wire.Workspace, Decision[Acted]]
@@ -159,6 +159,17 @@ def remove(row: wire.Workspace, moment: Moment) -> tuple[None, Decision[wire.Wor
         metadata=metadata,
     )
     return None, deleted(row, row, record)
+
+
+def purge(row: wire.Workspace | None, message: Purge) -> tuple[wire.Workspace | None, Decision[bool]]:
+    """What has been cleaned up for long is of interest to nobody (18.1)."""
+    if (
+        row is None
+        or row.status is not wire.WorkspaceStatus.CLEANED
+        or (row.updated_at or 0) >= message.before
+    ):
+        return row, Decision(reply=False)
+    return None, deleted(row, True)
 
 
 def _given(action: wire.WorkspaceAction) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ import attrs
 from relay import wire
 from relay.actors import Ask
 
-__all__ = ["Act", "Acted", "Remove", "Report", "Settle", "Vacate", "WorkspaceProtocol"]
+__all__ = ["Act", "Acted", "Purge", "Remove", "Report", "Settle", "Vacate", "WorkspaceProtocol"]
 
 
 class WorkspaceProtocol:
@@ -44,6 +44,13 @@ class Report(Ask[WorkspaceProtocol, wire.Workspace]):
 @attrs.frozen
 class Remove(Ask[WorkspaceProtocol, wire.Workspace]):
     """Forget the row; the disk is left alone (8.5)."""
+
+
+@attrs.frozen
+class Purge(Ask[WorkspaceProtocol, bool]):
+    """Forget the row, if the workspace has been cleaned up since before that moment (epoch seconds): whether it was."""
+
+    before: float
 
 
 @attrs.frozen

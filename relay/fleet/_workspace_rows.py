@@ -92,11 +92,12 @@ def kept(after: wire.Workspace, reply: Any) -> Decision[Any]:
     return Decision(reply=reply, writes=(stored(after),), events=(changed(after),))
 
 
-def deleted(row: wire.Workspace, reply: Any, record: tuple[Write, Event]) -> Decision[Any]:
-    """The row goes; `record` says why."""
+def deleted(row: wire.Workspace, reply: Any, *records: tuple[Write, Event]) -> Decision[Any]:
+    """The row goes; the record, if there is one, says why."""
     gone = Event("workspace.changed", "server", row.id, {"id": row.id, "deleted": True})
     delete = Write("delete from workspaces where id = ?", (row.id,), 1)
-    return Decision(reply=reply, writes=(delete, record[0]), events=(gone, record[1]))
+    writes = (delete, *(write for write, _ in records))
+    return Decision(reply=reply, writes=writes, events=(gone, *(event for _, event in records)))
 
 
 def whereabouts(row: wire.Workspace, *names: str) -> dict[str, Any]:

@@ -26,18 +26,19 @@ from relay.store import Decision
 from . import agents, channels, commands, messages, orchestrators, pairs, tasks
 from ._absence import NOTHING
 from ._actor import FleetActor
-from ._audit import audit
+from ._audit import Caller, audit
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
 
-__all__ = ["EVERY", "Maintenance", "Reap", "Upkeep"]
+__all__ = ["EVERY", "REAPER", "Maintenance", "Reap", "Upkeep"]
 
 log = logging.getLogger(__name__)
 
 P = TypeVar("P")
 R = TypeVar("R")
 
+REAPER = "reaper"  # the name of the run among the maintenance jobs (SYS-15)
 EVERY = 30.0  # seconds between two runs (O-57)
 OWNERS_WITHIN = 20.0  # seconds that an owner has for its part
 AT_ONCE = 64  # owners asked at the same time: their commits share syncs of the disk
@@ -50,6 +51,8 @@ class Upkeep:
 @attrs.frozen
 class Reap(Ask[Upkeep, wire.Reaped]):
     """Do a run now; the answer is what it has done."""
+
+    by: Caller | None = None
 
 
 @attrs.frozen
@@ -65,16 +68,23 @@ class Maintenance(FleetActor[Upkeep]):
 
     def started(self, context: Context[Upkeep]) -> None:
         look(self.fleet)
-        context.set_timer("run", EVERY, Tick())
+        self.fleet.jobs.interrupted(REAPER)
+        self._again(context)
+
+    def _again(self, context: Context[Upkeep]) -> None:
+        context.set_timer("run", self.fleet.jobs.due_in(REAPER, EVERY), Tick())
 
     async def handle(self, message: Reap | Tick, context: Context[Upkeep]) -> None:
         run = Run(self.fleet)
+        began = self.fleet.system.now()
+        self.fleet.jobs.begin(REAPER)
         await run.do()
         look(self.fleet)
-        context.set_timer("run", EVERY, Tick())
+        self._note(run, began)
+        self._again(context)
         if isinstance(message, Reap):
             slot = context.defer(message)
-            await self._audit(run, context)
+            await self._audit(run, context, message.by)
             if run.failed is None:
                 slot.set(run.report)
             else:
@@ -82,7 +92,15 @@ class Maintenance(FleetActor[Upkeep]):
         elif run.found:
             await self._audit(run, context)
 
-    async def _audit(self, run: Run, context: Context[Upkeep]) -> None:
+    def _note(self, run: Run, began: float) -> None:
+        if run.failed is not None:
+            error = str(run.failed) or "no answer in time"
+            self.fleet.jobs.end(REAPER, began, wire.JobOutcome.FAILED, error=error)
+            return
+        found = {name: len(ids) for name, ids in wire.to_json(run.report).items() if name != "ok"}
+        self.fleet.jobs.end(REAPER, began, wire.JobOutcome.DONE, found)
+
+    async def _audit(self, run: Run, context: Context[Upkeep], by: Caller | None = None) -> None:
         moment = self.moment()
         write, event = audit(
             moment,
@@ -91,6 +109,7 @@ class Maintenance(FleetActor[Upkeep]):
             body=run.counts(),
             icon="ti-broom",
             view="activity",
+            by=by,
         )
         await self.commit(Decision(reply=None, writes=(write,), events=(event,)), context)
 

@@ -25,8 +25,8 @@ from ._errors import Conflict, NotFound, Unprocessable
 from ._owners import online, owner_of, owners_of
 from ._paths import normalised
 from ._settlement import Outcome, outcome, settle
-from ._workspace_actions import cleanup, declare, is_vacant, plan_merge, reconcile, remove, report
-from ._workspace_protocol import Act, Acted, Remove, Report, Settle, Vacate, WorkspaceProtocol
+from ._workspace_actions import cleanup, declare, is_vacant, plan_merge, purge, reconcile, remove, report
+from ._workspace_protocol import Act, Acted, Purge, Remove, Report, Settle, Vacate, WorkspaceProtocol
 from ._workspace_rows import MOVES, find_workspace, get_workspace, isolated, list_workspaces, may
 from .merges import Acquire, MergeProtocol, Release
 
@@ -38,6 +38,7 @@ __all__ = [
     "Act",
     "Acted",
     "Outcome",
+    "Purge",
     "Remove",
     "Report",
     "Settle",
@@ -77,6 +78,8 @@ class Workspace(FleetActor[WorkspaceProtocol]):
                 self._vacate(message, context)
             case Remove():
                 self._apply(message, remove(self._known(), self.moment()), context)
+            case Purge():
+                self._apply(message, purge(self.row, message), context)
             case Act(action) if action.action is Verb.MERGE:
                 return self._merge(message, context)
             case Act(action) if action.action is Verb.CLEANUP:

@@ -88,10 +88,14 @@ class EventLog:
         """
         if self.last_id - self.oldest_id < keep + SLACK:
             return False
-        self.oldest_id = self.last_id - keep + 1
+        self.forget_before(self.last_id - keep + 1)
+        return True
+
+    def forget_before(self, first: int) -> None:
+        """Give up the events before that one, which is there. Their rows may now be deleted."""
+        self.oldest_id = max(self.oldest_id, first)
         while self._tail and self._tail[0].id < self.oldest_id:
             self._bytes -= len(self._tail.popleft().data)
-        return True
 
 
 def _bounded(found: Iterable[T], size: Callable[[T], int]) -> Iterator[T]:

@@ -26,12 +26,14 @@ class Counts:
 
 @attrs.frozen(kw_only=True)
 class Health:
-    """`GET /api/health` (O-56)."""
+    """`GET /api/health` (O-56). `backup_at` is when the last backup was made; `alarms` say what needs somebody's care."""
 
     status: str = f.text(80, required=True)
     version: str = f.text(80, required=True)
     uptime_ms: int = f.integer(0, default=0)
     counts: Counts = f.item(Counts, nested, required=True)
+    backup_at: f.Instant | None = f.instant()
+    alarms: list[str] = f.texts()
 
 
 @attrs.frozen(kw_only=True)

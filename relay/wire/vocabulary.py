@@ -14,6 +14,7 @@ __all__ = [
     "ConnectorVerb",
     "DeliveryStatus",
     "Effort",
+    "JobOutcome",
     "MessageKind",
     "OrchestratorStatus",
     "OrchestratorVerb",
@@ -155,6 +156,14 @@ class BindingMode(StrEnum):
 
     EXCLUSIVE = "exclusive"
     BROADCAST = "broadcast"
+
+
+class JobOutcome(StrEnum):
+    """How a maintenance job went; `skipped` is one that there is nothing to do for on this server."""
+
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
 
 
 class MessageKind(StrEnum):

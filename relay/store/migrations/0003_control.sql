@@ -42,6 +42,8 @@ create index automation_runs_by_automation on automation_runs (automation_id, se
 create index automation_runs_by_status on automation_runs (status, seq);
 
 -- The audit: see chain.py. What was recorded before is linked in the order of its ids.
+create table maintenance_jobs (name text primary key, record text not null) without rowid;
+
 create table audit_chain (
   seq integer primary key autoincrement, activity_id integer not null, content text not null, digest text not null
 );
