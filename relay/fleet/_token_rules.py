@@ -9,10 +9,13 @@ import attrs
 from relay import wire
 
 from ._errors import Conflict, Forbidden, Invalid
+from ._machine import NONE, Moves
 from ._paths import within
 from ._token_profiles import AGENT, EVERYTHING, HOST, PROFILES, ROLE_SCOPES, Profile
 
 __all__ = [
+    "LEEWAY",
+    "MOVES",
     "REMINT_WITHIN",
     "Held",
     "created",
@@ -21,11 +24,25 @@ __all__ = [
     "for_runner",
     "reminted",
     "renewed",
+    "state_of",
     "within_reach",
 ]
 
+LIVE, EXPIRED, REPLACED, REVOKED = "live", "expired", "replaced", "revoked"
+
+MOVES: Moves = {
+    NONE: {"create": LIVE},
+    LIVE: {"renew": REPLACED, "remint": REPLACED, "revoke": REVOKED, "its time passes": EXPIRED},
+    EXPIRED: {"remint": REPLACED, "revoke": REVOKED},
+    REPLACED: {},
+    REVOKED: {},
+}
+"""Spec 22.12. `create` is for somebody who has at least as much, a host that registered, a runner; `renew` by whoever has it;
+`remint` through its host; `revoke` is of all of its family."""
+
 REMINT_WITHIN = 2_592_000  # seconds since it expired (15.3)
 LARGEST = 5_800  # bytes of a record: the text of its token has a third more
+LEEWAY = 5  # seconds that clocks may differ
 RUNNER = "runner:"
 RESERVED = "root"
 KINDS = tuple(field.name for field in attrs.fields(wire.Constraints))
@@ -39,6 +56,13 @@ class Held:
     constraints: wire.Constraints = attrs.Factory(wire.Constraints)
     expires_at: int | None = None
     jti: str | None = None
+
+
+def state_of(token: wire.Token, at: float) -> str:
+    """What the token is at this instant: a state of `MOVES`."""
+    if token.revoked_at is not None:
+        return REVOKED if token.replaced_by is None else REPLACED
+    return LIVE if token.expires_at is None or at <= token.expires_at + LEEWAY else EXPIRED
 
 
 def covers(held: wire.Constraints, wanted: wire.Constraints) -> str | None:

@@ -8,7 +8,6 @@ it, never a timer: a host that is not heard of may be on its way. Functions here
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 import attrs
 
@@ -17,6 +16,7 @@ from relay.store import Decision, Store
 
 from ._audit import Caller, audit
 from ._errors import Conflict, Invalid
+from ._machine import NONE, Moves
 from ._moment import Moment
 from ._new_command import new_command
 from ._orchestrator_protocol import Dispatched
@@ -31,13 +31,13 @@ DASHBOARD = "dashboard"
 CORE = re.compile(r"(\d+)\.(\d+)\.(\d+)", re.ASCII)
 
 U = wire.UpgradeStatus
-MOVES: Mapping[wire.UpgradeStatus | None, Mapping[str, wire.UpgradeStatus]] = {
-    None: {"asked": U.PENDING},
+MOVES: Moves = {
+    NONE: {"asked": U.PENDING},
     U.PENDING: {"asked": U.PENDING, "arrived": U.SUCCEEDED, "missed": U.FAILED, "failed": U.FAILED},
     U.SUCCEEDED: {"asked": U.PENDING},
     U.FAILED: {"asked": U.PENDING},
 }
-"""Spec 18.4 and 22.11. None stands for a host that was never asked."""
+"""Spec 18.4 and 22.11."""
 
 FAILURES = (wire.CommandStatus.FAILED, wire.CommandStatus.REJECTED, wire.CommandStatus.CANCELED)
 """Ends of the command that end the upgrade, too. One that timed out does not: the host may still come back as asked."""
@@ -68,7 +68,7 @@ def ask(
     command, writes, events = new_command(moment, _command(host, target, asked.parts, moment, force=force))
     record = wire.Upgrade(
         desired_version=target,
-        status=MOVES[host.upgrade.status if host.upgrade else None]["asked"],
+        status=MOVES[host.upgrade.status if host.upgrade else NONE]["asked"],
         command_id=command.id,
         providers=asked.parts,
         from_version=host.version,

@@ -1,15 +1,6 @@
 """Tokens: who may do what, for how long, and until when (messaging-control 18 and 22.12, agents-workspaces 15).
 
-One actor, the authority, owns all records. What a token's text is it does not know: the edge signs what stands here.
-
-| state | what happens | next |
-|---|---|---|
-| (none) | made: for somebody who has at least as much, a host that registered, a runner | live |
-| live | renewed by whoever has it, minted anew through its host | replaced |
-| live, expired | revoked, or another of its family is | revoked |
-| live | its time passes | expired |
-| expired | minted anew through its host, within 30 days | replaced |
-| replaced, revoked | anything | the same: 403, or 404 for a revocation |
+One actor, the authority, owns all records. What a token's text is it does not know: the edge signs what stands here. They move by `MOVES`.
 
 1. A token never has more than its maker: scopes, constraints and time only narrow.
 2. Those that replaced each other are a family. A successor is stored and its predecessor ended in one transaction, so of
@@ -36,6 +27,8 @@ from ._records import text_of
 from ._runner_tokens import host_of, startable
 from ._token_profiles import AGENT, INTERACTIVE, PROFILES
 from ._token_rules import (
+    LEEWAY,
+    MOVES,
     REMINT_WITHIN,
     Held,
     created,
@@ -44,6 +37,7 @@ from ._token_rules import (
     for_runner,
     reminted,
     renewed,
+    state_of,
     within_reach,
 )
 
@@ -51,6 +45,7 @@ if TYPE_CHECKING:
     from ._fleet import Fleet
 
 __all__ = [
+    "LEEWAY",
     "PROFILES",
     "Authority",
     "Create",
@@ -239,7 +234,7 @@ class Authority(FleetActor[TokenProtocol]):
 
     async def _renew(self, message: Renew, context: Context[TokenProtocol]) -> None:
         moment = self.moment()
-        before = self._live(message.jti)
+        before = self._shown(message.jti, "renew", moment)
         token = renewed(before, moment.new_id("tok"), moment.at)
         note = _note("renew", f"{token.sub} renewed its token", token, moment, message.by)
         await self._put(token, (before,), note, moment, context)
@@ -247,7 +242,7 @@ class Authority(FleetActor[TokenProtocol]):
 
     async def _remint(self, message: Remint, context: Context[TokenProtocol]) -> None:
         moment = self.moment()
-        before = self._live(message.jti)
+        before = self._shown(message.jti, "remint", moment)
         token = reminted(before, message.host_id, moment.new_id("tok"), moment.at)
         facts = {"orchestratorId": message.host_id}
         title = f"{token.sub} received a new token through its host"
@@ -257,10 +252,11 @@ class Authority(FleetActor[TokenProtocol]):
 
     async def _revoke(self, message: Revoke, context: Context[TokenProtocol]) -> None:
         moment, token = self.moment(), get_token(self.store, message.jti)
-        if token.replaced_by is not None:
-            raise NotFound(f"the token was replaced by {token.replaced_by}; revoke that")
-        if token.revoked_at is not None:
-            raise NotFound("the token was revoked before")
+        if "revoke" not in MOVES[state_of(token, moment.at)]:
+            by = token.replaced_by
+            raise NotFound(
+                f"the token was replaced by {by}; revoke that" if by else "the token was revoked before"
+            )
         if (kind := within_reach(message.held, token)) is not None:
             raise Forbidden(
                 f"constraints.{kind}: the token reaches further than the one that wants it revoked"
@@ -294,10 +290,10 @@ class Authority(FleetActor[TokenProtocol]):
         await self.commit(Decision(reply=None, writes=(Write(PURGE, (before,)),) if count else ()), context)
         context.reply(message, count)
 
-    def _live(self, jti: str) -> wire.Token:
-        """The record of a token that somebody has shown. Raises `Forbidden`."""
+    def _shown(self, jti: str, event: str, moment: Moment) -> wire.Token:
+        """The record of a token that somebody has shown. Raises `Forbidden`, if nothing can come of the event."""
         token = find_token(self.store, jti)
-        if token is None or token.revoked_at is not None:
+        if token is None or event not in MOVES[state_of(token, moment.at)]:
             raise Forbidden("the token is not valid, or was revoked")
         return token
 

@@ -21,16 +21,16 @@ import jwt
 from relay import wire
 from relay._files import write_json
 from relay.fleet import Caller
+from relay.fleet.tokens import LEEWAY
 
 from .auth import BadToken, TokenUnusable
 from .private_files import read_private
 
-__all__ = ["LEEWAY", "Key", "Keyring"]
+__all__ = ["Key", "Keyring"]
 
 ALGORITHM = "HS256"
 ISSUER = AUDIENCE = "relay"
 TYPE = "JWT"
-LEEWAY = 5  # seconds that clocks may differ
 NEEDED = ("iss", "aud", "sub", "jti", "iat", "nbf", "role", "scope")
 KEY_BYTES = 32
 OVERLAP = (

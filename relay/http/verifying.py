@@ -15,10 +15,10 @@ import trio
 
 from relay import wire
 from relay.fleet import Caller, Fleet
-from relay.fleet.tokens import find_token
+from relay.fleet.tokens import LEEWAY, find_token
 
 from .auth import UNCONSTRAINED, BadToken, Principal
-from .keys import LEEWAY, Keyring
+from .keys import Keyring
 
 __all__ = ["Verifier"]
 
