@@ -12,8 +12,10 @@ from relay import wire
 from relay.actors import Ref, Tell
 
 from ._command_rules import spawned
+from ._orchestrator_protocol import UpgradeMoved
 from ._paths import normalised
 from ._recipe_protocol import CommandMoved as RecipeCommandMoved
+from ._records import text_member
 from ._workspace_protocol import Report, Settle
 from .merges import Release
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from ._fleet import Fleet
 
 __all__ = ["others_to_tell", "tell_afterwards", "tell_before"]
+
+UPGRADE = "orchestrator.upgrade"
 
 Tells = tuple[tuple[Ref[Any], Tell[Any]], ...]
 
@@ -42,8 +46,7 @@ async def tell_before(fleet: Fleet, after: wire.Command) -> None:
 
 def _recipe_of(command: wire.Command) -> str | None:
     """The run of a recipe whose command it is."""
-    instance = command.params.get("recipeInstanceId")
-    return instance if isinstance(instance, str) and instance else None
+    return text_member(command.params, "recipeInstanceId")
 
 
 async def _tell_workspaces(fleet: Fleet, after: wire.Command) -> None:
@@ -61,5 +64,10 @@ async def _tell_workspaces(fleet: Fleet, after: wire.Command) -> None:
 
 
 def tell_afterwards(fleet: Fleet, after: wire.Command) -> Tells:
-    """What to tell whom of the end, once it is durable."""
+    """What to tell whom of the end, once it is durable. A host that misses it looks at the command itself."""
+    if not after.status.final:
+        return ()
+    if after.type == UPGRADE:
+        host = fleet.orchestrators[after.target.removeprefix("orchestrator-")]
+        return ((host, UpgradeMoved(after.id, after.status, after.error)),)
     return ()

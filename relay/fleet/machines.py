@@ -15,6 +15,7 @@ from relay import wire
 from . import (
     _agent_actions,
     _agent_rules,
+    _automation_rules,
     _claims,
     _command_rules,
     _delivery_rules,
@@ -22,7 +23,10 @@ from . import (
     _pair_rules,
     _pool_rules,
     _queue,
+    _recipe_rules,
     _task_rules,
+    _token_rules,
+    _upgrades,
     _workspace_rows,
     merges,
 )
@@ -103,6 +107,20 @@ MACHINES = (
         "Looked at whenever an agent changes, and by each maintenance run.",
     ),
     Machine(
+        "Run of an automation",
+        "22.7",
+        "fleet/_automation_rules.py",
+        _automation_rules.MOVES,
+        "What schedules and events begin.",
+    ),
+    Machine(
+        "Run of a recipe",
+        "22.8",
+        "fleet/_recipe_rules.py",
+        _recipe_rules.MOVES,
+        "`begin`: not all agents run yet; `run`: they do; `hold`, `fail`: that is so of a step.",
+    ),
+    Machine(
         "Pair",
         "22.9",
         "fleet/_pair_rules.py",
@@ -122,6 +140,20 @@ MACHINES = (
         "fleet/_agent_actions.py",
         _markers(),
         "`lifecycleAction` on the card: what its session was asked for last, by an action that was accepted.",
+    ),
+    Machine(
+        "Upgrade of a host",
+        "22.11, 18.4",
+        "fleet/_upgrades.py",
+        _upgrades.MOVES,
+        "Settled by what the host says it is. `missed` is another version after five minutes, `failed` what its command says.",
+    ),
+    Machine(
+        "Token",
+        "22.12",
+        "fleet/_token_rules.py",
+        _token_rules.MOVES,
+        "Renewed or minted anew, it is replaced; revoked, all of its family is.",
     ),
     Machine(
         "Workspace",

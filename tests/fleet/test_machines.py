@@ -59,6 +59,7 @@ WORKSPACES = (
     *("active", "ready", "conflict", "review_requested", "merge_planned"),
     *("merged", "abandoned", "cleanup_requested", "cleaned"),
 )
+POLICIES = ("stopped", "starting", "running", "stopping", "failed")
 SWEPT = "the maintenance run looks for what is due, and moves nothing else"
 IDEMPOTENT = "a repeat is found before anything moves"
 
@@ -161,6 +162,33 @@ CONTRACT: Mapping[str, Mapping[str, list[Row]]] = {
             Row("any", "binding replaced or deleted", "gone", {"unbound": NONE}, ("empty", "held")),
         ],
     },
+    "22.7": {
+        "Run of an automation": [
+            Row("(none)", "run now / schedule due", "running", {"begin": "running"}),
+            Row("(none)", "schedule due, earlier run still running, overlap `skip`", "skipped", {"skip": "skipped"}),
+            Row("(none)", "dispatch fails", "failed", {"refuse": "failed"}),
+            Row("running", "message action stored", "succeeded", {"succeed": "succeeded"}),
+            Row("running", "its command succeeded / its task done", "succeeded", {"succeed": "succeeded"}),
+            Row("running", "its command failed, rejected, timed_out, canceled / its task failed, canceled", "failed", {"fail": "failed"}),
+            Row("succeeded, failed, skipped", "any", "same", {"succeed": REFUSED, "fail": REFUSED}),
+        ],
+    },
+    "22.8": {
+        "Run of a recipe": [
+            Row("(none)", "start ok", "starting", beyond="a new run is made starting"),
+            Row("(none)", "start fails", "(none)", beyond="it is refused before anything is stored"),
+            Row("starting", "a spawn command accepted / running", "starting", {"begin": "starting"}),
+            Row("starting", "last spawn command succeeded", "running", {"run": "running"}),
+            Row("starting, running", "a spawn command failed, rejected, timed_out, canceled", "failed", {"fail": "failed"}),
+            Row("starting, running", "a spawn command failed, rejected, timed_out, canceled", "failed", {"hold": "held"},
+                not_so="one that somebody had begun when its time was over may have been done: a person decides"),
+            Row("starting, running, failed", "stop", "stopping", {"stop": "stopping"}),
+            Row("stopping", "all shutdown commands in an end status", "stopped", {"end": "stopped"}),
+            Row("stopping", "a late spawn success", "stopping", beyond="its shutdown is one more to wait for"),
+            Row("stopped", "stop", "stopped", {"stop": REFUSED}),
+            Row("unknown id", "stop", "—", beyond="there is no run"),
+        ],
+    },
     "22.9": {
         "Pair": [
             Row("(none)", "create", "pending", beyond="a new pair is made pending"),
@@ -183,6 +211,24 @@ CONTRACT: Mapping[str, Mapping[str, list[Row]]] = {
             Row("offline", "maintenance", "offline", {"lost": REFUSED, "quiet": REFUSED}),
             Row("stale, offline", "heartbeat / register", "live", {"contact": AS_BEFORE}),
             Row("any", "delete", "unknown", {"deleted": NONE}, AGENTS),
+        ],
+    },
+    "22.11": {
+        "Upgrade of a host": [
+            Row("none, succeeded, failed, pending", "upgrade accepted", "pending", {"asked": "pending"}),
+            Row("pending", "contact, version = desired", "succeeded", {"arrived": "succeeded"}),
+            Row("pending", "contact, version ≠ desired, > 300 000 ms", "failed", {"missed": "failed"}),
+            Row("pending", "contact, version ≠ desired, ≤ 300 000 ms", "pending", beyond="it is not late yet"),
+            Row("pending", "no contact at all", "pending", beyond="only contact says anything"),
+        ],
+    },
+    "22.12": {
+        "Token": [
+            Row("(none)", "create", "live", {"create": "live"}),
+            Row("live", "revoke", "revoked", {"revoke": "revoked"}),
+            Row("revoked", "revoke", "revoked", {"revoke": REFUSED}),
+            Row("live", "`exp` passed", "expired (may still be revoked)", {"its time passes": "expired"}),
+            Row("live", "`exp` passed", "expired (may still be revoked)", {"revoke": "revoked"}, ("expired",)),
         ],
     },
     "18.1": {
@@ -258,6 +304,20 @@ CONTRACT: Mapping[str, Mapping[str, list[Row]]] = {
             Row("terminal", "other PATCH", "same", {"accept": REFUSED, "run": REFUSED, **NO_END}, ENDS),
         ],
     },
+    "18.4": {
+        "Upgrade of a host": [
+            Row("none, `succeeded`, `failed`", "accepted upgrade request", "`pending`", {"asked": "pending"}, (NONE, "succeeded", "failed")),
+            Row("`pending`", "accepted upgrade request", "`pending` (new record)", {"asked": "pending"}, ("pending",)),
+            Row("any", "refused upgrade request (400, 403, 409)", "same", beyond="it is refused first"),
+            Row("`pending`", "contact, version equal to desired", "`succeeded`", {"arrived": "succeeded"}, ("pending",)),
+            Row("`pending`", "contact, other version, age <= 300 000 ms", "`pending`", beyond="it is not late yet"),
+            Row("`pending`", "contact, other version, age > 300 000 ms", "`failed`", {"missed": "failed"}, ("pending",)),
+            Row("`pending`", "executor reports the command failed", "`failed` [open]", {"failed": "failed"}, ("pending",)),
+            Row("`pending`", "no contact", "`pending`", beyond="only contact says anything"),
+            Row("`succeeded`, `failed`, none", "contact", "same",
+                {"arrived": REFUSED, "missed": REFUSED, "failed": REFUSED}, ("succeeded", "failed", NONE)),
+        ],
+    },
     "18.5": {
         "Life of an agent's session": [
             Row("any", "accepted `shutdown` / `restart` / `resume`", "`shutting-down` / `restarting` / `resuming`",
@@ -271,6 +331,17 @@ CONTRACT: Mapping[str, Mapping[str, list[Row]]] = {
 }  # fmt: skip
 
 MORE: Mapping[str, Mapping[str, str]] = {
+    "Run of a recipe": {
+        "begin": "a step that was held is tried again",
+        "fail": "of one that failed already, or was held: more of it",
+        "hold": "what is held is held by one thing more",
+        "run": "a step that was held went well, as a person says",
+        "stop": "one that is held can be stopped, too",
+    },
+    "Token": {
+        "remint": "through its host: replaced by another one of its family, also after its time",
+        "renew": "by whoever has it: replaced by another one of its family",
+    },
     "Task": {
         "claimed": "a holder claims again, or comes back (TSK-9); a claim that is over can be taken over",
         "report open": "a holder may give a task back",
@@ -351,6 +422,9 @@ def test_no_state_is_a_dead_end_but_those_that_are_meant_to_be() -> None:
 DEAD_ENDS = {
     "Command": ["succeeded", "failed", "rejected", "timed_out", "canceled"],
     "Delivery": ["replied"],
+    "Run of a recipe": ["stopped"],
+    "Run of an automation": ["succeeded", "failed", "skipped"],
+    "Token": ["replaced", "revoked"],
     "Pair": ["ended", "rejected", "expired"],
 }
 
