@@ -55,7 +55,6 @@ from ._automation_rows import (
     run_changed,
     run_event,
     run_inserted,
-    triggered_by_events,
     updated,
     wakeable,
 )
@@ -81,11 +80,10 @@ __all__ = [
     "Remove",
     "RunNow",
     "coming_runs",
-    "due",
     "get_automation",
     "list_automations",
     "list_runs",
-    "triggered_by_events",
+    "overdue",
     "wakeable",
 ]
 
@@ -516,6 +514,12 @@ def _event_of(waiting: Waiting | None) -> wire.RunEvent | None:
         return None
     event = waiting.occurrence
     return wire.RunEvent(id=event.id, type=event.type, subject=event.subject, count=waiting.count)
+
+
+def overdue(store: Store, now: float) -> list[str]:
+    """The ids of automations that are to `Look`: by the wall clock (`now`, epoch seconds) one is due, or what it had planned is
+    not right any more."""
+    return due(store, now, rules.SET_BACK)
 
 
 def coming_runs(store: Store, key: str, limit: int) -> wire.ComingRuns:

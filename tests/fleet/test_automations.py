@@ -9,7 +9,7 @@ import trio
 from fleetlog import Log
 
 from relay import wire
-from relay.actors import System, open_system
+from relay.actors import System
 from relay.fleet import (
     Caller,
     Fleet,
@@ -18,12 +18,11 @@ from relay.fleet import (
     agents,
     automations,
     commands,
-    messages,
     open_fleet,
     orchestrators,
     tasks,
 )
-from relay.store import Store, open_store
+from relay.store import Store
 
 S = wire.RunStatus
 MANUAL = wire.ManualSchedule()
