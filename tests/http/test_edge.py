@@ -1,6 +1,7 @@
 """The edge between a request and its handler: checks in their order, and failures as answers."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,13 +10,14 @@ import trio
 from rawhttp import Connection, connect, eventually, request, serving
 
 from relay import fleet, wire
-from relay.actors import ActorFailed, ActorStopped, DeadlineExpired, MailboxFull, NoReply
+from relay.actors import ActorFailed, ActorStopped, DeadlineExpired, MailboxFull, NoReply, open_system
 from relay.http import edge as edge_module
 from relay.http.answers import Answer, Stream, Write, created, ok
 from relay.http.auth import ROOT, Authenticator, Principal
 from relay.http.edge import Edge
 from relay.http.guard import Guard
 from relay.http.routing import Call, Routes, Table
+from relay.store import open_store
 
 TOKENS = Authenticator({"root-token": ROOT, "reader": Principal("reader", frozenset({"thing:read"}))})
 ROOTED = {"x_agent_relay_token": "root-token"}
@@ -79,15 +81,21 @@ def declare(route: Routes) -> None:
         return Stream((b"content-type", b"text/plain"), run)
 
 
-def make_edge(**options: Any) -> Edge:
+@asynccontextmanager
+async def made_edge(**options: Any) -> AsyncIterator[Edge]:
     route = Routes()
     declare(route)
-    return Edge(cast(Any, None), Table(route), TOKENS, cast(Any, None), **{"answer_within": 30.0, **options})
+    async with (
+        open_system() as system,
+        open_store(None, system) as store,
+        fleet.open_fleet(system, store) as behind,
+    ):
+        yield Edge(behind, Table(route), TOKENS, cast(Any, None), **{"answer_within": 30.0, **options})
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[Connection]:
-    async with serving(Guard(make_edge())) as port, connect(port) as connection:
+    async with made_edge() as edge, serving(Guard(edge)) as port, connect(port) as connection:
         yield connection
 
 
@@ -191,14 +199,13 @@ async def test_refusals_say_why(client: Connection) -> None:
 
 
 async def test_a_handler_that_never_answers_is_504() -> None:
-    async with serving(Guard(make_edge(answer_within=0.05))) as port, connect(port) as client:
+    async with made_edge(answer_within=0.05) as edge, serving(Guard(edge)) as port, connect(port) as client:
         assert (await client.request("GET", "/api/never", **ROOTED)).status == 504
         assert (await client.request("GET", "/api/things", **ROOTED)).status == 200
 
 
 async def test_a_stream_ends_when_the_client_goes() -> None:
-    edge = make_edge()
-    async with serving(Guard(edge)) as port:
+    async with made_edge() as edge, serving(Guard(edge)) as port:
         async with connect(port) as client:
             await client.send(request("GET", "/api/ticks", **ROOTED))
             await client.until(b"tick\n")
@@ -207,8 +214,7 @@ async def test_a_stream_ends_when_the_client_goes() -> None:
 
 
 async def test_a_stream_ends_properly_when_the_server_stops() -> None:
-    edge = make_edge()
-    async with serving(Guard(edge), grace=60.0) as port, connect(port) as client:
+    async with made_edge() as edge, serving(Guard(edge), grace=60.0) as port, connect(port) as client:
         await client.send(request("GET", "/api/ticks", **ROOTED))
         await client.until(b"tick\n")
         edge.close_streams()
@@ -218,14 +224,14 @@ async def test_a_stream_ends_properly_when_the_server_stops() -> None:
 
 
 async def test_other_paths_are_left_to_quart() -> None:
-    edge = make_edge()
+    async with made_edge() as edge:
 
-    @edge.get("/page")
-    async def page() -> str:
-        return "from Quart"
+        @edge.get("/page")
+        async def page() -> str:
+            return "from Quart"
 
-    async with serving(Guard(edge)) as port, connect(port) as client:
-        assert (await client.request("GET", "/page")).body == b"from Quart"
+        async with serving(Guard(edge)) as port, connect(port) as client:
+            assert (await client.request("GET", "/page")).body == b"from Quart"
 
 
 def test_nothing_runs_in_quarts_own_nursery() -> None:
