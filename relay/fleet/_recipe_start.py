@@ -61,7 +61,7 @@ def fitting_host(
     reasons: list[str] = []
     for host in named or hosts:
         why = _unfit(recipe, asked, host)
-        if why is None and not may(host, _cwd(asked, host)):
+        if why is None and not all(may(host, place) for place in _places(recipe, asked, host)):
             why = f"host {host.id} is not for this token"
         if why is None:
             return host
@@ -77,8 +77,7 @@ def _unfit(recipe: wire.Recipe, asked: wire.StartRecipe, host: wire.Orchestrator
     missing = sorted({role.provider.value for role in recipe.roles if role.provider not in host.providers})
     if missing:
         return f"host {host.id} does not have the provider {', '.join(missing)}"
-    cwd = _cwd(asked, host)
-    for place in (cwd, *(_place(cwd, role) for role in recipe.roles)):
+    for place in _places(recipe, asked, host):
         if not within(host.base_dir, place):
             return f"cwd {place} is outside the base directory {host.base_dir} of host {host.id}"
     return None
@@ -86,6 +85,11 @@ def _unfit(recipe: wire.Recipe, asked: wire.StartRecipe, host: wire.Orchestrator
 
 def _cwd(asked: wire.StartRecipe, host: wire.Orchestrator) -> str:
     return asked.cwd or host.base_dir
+
+
+def _places(recipe: wire.Recipe, asked: wire.StartRecipe, host: wire.Orchestrator) -> list[str]:
+    cwd = _cwd(asked, host)
+    return [cwd, *(_place(cwd, role) for role in recipe.roles)]
 
 
 def _place(cwd: str, role: wire.RecipeRole) -> str:

@@ -24,6 +24,7 @@ from relay.connectors import LocalPrograms, folders
 from relay.fleet import open_fleet
 from relay.fleet.callbacks import Sweep
 from relay.fleet.integrations import Integrations
+from relay.recipes import Cookbook
 from relay.store import open_store
 
 from .api import table
@@ -104,7 +105,14 @@ async def serve(
         places = folders(settings.home, os.environ.get("AGENT_RELAY_CONNECTOR_PATH"))
         programs = LocalPrograms(places, base_url(listener))
         fleet = await stack.enter_async_context(
-            open_fleet(system, store, integrations=integrations, outgoing=outgoing, programs=programs)
+            open_fleet(
+                system,
+                store,
+                integrations=integrations,
+                outgoing=outgoing,
+                programs=programs,
+                cookbook=Cookbook(settings.home / "recipes"),
+            )
         )
         upstream = await stack.enter_async_context(open_upstream(token.text))
         authenticator = Authenticator({token.text: ROOT, **principals(configured)})
