@@ -25,6 +25,7 @@ from relay.store import Decision, Event, StoreError, StoreFailed, Write
 from . import _job_works as works
 from ._actor import FleetActor
 from ._audit import Caller, audit
+from ._auto_merge import auto_merge
 from ._errors import NotFound
 from ._job_book import JobBook, stored
 from .maintenance import EVERY, REAPER, Reap
@@ -69,6 +70,9 @@ JOBS: Mapping[str, Job] = {
     "backup": Job(15 * MINUTE, "copies the database, checks the copy, removes old ones", works.back_up),
     "verify-audit": Job(DAY, "computes the chain of the audit again", works.verify_audit),
     "trim-events": Job(HOUR, "removes old events", works.trim_events),
+    "auto-merge": Job(
+        MINUTE, "lands workspaces that are ready, if the steward's configuration wants it", auto_merge
+    ),
     "trim-audit": Job(HOUR, "removes old records of the audit", works.trim_audit),
     "purge-workspaces": Job(HOUR, "forgets workspaces that were cleaned up long ago", works.purge_workspaces),
     "purge-tokens": Job(6 * HOUR, "forgets tokens that have been of no use for long", works.purge_tokens),
