@@ -43,11 +43,14 @@ class Answer:
 
 @attrs.frozen
 class Stream:
-    """An answer without an end of its own: `run(write)` is cancelled when the client goes or the server stops."""
+    """An answer without an end of its own: `run(write)` is cancelled when the client goes or the server stops. `close` is
+    called in any case, also when it was never run."""
 
     content_type: Header
     run: Callable[[Write], Awaitable[None]]
     headers: tuple[Header, ...] = ()
+    status: int = 200
+    close: Callable[[], Awaitable[None]] | None = None
 
 
 OK = Answer(200, b'{"ok":true}')

@@ -17,7 +17,7 @@ from relay import wire
 from relay.fleet import Caller, within
 from relay.fleet.tokens import Held
 
-from .private_files import read_private
+from .private_files import create_private, read_private
 
 __all__ = [
     "ROOT",
@@ -82,10 +82,11 @@ class Principal:
     def may(self, scope: str, **resource: str | None) -> bool:
         """Whether it may do this, to that: `resource` gives the singular of each kind of `wire.Constraints` that the deed
         concerns. None is one that it does not concern this time."""
-        allowed = scope in self.scopes or "*" in self.scopes
-        return allowed and all(
-            self._reaches(kind, name) for kind, name in resource.items() if name is not None
-        )
+        return (scope in self.scopes or "*" in self.scopes) and self.reaches(**resource)
+
+    def reaches(self, **resource: str | None) -> bool:
+        """Whether its constraints leave it this, whatever it may do."""
+        return all(self._reaches(kind, name) for kind, name in resource.items() if name is not None)
 
     def _reaches(self, kind: str, name: str) -> bool:
         names: list[str] | None = getattr(self.constraints, CONSTRAINED[kind])
@@ -205,7 +206,7 @@ def load_token(home: Path, environment: Mapping[str, str] = os.environ) -> RootT
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            _create(path, secrets.token_urlsafe(32))
+            create_private(path, secrets.token_urlsafe(32))
         token = read_private(path, "the token")
     except (OSError, UnicodeDecodeError) as error:
         raise TokenUnusable(f"cannot use the token file {path}: {error}; or set {ENVIRONMENT}") from error
@@ -216,17 +217,3 @@ def _long_enough(token: str, where: str, remedy: str) -> str:
     if len(token) < SHORTEST:
         raise TokenUnusable(f"the token in {where} is too short: {remedy}")
     return token
-
-
-def _create(path: Path, token: str) -> None:
-    """Writes the file whole under another name and links it, so that of two first starts one wins entirely."""
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(token + "\n")
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

@@ -36,6 +36,7 @@ from .verifying import Verifier
 __all__ = ["Edge"]
 
 MOST_STREAMS = 2_000
+CLOSE_WITHIN = 2.0  # seconds
 FORBIDDEN = 403
 
 
@@ -126,6 +127,16 @@ class Edge(QuartTrio):
         self, stream: Stream, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
         """Sends until the stream ends, the client goes, its token does, or `close_streams` is called."""
+        try:
+            await self._stream(stream, scope, receive, send)
+        finally:
+            if stream.close is not None:
+                with trio.move_on_after(CLOSE_WITHIN, shield=True):
+                    await stream.close()
+
+    async def _stream(
+        self, stream: Stream, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
         if self._closing or len(self._streams) >= MOST_STREAMS:
             await send_answer(failure(503, "too many streams", (b"retry-after", b"5")), send)
             return
@@ -137,7 +148,7 @@ class Edge(QuartTrio):
             nursery.cancel_scope.deadline = self.tokens.ends_at(principal)
             self._streams[nursery.cancel_scope] = principal
             try:
-                await _start(send, 200, (stream.content_type, *stream.headers))
+                await _start(send, stream.status, (stream.content_type, *stream.headers))
                 nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
                 await stream.run(lambda chunk: _chunk(send, chunk, more=True))
             finally:

@@ -26,7 +26,7 @@ from relay.fleet.callbacks import Callout, Undelivered
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["PinnedOutgoing", "Resolve", "is_allowed", "is_public", "resolve", "signature"]
+__all__ = ["PinnedOutgoing", "Resolve", "inner", "is_allowed", "is_public", "resolve", "said", "signature"]
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host and port, as texts. Raises `OSError` when there are none."""
@@ -63,7 +63,7 @@ class PinnedOutgoing:
         try:
             status = await pinned.post(url, callout.body, _headers(callout, url), addresses, self._tls)
         except pinned.Failed as error:
-            raise Undelivered(f"{url.host} cannot be reached: {_said(error)}") from error
+            raise Undelivered(f"{url.host} cannot be reached: {said(error)}") from error
         if not 200 <= status < 300:
             also = "; redirects are not followed" if 300 <= status < 400 else ""
             raise Undelivered(f"{url.host} answered {status}{also}")
@@ -76,7 +76,7 @@ class PinnedOutgoing:
         try:
             found = await self._resolve(url.raw_host.decode("ascii"), port)
         except (OSError, UnicodeError) as error:  # the latter for names that are too long
-            raise Undelivered(f"{url.host} has no address: {_said(error)}") from error
+            raise Undelivered(f"{url.host} has no address: {said(error)}") from error
         allowed = [each for each in dict.fromkeys(found) if is_allowed(url.host, each, allow)]
         if not allowed:
             listed = ", ".join(found[:MOST_ADDRESSES]) or "no address"
@@ -107,21 +107,21 @@ def _covers(entry: str, host: str, address: Address) -> bool:
         network = ipaddress.ip_network(entry)
     except ValueError:
         return entry.lower() == host.lower()
-    return any(each in network for each in (address, *_inner(address)))
+    return any(each in network for each in (address, *inner(address)))
 
 
 def is_public(address: Address) -> bool:
     """Whether everybody on the internet can call it: then it is no secret that the server can."""
-    inner = _inner(address)
-    if inner:
-        return all(map(is_public, inner))
+    written_in = inner(address)
+    if written_in:
+        return all(map(is_public, written_in))
     if isinstance(address, ipaddress.IPv6Address):
         return address in UNICAST and address.is_global
     known = address.is_global and not address.is_multicast and not address.is_reserved
     return known and not any(address in network for network in NOT_PUBLIC)
 
 
-def _inner(address: Address) -> list[ipaddress.IPv4Address]:
+def inner(address: Address) -> list[ipaddress.IPv4Address]:
     """The addresses of version 4 that are written into one of version 6: the machine, or a gateway, calls these."""
     if isinstance(address, ipaddress.IPv4Address):
         return []
@@ -149,7 +149,7 @@ def signature(secret: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
     """What the error says, or else what caused it: the library below gives no reasons of its own."""
     cause: BaseException | None = error
     while cause is not None and not str(cause):

@@ -6,7 +6,8 @@ its request: one that was opened for a name is never used for another name of th
 """
 
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpcore2
@@ -14,10 +15,10 @@ import httpx2
 import trio
 from httpcore2 import AsyncConnectionPool, AsyncNetworkBackend, AsyncNetworkStream, ConnectError, TrioBackend
 
-__all__ = ["Failed", "post"]
+__all__ = ["Failed", "exchange", "post"]
 
 Failed = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError, ssl.SSLError)
-"""What `post` raises when no answer comes."""
+"""What `post` and `exchange` raise when no answer comes, or not all of it."""
 
 MOST_READ = 65_536  # bytes of an answer, which nobody looks at
 READ_WITHIN = 1.0  # seconds: the sender is to see that its answer was taken, more is not owed to it
@@ -57,14 +58,28 @@ async def post(
     tls: ssl.SSLContext | None,
 ) -> int:
     """The status of the answer; `tls` is needed for https. Raises one of `Failed` when there is none."""
+    async with exchange("POST", url, headers, addresses, tls, body) as answer:
+        with trio.move_on_after(READ_WITHIN):
+            await _discard(answer)
+        return answer.status
+
+
+@asynccontextmanager
+async def exchange(
+    method: str,
+    url: httpx2.URL,
+    headers: Mapping[str, str],
+    addresses: Sequence[str],
+    tls: ssl.SSLContext | None,
+    body: bytes = b"",
+) -> AsyncIterator[httpcore2.Response]:
+    """The answer, from when its head is there; its body may be read within the block. Raises one of `Failed`."""
     target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
     pool = AsyncConnectionPool(
         ssl_context=tls, network_backend=_Pinned(addresses), max_keepalive_connections=0
     )
-    async with pool, pool.stream("POST", target, headers=list(headers.items()), content=body) as answer:
-        with trio.move_on_after(READ_WITHIN):
-            await _discard(answer)
-        return answer.status
+    async with pool, pool.stream(method, target, headers=list(headers.items()), content=body) as answer:
+        yield answer
 
 
 async def _discard(answer: httpcore2.Response) -> None:

@@ -2,10 +2,11 @@
 
 import logging
 import os
+import secrets
 import stat
 from pathlib import Path
 
-__all__ = ["read_private"]
+__all__ = ["create_private", "read_private"]
 
 log = logging.getLogger(__name__)
 
@@ -29,3 +30,17 @@ def read_private(path: Path, secret: str, *, encoding: str = "ascii") -> str:
 def _without_waiting(path: str, flags: int) -> int:
     """A pipe would wait for somebody to write to it."""
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def create_private(path: Path, secret: str) -> None:
+    """Writes the file whole under another name and links it, so that of two first starts one wins entirely."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secret + "\n")
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()

@@ -41,6 +41,8 @@ class Query:
     """The query string. Every accessor takes the bounds of its value and refuses what lies outside with 400."""
 
     def __init__(self, text: bytes) -> None:
+        self.raw = text
+        """As it came."""
         try:
             pairs = parse_qsl(
                 text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_MEMBERS

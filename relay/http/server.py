@@ -32,6 +32,8 @@ from .auth import ROOT, Authenticator, RootToken, load_token
 from .edge import Edge
 from .guard import Guard, Hosts, Limits
 from .hangups import Hangups
+from .host_addresses import HostNetworks, parse_networks
+from .host_tokens import load_host_key
 from .hosting import Hosting, keep_serving
 from .integration_file import IntegrationFile, IntegrationsUnusable, per_minute, principals
 from .keys import Keyring
@@ -92,6 +94,7 @@ async def serve(
     another process."""
     stop = trio.Event() if stop is None else stop
     token = load_token(settings.home)
+    host_key = load_host_key(settings.home)
     file = IntegrationFile.of(settings.home)
     configured = file.load(token.text)
     integrations = Integrations(configured, per_minute=per_minute())
@@ -114,7 +117,7 @@ async def serve(
                 cookbook=Cookbook(settings.home / "recipes"),
             )
         )
-        upstream = await stack.enter_async_context(open_upstream(token.text))
+        upstream = await stack.enter_async_context(open_upstream(host_key, HostNetworks(parse_networks())))
         authenticator = Authenticator({token.text: ROOT, **principals(configured)})
         edge = Edge(fleet, table(), authenticator, upstream, answer_within=settings.answer_within, keys=keys)
         ready = Ready(base_url(listener), token.text, token.file)

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from relay import wire
 from relay.actors import Ref
 from relay.fleet import Unprocessable, hosts, workspaces
 
-from .answers import Answer, accepted, ok
+from . import reach
+from .answers import Answer, Stream, accepted, ok
 from .routing import Call, Routes
-from .upstream import unavailable
+from .upstream import Unanswered, unavailable
 
 __all__ = ["route"]
 
@@ -27,7 +29,7 @@ async def list_(call: Call[None]) -> Answer:
         repo_root=query.text("repoRoot", longest=1_000),
         agent_id=query.text("agentId"),
     )
-    return ok(found)
+    return ok([row for row in found if reach.sees_workspace(call.principal, row)])
 
 
 @route("GET", "/api/workspaces/:id", scope="workspace:read")
@@ -42,9 +44,9 @@ async def act(call: Call[dict[str, Any]]) -> Answer:
     action = call.read(wire.WorkspaceAction)
     if action.action in NEEDS_COMMAND:
         workspaces.isolated(row)
-        call.need("command:write")
+        call.need("command:write", agent=action.agent_id or row.agent_id)
     else:
-        call.need("agent:write")
+        call.need("agent:write", agent=action.agent_id or row.agent_id)
     if action.action is wire.WorkspaceVerb.STATUS:
         return ok(row)
     acted = await _workspace(call).ask(workspaces.Act(action))
@@ -55,42 +57,47 @@ async def act(call: Call[dict[str, Any]]) -> Answer:
 
 @route("DELETE", "/api/workspaces/:id", scope="command:write")
 async def remove(call: Call[None]) -> Answer:
+    _row(call)
     return ok({"deleted": True, "workspace": await _workspace(call).ask(workspaces.Remove())})
 
 
 @route("GET", "/api/workspaces/:id/git-state", scope="workspace:read")
-async def git_state(call: Call[None]) -> Answer:
+async def git_state(call: Call[None]) -> Answer | Stream:
     return await _from_host(call, "/api/workspace/state", {})
 
 
 @route("GET", "/api/workspaces/:id/merge-preview", scope="workspace:read")
-async def merge_preview(call: Call[None]) -> Answer:
+async def merge_preview(call: Call[None]) -> Answer | Stream:
     strategy = call.query.text("strategy")
     return await _from_host(call, "/api/workspace/merge-preview", {"strategy": strategy} if strategy else {})
 
 
 @route("GET", "/api/workspaces/:id/diff", scope="workspace:read")
-async def diff(call: Call[None]) -> Answer:
+async def diff(call: Call[None]) -> Answer | Stream:
     bare = call.query.text("patch") == "0"
     return await _from_host(call, "/api/workspace/diff", {"patch": "0"} if bare else {})
 
 
-async def _from_host(call: Call[None], path: str, extra: Mapping[str, str]) -> Answer:
+async def _from_host(call: Call[None], path: str, extra: Mapping[str, str]) -> Answer | Stream:
     """What the host answers about the worktree, unchanged; 200 with a reason when it cannot be asked (9.1)."""
     try:
         row = workspaces.isolated(_row(call))
     except Unprocessable as refusal:
         return unavailable(str(refusal))
-    api_url = hosts.api_of(call.fleet.store, row)
-    if api_url is None:
+    host = hosts.host_of(call.fleet.store, row)
+    if host is None:
         return unavailable("the host that owns the workspace is offline")
     known = {"path": row.worktree_path, "baseRef": row.base_ref, "baseSha": row.base_sha}
     query = {name: value for name, value in known.items() if value}
-    return await call.edge.upstream.get(api_url.rstrip("/") + path, {**query, **extra})
+    try:
+        asked = urlencode({**query, **extra}, quote_via=quote).encode()
+        return await call.edge.upstream.ask(host, "GET", path, query=asked)
+    except Unanswered as error:
+        return unavailable(str(error))
 
 
 def _row(call: Call[Any]) -> wire.Workspace:
-    return workspaces.get_workspace(call.fleet.store, call.path["id"])
+    return reach.workspace(call, workspaces.get_workspace(call.fleet.store, call.path["id"]))
 
 
 def _workspace(call: Call[Any]) -> Ref[workspaces.WorkspaceProtocol]:

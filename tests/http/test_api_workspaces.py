@@ -12,6 +12,8 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from rawhttp import serving
 
+from relay.http.host_tokens import host_token
+
 WORKTREE = {
     "id": "w1",
     "mode": "isolated",
@@ -192,7 +194,8 @@ async def test_the_host_is_asked_and_its_answer_passed_on(server: Any, api: http
         state = await api.get("/api/workspaces/w1/git-state")
         assert (state.status_code, state.json()) == (200, {"branch": "agent/a1/w1"})
         known = {"path": "/base/repo-w1", "baseRef": "main", "baseSha": "b0"}
-        assert host.asked.pop() == ("state", known, server.token)
+        token = host_token((server.home / "host-key").read_text().strip(), "h1")
+        assert host.asked.pop() == ("state", known, token), "the token of that host, and never relay's own"
         host.answer = (400, '{"error": "no"}')
         preview = await api.get("/api/workspaces/w1/merge-preview", params={"strategy": "pr"})
         assert (preview.status_code, preview.text) == (400, '{"error": "no"}')
