@@ -8,7 +8,7 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - the whole: _fleet, _actor, _errors, _moment, _records, _staged, _waiting, _paths, _bystanders, _machine, machines, matching,
   health
 - agents: agents, _agent_protocol, _agent_rules, _agent_actions, _cards, _contact, _controllers, _prompts, _restart_spawn,
-  timeline, policies
+  timeline
 - messages (the post office): messages, _post_protocol, _letters, _addresses, _recent, _mailboxes, _claims, _read_marks,
   _reactions, _queue, obligations
 - how far they get: deliveries, _delivery_protocol, _delivery_rules, _delivery_terms, _delivery_rows, _delivery_queue,
@@ -16,7 +16,8 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - tasks (a part of the post office): tasks, _task_protocol, _task_rules, _task_rows, _task_book, _task_draft
 - what is outside: integrations, callbacks; channels, _channel_protocol, _channel_cards, _bindings, _pool_rules; connectors,
   _connector_rules, _programs, _secrets
-- configured: config, _config_rows, _config_values
+- configured: config, _config_rows, _config_values; policies, _policy_protocol, _policy_rules, _policy_news, _policy_orders,
+  _policy_commands, _policy_reports, _policy_views
 - pairs: pairs, _pair_protocol, _pair_rules
 - recipes: recipes, _recipe_protocol, _recipe_rules, _recipe_rows, _recipe_start, _recipe_work, _recipe_decision, _recipe_stop
 - automations: automations, _automation_protocol, _automation_rules, _automation_rows, _automation_deeds, _calendar; triggers,

@@ -15,6 +15,7 @@ from relay.actors import Ref, Tell
 
 from ._channel_protocol import Reconsider
 from ._pair_protocol import Left, pairs_of
+from ._policy_reports import came_back, left
 from ._post_protocol import ResumeQueue
 from ._queue import served_by
 from ._task_protocol import Left as HolderLeft
@@ -37,8 +38,11 @@ def bystanders(fleet: Fleet, before: wire.Agent | None, after: wire.Agent | None
         tells += [(fleet.pairs[key], Left(before.id)) for key in pairs_of(fleet.store, before.id)]
     if before is not None and gone(after) and not gone(before) and holds_any(fleet.store, before.id):
         tells.append((fleet.post_office, HolderLeft(before.id)))
+    if before is not None and gone(after) and not gone(before):
+        tells += left(fleet, before, after)
     if gone(before) and after is not None and not gone(after):
         tells += [(fleet.post_office, ResumeQueue(policy)) for policy in served_by(fleet.store, after.id)]
+        tells += came_back(fleet, after)
     card = after or before
     if card is not None:
         tells.append((fleet.switchboard, Reconsider(card.id)))

@@ -14,6 +14,7 @@ from relay.actors import Ref, Tell
 from ._command_rules import spawned
 from ._orchestrator_protocol import UpgradeMoved
 from ._paths import normalised
+from ._policy_protocol import CommandMoved
 from ._recipe_protocol import CommandMoved as RecipeCommandMoved
 from ._records import text_member
 from ._workspace_protocol import Report, Settle
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["others_to_tell", "tell_afterwards", "tell_before"]
 
 UPGRADE = "orchestrator.upgrade"
+POLICY_COMMANDS = ("agent.spawn", "agent.restart", "agent.shutdown")
 
 Tells = tuple[tuple[Ref[Any], Tell[Any]], ...]
 
@@ -64,10 +66,13 @@ async def _tell_workspaces(fleet: Fleet, after: wire.Command) -> None:
 
 
 def tell_afterwards(fleet: Fleet, after: wire.Command) -> Tells:
-    """What to tell whom of the end, once it is durable. A host that misses it looks at the command itself."""
+    """What to tell whom of the end, once it is durable. A host, or a policy, that misses it looks at the command itself."""
     if not after.status.final:
         return ()
     if after.type == UPGRADE:
         host = fleet.orchestrators[after.target.removeprefix("orchestrator-")]
         return ((host, UpgradeMoved(after.id, after.status, after.error)),)
+    policy = text_member(after.params, "policyName")
+    if policy is not None and "policyEpoch" in after.params and after.type in POLICY_COMMANDS:
+        return ((fleet.policies[policy], CommandMoved(after)),)
     return ()

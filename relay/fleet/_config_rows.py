@@ -13,9 +13,13 @@ from relay.store import Decision, Event, Store, Write
 from ._errors import NotFound
 from ._moment import Moment
 
-__all__ = ["Versions", "decoded", "find_versions"]
+__all__ = ["COLUMNS", "Versions", "decoded", "find_versions", "list_live"]
 
 COLUMNS = "namespace, key, version, deleted, value, updated_by, updated_at"
+LIVE = (
+    f"select {COLUMNS} from config_versions as live where namespace = ? and deleted = 0 and version ="
+    " (select max(version) from config_versions where namespace = live.namespace and key = live.key) order by key"
+)
 INSERT = f"insert into config_versions ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -78,6 +82,11 @@ def find_versions(store: Store, namespace: str, key: str) -> Versions:
         return Versions(namespace, key)
     entry = decoded(row)
     return Versions(namespace, key, entry.version, None if entry.deleted else entry)
+
+
+def list_live(store: Store, namespace: str) -> list[wire.ConfigEntry]:
+    """All live entries of a namespace, by key (CFG-3)."""
+    return [decoded(row) for row in store.rows(LIVE, namespace)]
 
 
 def decoded(row: tuple[Any, ...]) -> wire.ConfigEntry:

@@ -35,7 +35,8 @@ from .merges import MergeLease, MergeProtocol
 from .messages import Post, PostOffice
 from .orchestrators import Orchestrator, OrchestratorProtocol
 from .pairs import Pair, PairProtocol, open_pairs
-from .policies import Policy, PolicyProtocol
+from .policies import Policy, PolicyProtocol, wakeful
+from .recipes import RecipeProtocol, RecipeRun, unfinished
 from .tokens import Authority, Revocations, TokenProtocol
 from .triggers import TriggerProtocol, Triggers
 from .recipes import RecipeProtocol, RecipeRun, unfinished
@@ -150,6 +151,7 @@ class Fleet:
             self.orchestrators, _keys(self.store, "select id from orchestrators where status <> 'offline'")
         )
         await _wake(self.pairs, open_pairs(self.store))
+        await _wake(self.policies, wakeful(self.store))
         await _wake(self.recipes, unfinished(self.store))
         await _wake(self.deliveries, _keys(self.store, WITH_SOMEBODY))
         await _wake(self.agents, _keys(self.store, "select id from agents where status <> 'offline'"))

@@ -18,8 +18,9 @@ from relay import wire
 from relay.actors import Ask, Context, Step
 from relay.store import Store
 
+from . import policies
 from ._actor import FleetActor
-from ._config_rows import COLUMNS, decoded, find_versions
+from ._config_rows import COLUMNS, decoded, find_versions, list_live as list_entries
 from ._config_values import AGENT_PROFILE, SPAWN_POLICY, STEWARD, STEWARD_KEY, checked, wrapped
 from ._errors import NotFound
 
@@ -44,11 +45,6 @@ __all__ = [
     "steward_entry",
     "wrapped",
 ]
-
-LIVE = (
-    f"select {COLUMNS} from config_versions as live where namespace = ? and deleted = 0 and version ="
-    " (select max(version) from config_versions where namespace = live.namespace and key = live.key) order by key"
-)
 
 
 class ConfigProtocol:
@@ -89,12 +85,17 @@ async def set_value(
 ) -> wire.ConfigEntry:
     """The entry as it is stored. Raises `wire.Invalid` when the namespace does not take such a value."""
     value = checked(namespace, key, value)
+    if namespace == SPAWN_POLICY:
+        return await fleet.policies[key].ask(policies.SetPolicy(value, updated_by))
     return await fleet.config[namespace, key].ask(Set(value, updated_by))
 
 
 async def delete_value(fleet: Fleet, namespace: str, key: str, updated_by: str | None) -> None:
-    """Raises `NotFound`."""
-    await fleet.config[namespace, key].ask(Delete(updated_by))
+    """Raises `NotFound`. With a policy its agent goes too (POL-6)."""
+    if namespace == SPAWN_POLICY:
+        await fleet.policies[key].ask(policies.Delete(updated_by))
+    else:
+        await fleet.config[namespace, key].ask(Delete(updated_by))
 
 
 def find_entry(store: Store, namespace: str, key: str) -> wire.ConfigEntry | None:
@@ -107,11 +108,6 @@ def get_entry(store: Store, namespace: str, key: str) -> wire.ConfigEntry:
     if entry is None:
         raise NotFound(f"no such entry: {namespace}/{key}")
     return entry
-
-
-def list_entries(store: Store, namespace: str) -> list[wire.ConfigEntry]:
-    """All live entries of a namespace, by key (CFG-3)."""
-    return [decoded(row) for row in store.rows(LIVE, namespace)]
 
 
 def history(store: Store, namespace: str, key: str, limit: int = 100) -> list[wire.ConfigEntry]:

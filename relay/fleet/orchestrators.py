@@ -49,6 +49,7 @@ from ._orchestrator_protocol import (
     UpgradeMoved,
 )
 from ._orchestrator_rules import announced, given, identity, news, register, row_of, vacated
+from ._policy_reports import of_host, of_new_sessions, report_exits
 from ._reclaim import reclaim
 from ._workspace_protocol import Report, Vacate
 
@@ -259,6 +260,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         with trio.fail_after(NEIGHBOURS_WITHIN):
             for entry in news(before.managed_agents, roster.agents):
                 await self._made(before.id, entry)
+            await report_exits(self.fleet, roster)
             for gone in roster.exited_agents:
                 exited = agents.Exited(gone, succeeded=gone.agent_id in live)
                 unheard = await self.fleet.agents[gone.agent_id].ask(exited)
@@ -273,7 +275,8 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
             last_seen=self.moment().at,
         )
         row, event = announced(after)
-        await self.commit(Decision(reply=None, writes=(row,), events=(event,)), context)
+        tells = of_new_sessions(self.fleet, before.managed_agents, roster.agents)
+        await self.commit(Decision(reply=None, writes=(row,), events=(event,), tells=tells), context)
         self.record = after
         context.reply(message, after)
 

@@ -1,21 +1,18 @@
 """`/api/config`, and what is kept there under routes of its own: the steward's configuration and agent profiles
 (messaging-control 15, agents-workspaces 14)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from relay import wire
 from relay.fleet import config
 
 from .answers import OK, Answer, created, ok
+from .policies import permit as permit_policy
 from .routing import Call, Routes
 
 __all__ = ["route"]
 
 route = Routes()
-
-ALSO: Mapping[str, str] = {config.STEWARD: "command:write", config.SPAWN_POLICY: "policy:write"}
-"""What a write to the namespace needs besides, as its own route does."""
 
 
 @route("GET", "/api/config/:namespace", scope="config:read")
@@ -42,7 +39,7 @@ async def put(call: Call[dict[str, Any]]) -> Answer:
     """201 for the first version (CFG-6)."""
     given = call.read(wire.SetConfig)
     place = _place(call)
-    _permit(call, place)
+    _permit(call, place, given.value)
     return await _set(call, place, given)
 
 
@@ -103,8 +100,10 @@ def _profile(call: Call[Any]) -> wire.ConfigKey:
     return wire.decode(wire.ConfigKey, {"namespace": config.AGENT_PROFILE, "key": call.path["name"]})
 
 
-def _permit(call: Call[Any], place: wire.ConfigKey) -> None:
+def _permit(call: Call[Any], place: wire.ConfigKey, value: object = None) -> None:
     """The generic routes are no way around what the routes of a namespace ask for."""
-    if place.namespace in ALSO:
-        policy = place.key if place.namespace == config.SPAWN_POLICY else None
-        call.need(ALSO[place.namespace], policy=policy)
+    if place.namespace == config.STEWARD:
+        call.need("command:write")
+    elif place.namespace == config.SPAWN_POLICY:
+        call.need("policy:write", policy=place.key)
+        permit_policy(call, place.key, value)

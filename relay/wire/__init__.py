@@ -137,7 +137,7 @@ from .pairs import (
     PairMessage as PairMessage,
     ProposePair as ProposePair,
 )
-from .policies import PolicyState as PolicyState
+from .policies import PolicyReport as PolicyReport, PolicyState as PolicyState
 from .recipes import (
     DecideStep as DecideStep,
     LoadedRecipe as LoadedRecipe,

@@ -1,16 +1,22 @@
 """Spawn policies (messaging-control 16)."""
 
+from typing import Any
+
 import attrs
 
 from . import _fields as f
+from ._json import nested
 from .vocabulary import PolicyStatus, Provider
 
-__all__ = ["PolicyState"]
+__all__ = ["PolicyReport", "PolicyState"]
 
 
 @attrs.frozen(kw_only=True)
 class PolicyState:
-    """What is known of the agent that a policy manages (16.2). `spawn_request_id` is what it must register with."""
+    """What is known of the agent that a policy manages (16.2). `spawn_request_id` is what it must register with.
+
+    `quarantined`: it failed too often, and waits for a person. `retry_at`: when relay starts it again by itself.
+    """
 
     policy_name: str = f.text(240, required=True)
     status: PolicyStatus = f.choice(PolicyStatus, default=PolicyStatus.STOPPED)
@@ -25,4 +31,14 @@ class PolicyState:
     restart_count: int = f.integer(0, default=0)
     consecutive_failures: int = f.integer(0, default=0)
     last_error: str | None = f.text(4_000)
+    quarantined: bool | None = f.boolean()
+    retry_at: f.Instant | None = f.instant()
     updated_at: f.Instant | None = f.instant()
+
+
+@attrs.frozen(kw_only=True)
+class PolicyReport:
+    """A policy as it was written, and how its agent is (POL-1)."""
+
+    policy: dict[str, Any] = f.document()
+    state: PolicyState = f.item(PolicyState, nested, required=True)

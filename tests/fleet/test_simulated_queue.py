@@ -12,11 +12,12 @@ import attrs
 import orjson
 import pytest
 import trio
+from policykit import add_host, put_policy, state
 
 from relay import wire
 from relay.actors import ActorError, Refusal, Unavailable, open_system
-from relay.fleet import Fleet, NotFound, _queue, agents, maintenance, messages, open_fleet
-from relay.fleet.policies import Begin, End
+from relay.fleet import Fleet, NotFound, _queue, agents, maintenance, messages, open_fleet, policies
+from relay.fleet.policies import Start, Stop
 from relay.store import Store, open_store
 from relay.testing import Faults, Sim, simulate
 
@@ -58,6 +59,24 @@ class World:
             except (*TROUBLE, Refusal):
                 return None
 
+    def requested(self, policy: str) -> list[str]:
+        """The spawn request that the policy waits for, if the world does not know it yet."""
+        state = policies.find_policy_state(self.store, policy)
+        request = state.spawn_request_id if state else None
+        return [request] if request and request not in self.requests[policy] else []
+
+    async def host(self) -> None:
+        """What policies need to be started."""
+        for _ in range(8):
+            try:
+                with trio.move_on_after(60):
+                    await add_host(self.fleet)
+                    for policy in POLICIES:
+                        await put_policy(self.fleet, policy)
+            except TROUBLE:
+                pass
+            await self.sim.pause(20)
+
     async def send(self, sender: str) -> None:
         for turn in range(5):
             policy = POLICIES[self.sim.choose(len(POLICIES))]
@@ -79,12 +98,10 @@ class World:
     async def start_and_stop(self, policy: str) -> None:
         """Starts of the policy's agent, each with a request of its own; now and then it is being stopped."""
         for _ in range(4):
-            if self.sim.choose(4) == 0:
-                await self.ask(self.fleet.policies[policy], End())
-            else:
-                request = f"{policy}{len(self.requests[policy])}"
-                self.requests[policy].append(request)
-                await self.ask(self.fleet.policies[policy], Begin(request))
+            await self.ask(self.fleet.policies[policy], Stop())
+            if self.sim.choose(4):
+                await self.ask(self.fleet.policies[policy], Start())
+                self.requests[policy] += self.requested(policy)
             await self.sim.pause(30)
 
     async def take_part(self, name: str) -> None:
@@ -133,6 +150,7 @@ class World:
             open_fleet(system, self.store) as self.fleet,
             trio.open_nursery() as nursery,
         ):
+            nursery.start_soon(self.host)
             for sender in ("s1", "s2"):
                 nursery.start_soon(self.send, sender)
             for policy in POLICIES:
@@ -313,7 +331,7 @@ async def test_mail_that_an_agent_is_there_for_does_not_wait(sim: Sim) -> None:
                 await sim.pause(3)
 
         async def come_and_go() -> None:
-            card = wire.RegisterAgent(id="w", meta={"policyName": "P", "spawnRequestId": "R"})
+            card = wire.RegisterAgent(id="w", meta={"policyName": "P", "spawnRequestId": request})
             await sim.pause(3)
             await persistently(fleet.agents["w"], agents.Register(card))
             await sim.pause(3)
@@ -321,7 +339,10 @@ async def test_mail_that_an_agent_is_there_for_does_not_wait(sim: Sim) -> None:
             await sim.pause(3)
             await persistently(fleet.agents["w"], agents.Heartbeat())
 
-        await persistently(fleet.policies["P"], Begin("R"))
+        await add_host(fleet)
+        await put_policy(fleet)
+        await persistently(fleet.policies["P"], Start())
+        request = state(fleet).spawn_request_id
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
             nursery.start_soon(come_and_go)

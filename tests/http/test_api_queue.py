@@ -12,7 +12,6 @@ from rawhttp import serving
 
 from relay.actors import open_system
 from relay.fleet import Fleet, open_fleet
-from relay.fleet.policies import Begin
 from relay.http.api import table
 from relay.http.auth import ROOT, Authenticator
 from relay.http.edge import Edge
@@ -148,8 +147,10 @@ async def heard(response: httpx2.Response, last: int) -> list[int]:
 
 @pytest.mark.spec("M-083", "M-086", "M-090", "M-091", "MSG-42", "M-I30")
 async def test_the_streams_of_an_agent_hear_of_its_mail_and_no_other() -> None:
-    async with with_fleet() as (fleet, api):
-        await fleet.policies["P"].ask(Begin("R"))
+    async with with_fleet() as (_, api):
+        await api.post("/api/orchestrators", json={"id": "h1", "hostname": "h", "baseDir": "/base"})
+        await api.put("/api/spawn-policy/P", json={"orchestratorId": "h1", "provider": "claude"})
+        started = (await api.post("/api/spawn-policy/P/start")).json()["command"]
         for name in ("v", "w"):
             await api.post("/api/agents", json={"id": name})
         waiting = [(await send(api)).json()["id"] for _ in range(3)]
@@ -157,7 +158,7 @@ async def test_the_streams_of_an_agent_hear_of_its_mail_and_no_other() -> None:
             api.stream("GET", "/api/events", params={"agentId": "w"}) as of_w,
             api.stream("GET", "/api/events", params={"agentId": "v"}) as of_v,
         ):
-            card = {"id": "w", "meta": {"policyName": "P", "spawnRequestId": "R"}}
+            card = {"id": "w", "meta": {"policyName": "P", "spawnRequestId": started["correlationId"]}}
             assert (await api.post("/api/agents", json=card)).status_code == 200
             direct = (await send(api)).json()
             assert (direct["deliveryStatus"], direct["resolvedToAgent"]) == ("available", "w")

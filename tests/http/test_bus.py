@@ -22,7 +22,6 @@ from wsproto.events import CloseConnection, TextMessage
 from relay.actors import open_system
 from relay.fleet import open_fleet
 from relay.fleet.bus_sessions import Save
-from relay.fleet.policies import Begin
 from relay.http import Settings, feed, lean, serve
 from relay.http.api import table
 from relay.http.auth import ROOT, Authenticator, Principal
@@ -803,14 +802,15 @@ async def test_messages_are_taken_and_settled(server: Any, api: httpx2.AsyncClie
 
 @pytest.mark.spec("BUS-2", "AGT-3", "M-083", "M-090", "M-I8")
 async def test_an_agent_that_serves_a_policy_is_given_its_mail(tmp_path: Any) -> None:
-    async with with_fleet() as (fleet, api):
+    async with with_fleet() as (_, api):
         server = Listening.at(api, "root")
         numbers = [
             (await api.post("/api/messages", json=message(to="policy:P"))).json()["id"] for _ in range(3)
         ]
-        begin = Begin(spawn_request_id="R", orchestrator_id="h1", provider="claude")
-        await fleet.policies["P"].ask(begin)
-        meta = {"policyName": "P", "spawnRequestId": "R"}
+        await api.post("/api/orchestrators", json={"id": "h1", "hostname": "h", "baseDir": "/base"})
+        await api.put("/api/spawn-policy/P", json={"orchestratorId": "h1", "provider": "claude"})
+        started = (await api.post("/api/spawn-policy/P/start")).json()["command"]
+        meta = {"policyName": "P", "spawnRequestId": started["correlationId"]}
         async with bus(server, **PROVIDER, meta=meta) as socket:
             heard = await socket.events(5)
             assert [each.get("event", each["type"]) for each in heard] == [

@@ -17,8 +17,6 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from played import Played, Step
 from trio.testing import MockClock
 
-from relay.fleet import policies
-
 CLAIM_TERM = 900.0
 SURELY_THERE, SURELY_OFFLINE = 175.0, 225.0  # seconds of silence; in between the server may see it either way
 
@@ -190,9 +188,13 @@ class Play(Played):
 
     async def begin(self, policy: str) -> None:
         """The server starts an agent for the policy: whoever it was linked to before serves it no more."""
-        request = f"sp_{self.steps}"
-        await self.fleet.policies[policy].ask(policies.Begin(request))
-        self.model.requests[policy] = request
+        await self.api.post("/api/orchestrators", json={"id": "h1", "hostname": "h", "baseDir": "/base"})
+        value = {"orchestratorId": "h1", "provider": "claude", "restart": {"mode": "never"}}
+        await self.api.put(f"/api/spawn-policy/{policy}", json=value)
+        await self.api.post(f"/api/spawn-policy/{policy}/stop")
+        answer = await self.api.post(f"/api/spawn-policy/{policy}/start")
+        assert answer.status_code == 202, answer.text
+        self.model.requests[policy] = answer.json()["command"]["correlationId"]
         self.model.linked.pop(policy, None)
 
     async def serve(self, name: str, policy: str, rightly: bool) -> None:

@@ -6,8 +6,9 @@ create table config_versions (
 
 create table provider_configs (provider text primary key, record text not null, updated_at integer not null) without rowid;
 
--- Which spawns of a policy are still to be started: none may be older than this, at its host.
+-- The number of the last start or stop of a policy's agent, and the command that it was. Hosts heed no older ones.
 alter table managed_agents add column epoch integer not null default 0;
+alter table managed_agents add column command_id text;
 
 -- `family` is the jti of the first of those that replaced each other. Seconds, as in the token.
 create table tokens (
