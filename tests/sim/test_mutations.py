@@ -433,12 +433,33 @@ def end_again_what_has_ended(patch: Patch) -> None:
 
     def moved(moved: Any, *given: Any) -> Any:
         decision = moved(*given)
-        row = Write("update commands set status = ?, record = ? where id = ?", decision.writes[0].params[:3])
+        write = decision.writes[0]
+        row = Write(write.sql.removesuffix(" and status = ?"), write.params[:-1])
         return attrs.evolve(decision, writes=(row, *decision.writes[1:]))
 
     patch(commands, "moved_by", lambda moved_by, record, change: moved_by(reopened(record), change))
     patch(commands, "moved", moved)
     patch(commands.Command, "_move", move)
+
+
+def conclude_whatever_has_ended(patch: Patch) -> None:
+    def conclude(conclude: Any, self: Any, message: Any, context: Any) -> Any:
+        if self.record.status.final:
+            self.record = attrs.evolve(self.record, status=CommandStatus.RUNNING)
+        return conclude(self, message, context)
+
+    def moved(moved: Any, *given: Any) -> Any:
+        decision = moved(*given)
+        write = decision.writes[0]
+        row = Write(write.sql.removesuffix(" and status = ?"), write.params[:-1])
+        return attrs.evolve(decision, writes=(row, *decision.writes[1:]))
+
+    patch(commands.Command, "_conclude", conclude)
+    patch(commands, "moved", moved)
+
+
+def know_what_nobody_has_said(patch: Patch) -> None:
+    patch(commands, "timing", lambda timing, *given: attrs.evolve(timing(*given), outcome_unknown=None))
 
 
 def claim_what_is_claimed(patch: Patch) -> None:
@@ -741,6 +762,8 @@ def store_no_confirmation(patch: Patch) -> None:
         (take_reports_of_everybody, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (end_again_what_has_ended, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (claim_what_is_claimed, settlement.test_a_command_ends_once_and_every_change_is_told_once),
+        (conclude_whatever_has_ended, settlement.test_a_command_ends_once_and_every_change_is_told_once),
+        (know_what_nobody_has_said, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (call_back_the_newest_first, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
         (call_back_while_a_call_is_under_way, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
         (give_up_after_a_restart, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
