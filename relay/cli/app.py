@@ -17,6 +17,7 @@ from .merge import merge
 from .output import complete_streams, say
 from .pairs import pairs
 from .programs import orchestrator, runner, serve
+from .recipes import recipes
 from .tail import tail
 from .tasks import tasks
 
@@ -96,7 +97,7 @@ def main() -> None:
 
 
 for verb in (
-    serve, orchestrator, runner, agents, send, inbox, channels, connectors, dlq, pairs, tasks, workspaces, merge,
+    serve, orchestrator, runner, agents, send, inbox, channels, connectors, dlq, pairs, recipes, tasks, workspaces, merge,
     tail, routes, doctor, demo,
 ):  # fmt: skip
     main.add_command(verb)

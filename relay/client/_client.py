@@ -24,6 +24,7 @@ from ._calls import (
     MessageCalls,
     OrchestratorCalls,
     PairCalls,
+    RecipeCalls,
     TaskCalls,
     WorkspaceCalls,
 )
@@ -38,6 +39,7 @@ class Client(
     MessageCalls,
     DeliveryCalls,
     PairCalls,
+    RecipeCalls,
     TaskCalls,
     CommandCalls,
     OrchestratorCalls,

@@ -384,6 +384,28 @@ async def test_reactions_broadcasts_and_owed_answers(client: Client) -> None:
     await refused(404, client.reply_obligations, "nobody")
 
 
+async def test_recipes(client: Client) -> None:
+    card = wire.RegisterOrchestrator(id="h1", hostname="h1", base_dir="/srv")
+    await client.register_orchestrator(card)
+    names = [loaded.name for loaded in await client.recipes()]
+    assert (await client.recipe("debug")).name in names
+    made = await client.start_recipe(wire.StartRecipe(name="debug", input="it is slow"))
+    run, command = made.instance, made.commands[0]
+    assert await client.recipe_run(run.id) == run
+    assert await client.recipe_runs(status="starting", limit=5) == [run]
+    for status in (wire.CommandStatus.RUNNING, wire.CommandStatus.TIMED_OUT):
+        await client.patch_command(command.id, wire.PatchCommand(status=status))
+    held = (await client.recipe_run(run.id)).steps[0]
+    decision = wire.DecideStep(decision=wire.StepDecision.SUCCEEDED)
+    assert (await client.decide_step(run.id, held.id, decision)).status is wire.RecipeStatus.STARTING
+    await refused(409, client.decide_step, run.id, held.id, decision)
+    assert (await client.stop_recipe(run.id, "me")).instance.stopped_by == "me"
+    await refused(400, client.stop_recipe, run.id)
+    await refused(400, client.start_recipe, wire.StartRecipe(name="none"))
+    await refused(404, client.recipe, "none")
+    await refused(404, client.recipe_run, "none")
+
+
 async def test_pairs(client: Client) -> None:
     for name in ("a1", "a2"):
         await client.register_agent(RegisterAgent(id=name))

@@ -54,6 +54,9 @@ def test_a_call_that_may_be_left_open_says_so(name: str, said: str) -> None:
         "accept_pair",
         "reject_pair",
         "end_pair",
+        "start_recipe",
+        "stop_recipe",
+        "decide_step",
         "connector_action",
     }
     assert ("Not repeated" in said) == (name.removeprefix("Client.") in unrepeated)

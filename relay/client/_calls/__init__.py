@@ -9,5 +9,6 @@ from .deliveries import DeliveryCalls as DeliveryCalls
 from .messages import MessageCalls as MessageCalls
 from .orchestrators import OrchestratorCalls as OrchestratorCalls
 from .pairs import PairCalls as PairCalls
+from .recipes import RecipeCalls as RecipeCalls
 from .tasks import TaskCalls as TaskCalls
 from .workspaces import WorkspaceCalls as WorkspaceCalls
