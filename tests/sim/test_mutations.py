@@ -65,6 +65,7 @@ import test_runtime as runtime  # noqa: E402
 import test_simulated_bus as places  # noqa: E402
 import test_simulated_callbacks as outbox  # noqa: E402
 import test_simulated_channels as switching  # noqa: E402
+import test_simulated_command_hooks as hooks  # noqa: E402
 import test_simulated_commands as settlement  # noqa: E402
 import test_simulated_deliveries as ladder  # noqa: E402
 import test_simulated_maintenance as upkeep  # noqa: E402
@@ -462,6 +463,10 @@ def know_what_nobody_has_said(patch: Patch) -> None:
     patch(commands, "timing", lambda timing, *given: attrs.evolve(timing(*given), outcome_unknown=None))
 
 
+def leave_recipes_to_find_out(patch: Patch) -> None:
+    patch(commands, "others_to_tell", lambda others_to_tell, after: False)
+
+
 def claim_what_is_claimed(patch: Patch) -> None:
     def claim(claim: Any, self: Any, message: Any, claimant: str, context: Any) -> Any:
         if not self._known().status.final:
@@ -763,6 +768,7 @@ def store_no_confirmation(patch: Patch) -> None:
         (end_again_what_has_ended, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (claim_what_is_claimed, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (conclude_whatever_has_ended, settlement.test_a_command_ends_once_and_every_change_is_told_once),
+        (leave_recipes_to_find_out, hooks.test_a_run_is_seen_no_later_than_its_commands),
         (know_what_nobody_has_said, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (call_back_the_newest_first, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
         (call_back_while_a_call_is_under_way, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
