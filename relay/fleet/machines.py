@@ -21,6 +21,7 @@ from . import (
     _delivery_rules,
     _machine,
     _pair_rules,
+    _policy_rules,
     _pool_rules,
     _queue,
     _recipe_rules,
@@ -98,6 +99,13 @@ MACHINES = (
         "fleet/_command_rules.py",
         _command_rules.MOVES,
         "[Commands](commands.md). A `note` is a report without a status, or with the present one.",
+    ),
+    Machine(
+        "Agent of a policy",
+        "22.5",
+        "fleet/_policy_rules.py",
+        _policy_rules.MOVES,
+        "A policy whose agent was never started counts as stopped.",
     ),
     Machine(
         "Slot of a pool",

@@ -150,6 +150,30 @@ CONTRACT: Mapping[str, Mapping[str, list[Row]]] = {
             Row("any", "PATCH unknown id", "—", beyond="there is no actor's row to move"),
         ],
     },
+    "22.5": {
+        "Agent of a policy": [
+            Row("none, stopped, failed", "start, host online", "starting (new R)", {"start": "starting"}, ("stopped", "failed")),
+            Row("any", "start, host offline", "unchanged", beyond="the host is looked at first"),
+            Row("any", "start/stop/restart, policy or host unknown", "unchanged", beyond="both are looked up first"),
+            Row("starting, running, stopping", "start, host online", "starting (new R)", {"start": REFUSED}, ("starting", "running"),
+                not_so="409, as H-10 and O-47 advise: it would leave an agent that nobody knows of"),
+            Row("starting, running, stopping", "start, host online", "starting (new R)", {"start": "starting"}, ("stopping",)),
+            Row("any incl. none", "stop", "stopping (R, agent kept)", {"stop": "stopping"}, POLICIES),
+            Row("any incl. none", "restart", "starting (R, agent kept)", {"restart": "starting"}, POLICIES),
+            Row("any", "DELETE policy", "stopping", {"stop": "stopping"}, POLICIES),
+            Row("any", "registration with (P, R)", "running(agent), healthySince, lastError cleared",
+                {"link": "running"}, ("stopped", "starting", "running", "failed")),
+            Row("any", "registration with (P, R)", "running(agent), healthySince, lastError cleared", {"link": "stopping"}, ("stopping",),
+                not_so="as H-01 advises: an agent that is being stopped is known, and gets no mail"),
+            Row("any", "registration with (P, other id)", "unchanged", beyond="whose it is, is compared first"),
+            Row("running", "registration again with (P, R)", "running (agent id of the newcomer)", {"link": "running"}),
+            Row("stopping", "`agent.shutdown` with R succeeded", "stopped", {"shut down": "stopped"}),
+            Row("starting", "`agent.spawn` with R failed, rejected, timed out, canceled", "failed", {"spawn failed": "failed"}),
+            Row("running", "linked agent offline", "failed", {"agent gone": "failed"}),
+            Row("failed", "supervisor delay over, restart wanted", "starting (new R), restartCount+1", {"retry": "starting"}),
+            Row("any", "PUT policy", "unchanged", beyond="what the policy says does not move its agent"),
+        ],
+    },
     "22.6": {
         "Slot of a pool": [
             Row("empty", "evaluate, eligible agent exists", "held(A)", {"somebody may": "held"}),
@@ -331,6 +355,14 @@ CONTRACT: Mapping[str, Mapping[str, list[Row]]] = {
 }  # fmt: skip
 
 MORE: Mapping[str, Mapping[str, str]] = {
+    "Agent of a policy": {
+        "exited": "its host has seen its session end, whoever it was linked to",
+        "healthy": "after a while of running, earlier failures do not count",
+        "not shut down": "the shutdown failed: it is said, and the agent may still be there",
+        "overdue": "it has not registered in time",
+        "retry": "one that has ended by itself, where the policy wants one always",
+        "retry elsewhere": "its former host may still run it, and is asked to end it first",
+    },
     "Run of a recipe": {
         "begin": "a step that was held is tried again",
         "fail": "of one that failed already, or was held: more of it",
