@@ -10,13 +10,17 @@ import attrs
 from relay import wire
 from relay.actors import Ask, Tell
 
+from ._audit import Caller
+
 __all__ = [
     "Act",
     "AgentProtocol",
     "Asked",
+    "Decide",
     "Exited",
     "Follow",
     "Heartbeat",
+    "NoteTerminal",
     "Prompt",
     "Prompted",
     "ReapIfSilent",
@@ -113,6 +117,23 @@ class Prompted:
 
     message_id: int
     command_id: str
+
+
+@attrs.frozen
+class Decide(Ask[AgentProtocol, wire.Command]):
+    """Answer a question of the agent: the command that brings it to its runner. 422 when it is offline."""
+
+    asked: wire.DecidePermission
+    by: Caller | None = None
+
+
+@attrs.frozen
+class NoteTerminal(Ask[AgentProtocol, None]):
+    """A terminal beside the agent's session was opened, or closed."""
+
+    session: str
+    opened: bool
+    by: Caller | None = None
 
 
 @attrs.frozen

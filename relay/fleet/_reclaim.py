@@ -23,7 +23,7 @@ from ._orchestrator_protocol import Reclaim
 from ._owners import online
 from ._paths import normalised, within
 
-__all__ = ["OWN_BRANCHES", "Orphan", "live_in", "orphans", "reclaim", "repositories"]
+__all__ = ["OWN_BRANCHES", "Orphan", "live_in", "must_be_orphan", "orphans", "reclaim", "repositories"]
 
 OWN_BRANCHES = "agent/"
 ENDED = (wire.WorkspaceStatus.CLEANED, wire.WorkspaceStatus.MERGED, wire.WorkspaceStatus.ABANDONED)
@@ -87,11 +87,8 @@ def live_in(store: Store, path: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def reclaim(
-    host: wire.Orchestrator, message: Reclaim, store: Store, moment: Moment
-) -> Decision[wire.Command]:
-    """A cleanup without a workspace, for a host that is there and owns the repository."""
-    asked = message.asked
+def must_be_orphan(store: Store, asked: wire.Reclaim) -> None:
+    """Raises `Invalid` for what is no agent's worktree, and `Conflict` when a workspace is in it."""
     if asked.branch is not None and not asked.branch.startswith(OWN_BRANCHES):
         raise Invalid(
             f"branch: {asked.branch} is a person's; only those that begin with {OWN_BRANCHES} are reclaimed"
@@ -102,6 +99,14 @@ def reclaim(
         raise Conflict(
             f"workspace {live} is in {asked.worktree_path} and has not ended: clean that up instead"
         )
+
+
+def reclaim(
+    host: wire.Orchestrator, message: Reclaim, store: Store, moment: Moment
+) -> Decision[wire.Command]:
+    """A cleanup without a workspace, for a host that is there and owns the repository."""
+    asked = message.asked
+    must_be_orphan(store, asked)
     if not online(host) or not within(host.base_dir, asked.repo_root):
         raise Conflict(
             f"no host that is online owns {asked.repo_root}: start its orchestrator, then ask again"

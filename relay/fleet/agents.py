@@ -28,9 +28,11 @@ from ._agent_protocol import (
     Act,
     AgentProtocol,
     Asked,
+    Decide,
     Exited,
     Follow,
     Heartbeat,
+    NoteTerminal,
     Prompt,
     Prompted,
     ReapIfSilent,
@@ -59,10 +61,12 @@ from ._agent_rules import (
 )
 from ._bystanders import bystanders
 from ._cards import find_agent, find_participant, get_agent, list_agents, reserved
+from ._command_protocol import Adopt
 from ._contact import Contact
 from ._errors import NotFound
 from ._orchestrator_protocol import Leave, OrchestratorProtocol
 from ._owners import is_online
+from ._permissions import decided, terminal_noted
 from ._prompts import promptable, prompted
 from ._records import find_activity
 from ._restart_spawn import spawned_by
@@ -78,9 +82,11 @@ __all__ = [
     "Agent",
     "AgentProtocol",
     "Asked",
+    "Decide",
     "Exited",
     "Follow",
     "Heartbeat",
+    "NoteTerminal",
     "Prompt",
     "Prompted",
     "ReapIfSilent",
@@ -130,6 +136,13 @@ class Agent(FleetActor[AgentProtocol]):
                 self._act(message, verb, context)
             case Prompt(body):
                 self.settle(message, prompted(promptable(self._known()), body, self.moment()), context)
+            case Decide(answer, by):
+                decision = decided(self._known(), answer, self.moment(), by)
+                told = (self.fleet.commands[decision.reply.id], Adopt())
+                self.settle(message, attrs.evolve(decision, tells=(told,)), context)
+            case NoteTerminal(session, opened, by):
+                noted = terminal_noted(self._known(), session, self.moment(), by, opened=opened)
+                self.settle(message, noted, context)
             case Exited() if self._was_told(message):
                 self.settle(message, Decision(reply=False), context)
             case _:

@@ -11,10 +11,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
 
 import trio
 
@@ -89,16 +90,25 @@ class Upstream:
             return Stream((JSON[0], kind), run, HARMLESS, answer.status, close)
         raise AssertionError
 
+    async def read(self, host: wire.Orchestrator, path: str, query: Mapping[str, str]) -> Answer:
+        """As `ask`, for what is always a whole answer."""
+        answer = await self.ask(host, "GET", path, query=urlencode(query, quote_via=quote).encode())
+        if isinstance(answer, Answer):
+            return answer
+        if answer.close is not None:
+            await answer.close()
+        raise Unanswered("the host began a stream, and was asked for something else")
+
     async def _exchange(
         self, host: wire.Orchestrator, method: str, path: str, query: bytes, body: bytes | None
     ) -> AbstractAsyncContextManager[httpcore2.Response]:
         """The call, to be entered."""
         import httpx2
 
-        if self._client is None:  # hosts are called directly, whatever proxy the environment names
-            self._client = httpx2.AsyncClient(
-                headers=self._headers, timeout=None, trust_env=False, follow_redirects=False
-            )
+        from . import pinned
+
+        base = (host.api_url or "").rstrip("/")
+        target = f"{base}{path}" + (f"?{query.decode('ascii')}" if query else "")
         try:
             url = httpx2.URL(target)
         except httpx2.InvalidURL as error:

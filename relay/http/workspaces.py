@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from relay import wire
 from relay.actors import Ref
 from relay.fleet import Unprocessable, hosts, workspaces
 
 from . import reach
-from .answers import Answer, Stream, accepted, ok
+from .answers import Answer, accepted, ok
 from .routing import Call, Routes
 from .upstream import Unanswered, unavailable
 
@@ -62,23 +61,23 @@ async def remove(call: Call[None]) -> Answer:
 
 
 @route("GET", "/api/workspaces/:id/git-state", scope="workspace:read")
-async def git_state(call: Call[None]) -> Answer | Stream:
+async def git_state(call: Call[None]) -> Answer:
     return await _from_host(call, "/api/workspace/state", {})
 
 
 @route("GET", "/api/workspaces/:id/merge-preview", scope="workspace:read")
-async def merge_preview(call: Call[None]) -> Answer | Stream:
+async def merge_preview(call: Call[None]) -> Answer:
     strategy = call.query.text("strategy")
     return await _from_host(call, "/api/workspace/merge-preview", {"strategy": strategy} if strategy else {})
 
 
 @route("GET", "/api/workspaces/:id/diff", scope="workspace:read")
-async def diff(call: Call[None]) -> Answer | Stream:
+async def diff(call: Call[None]) -> Answer:
     bare = call.query.text("patch") == "0"
     return await _from_host(call, "/api/workspace/diff", {"patch": "0"} if bare else {})
 
 
-async def _from_host(call: Call[None], path: str, extra: Mapping[str, str]) -> Answer | Stream:
+async def _from_host(call: Call[None], path: str, extra: Mapping[str, str]) -> Answer:
     """What the host answers about the worktree, unchanged; 200 with a reason when it cannot be asked (9.1)."""
     try:
         row = workspaces.isolated(_row(call))
@@ -90,8 +89,7 @@ async def _from_host(call: Call[None], path: str, extra: Mapping[str, str]) -> A
     known = {"path": row.worktree_path, "baseRef": row.base_ref, "baseSha": row.base_sha}
     query = {name: value for name, value in known.items() if value}
     try:
-        asked = urlencode({**query, **extra}, quote_via=quote).encode()
-        return await call.edge.upstream.ask(host, "GET", path, query=asked)
+        return await call.edge.upstream.read(host, path, {**query, **extra})
     except Unanswered as error:
         return unavailable(str(error))
 
