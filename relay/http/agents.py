@@ -101,6 +101,23 @@ async def prompt(call: Call[wire.PromptAgent]) -> Answer:
     return created({"ok": True, "messageId": done.message_id, "commandId": done.command_id})
 
 
+    """What the agent says of itself, if it is a text."""
+    value = (meta or {}).get(name)
+    return value if isinstance(value, str) and value else None
+
+
+@route(
+    "POST", "/api/agents/:id/permission-decision", scope="agent:write", body=wire.DecidePermission, late=True
+)
+async def decide(call: Call[wire.DecidePermission]) -> Answer:
+    """A person's answer: no token of an agent's gives it, whatever else that may do."""
+    card = agents.promptable(agents.get_agent(call.fleet.store, call.path["id"]))
+    call.need("agent:write", agent=card.id)
+    call.speak_as("user", "decision")
+    command = await _agent(call).ask(agents.Decide(call.body, call.by))
+    return accepted({"ok": True, "command": command})
+
+
 def _agent(call: Call[Any]) -> Ref[agents.AgentProtocol]:
     return call.fleet.agents[call.path["id"]]
 
