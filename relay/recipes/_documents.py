@@ -174,7 +174,7 @@ class _Builder:
             if above.key in above.content:
                 self._wrong("is there twice", line)
             return
-        plain = event.style is None and event.tag is None
+        plain = event.implicit[0] and event.tag is None
         self._put(_plain(event.value) if plain else event.value, line)
 
     def _begin(self, content: dict[str, Any] | list[Any], line: int) -> None:

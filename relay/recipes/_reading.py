@@ -12,6 +12,9 @@ from ._rules import mistakes
 
 __all__ = ["check_file"]
 
+MOST = 100  # problems
+LONGEST = 400  # characters of one
+
 
 def check_file(path: Path) -> tuple[wire.Recipe | None, list[str]]:
     """The recipe, or None and what is wrong with it: one line for each mistake, with file, path of the member, and line where
@@ -23,8 +26,16 @@ def check_file(path: Path) -> tuple[wire.Recipe | None, list[str]]:
     except Unreadable as error:
         return None, [f"{path}: {error}"]
     recipe, problems = _understood(document)
-    told = [*document.problems, *map(document.placed, problems)]
-    return (None if told else recipe), [f"{path}: {problem}" for problem in dict.fromkeys(told)]
+    told = [cut(problem) for problem in (*document.problems, *map(document.placed, problems))]
+    told = list(dict.fromkeys(told))
+    if len(told) > MOST:
+        told = [*told[:MOST], f"and {len(told) - MOST} more"]
+    return (None if told else recipe), [f"{path}: {problem}" for problem in told]
+
+
+def cut(problem: str) -> str:
+    """What is wrong may be that something is far too long."""
+    return problem if len(problem) <= LONGEST else f"{problem[: LONGEST // 2]} … {problem[-LONGEST // 2 :]}"
 
 
 def _understood(document: Document) -> tuple[wire.Recipe | None, list[str]]:
