@@ -21,6 +21,7 @@ from ._calls import (
     CommandCalls,
     ConnectorCalls,
     DeliveryCalls,
+    MaintenanceCalls,
     MessageCalls,
     OrchestratorCalls,
     PairCalls,
@@ -47,6 +48,7 @@ class Client(
     ChannelCalls,
     ConnectorCalls,
     ActivityCalls,
+    MaintenanceCalls,
 ):
     """Made by `open_client`. The surrounding cancel scope limits every call; each try is limited to 35 s.
 

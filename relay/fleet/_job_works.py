@@ -104,7 +104,7 @@ async def trim_audit(run: Run) -> Report:
     """What is about to go is looked at first: the trace of whoever tampered with it must not go with it."""
     store, removed = run.fleet.store, 0
     before = _before(run.fleet, retention(run.fleet).audit_days * DAY)
-    if chain.trim(store.rows, before, 1) is None:
+    if chain.trim(store.rows, before, AT_A_TIME) is None:
         return {"removed": 0}
     await verify_audit(run)
     while (cut := chain.trim(store.rows, before, AT_A_TIME)) is not None:

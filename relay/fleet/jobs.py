@@ -20,7 +20,7 @@ import trio
 
 from relay import wire
 from relay.actors import ActorError, Ask, Context, Refusal, Tell, Unavailable
-from relay.store import Decision, Event, StoreError, StoreFailed, Write
+from relay.store import Decision, Event, StoreError, StoreFailed, Write, chain
 
 from . import _job_works as works
 from ._actor import FleetActor
@@ -39,11 +39,14 @@ __all__ = [
     "Job",
     "JobProtocol",
     "Keeper",
+    "backed_up_at",
     "RunJob",
     "book_of",
     "find_job",
     "keepers",
     "list_jobs",
+    "told",
+    "verify",
     "run_job",
 ]
 
@@ -68,10 +71,10 @@ class Job:
 JOBS: Mapping[str, Job] = {
     REAPER: Job(EVERY, "ends what is over, and takes up what was left behind"),
     "backup": Job(15 * MINUTE, "copies the database, checks the copy, removes old ones", works.back_up),
-    "verify-audit": Job(DAY, "computes the chain of the audit again", works.verify_audit),
-    "trim-events": Job(HOUR, "removes old events", works.trim_events),
     "auto-merge": Job(
         MINUTE, "lands workspaces that are ready, if the steward's configuration wants it", auto_merge
+    "verify-audit": Job(DAY, "computes the chain of the audit again", works.verify_audit),
+    "trim-events": Job(HOUR, "removes old events", works.trim_events),
     ),
     "trim-audit": Job(HOUR, "removes old records of the audit", works.trim_audit),
     "purge-workspaces": Job(HOUR, "forgets workspaces that were cleaned up long ago", works.purge_workspaces),
@@ -213,4 +216,29 @@ async def run_job(fleet: Fleet, name: str, by: Caller | None) -> wire.Job:
         return await fleet.keepers[name].ask(RunJob(by))
     with suppress(*FAILURES):
         await fleet.maintenance.ask(Reap(by))
+
+
+def backed_up_at(fleet: Fleet) -> wire.Instant | None:
+    job = fleet.jobs["backup"]
+    return None if job.last_outcome is wire.JobOutcome.SKIPPED else job.last_good_at
+
+
+async def verify(fleet: Fleet, noted: str | None = None) -> wire.AuditVerdict:
+    """Whether the audit is as it was written; `noted` is a link it once had. Raises `ValueError` if it cannot be one."""
+    heads = [chain.Head.read(noted)] if noted is not None else []
+    return told(await fleet.store.verify_audit(heads))
+
+
+def told(verdict: chain.Verdict) -> wire.AuditVerdict:
+    """The verdict as everybody reads it."""
+    return wire.AuditVerdict(
+        ok=verdict.ok,
+        records=verdict.records,
+        anchor=str(verdict.anchor),
+        head=str(verdict.head),
+        damages=[
+            wire.AuditDamage(kind=each.kind, what=each.what, link=each.link, record=each.record)
+            for each in verdict.damages
+        ],
+    )
     return find_job(fleet, name)

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 import attrs
 
 from relay import wire
-from relay.fleet import maintenance, messages
+from relay.fleet import jobs, maintenance, messages
 
 from .answers import Answer, ok
 from .routing import PUBLIC, Call, Routes
@@ -26,7 +26,12 @@ async def health(call: Call[None]) -> Answer:
         call.fleet.tally.count(), sse_connections=call.edge.streams, bus_connections=call.edge.bus_connections
     )
     report = wire.Health(
-        status="ok", version=VERSION, uptime_ms=round(call.edge.uptime() * 1000), counts=counts
+        status="ok",
+        version=VERSION,
+        uptime_ms=round(call.edge.uptime() * 1000),
+        counts=counts,
+        backup_at=jobs.backed_up_at(call.fleet),
+        alarms=call.fleet.jobs.alarms(),
     )
     return ok(report)
 
@@ -45,6 +50,7 @@ async def broadcast(call: Call[wire.Broadcast]) -> Answer:
     """One message to everybody (MSG-48)."""
     said = call.body
     call.speak_as(said.from_, "from")
+    call.need("message:send", target="broadcast")
     call.reach("broadcast")
     message = wire.SendMessage(
         from_=said.from_,
@@ -59,4 +65,4 @@ async def broadcast(call: Call[wire.Broadcast]) -> Answer:
 
 @route("POST", "/api/system/reap", scope="system:write")
 async def reap(call: Call[None]) -> Answer:
-    return ok(await call.fleet.maintenance.ask(maintenance.Reap()))
+    return ok(await call.fleet.maintenance.ask(maintenance.Reap(call.by)))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ._log import EventLog
     from .backups import Backup
-    from .chain import Verdict
+    from .chain import Head, Verdict
 
 __all__ = [
     "Conflict",
@@ -134,5 +134,6 @@ class Store(Protocol):
     async def back_up(self) -> Backup | None:
         """Make a backup of what is committed; None for a store that is kept in memory. Raises `BackupFailed`."""
 
-    async def verify_audit(self) -> Verdict:
-        """Whether the records of the audit are those that were written; backups are the witnesses."""
+    async def verify_audit(self, noted: Sequence[Head] = ()) -> Verdict:
+        """Whether the records of the audit are those that were written. Backups are the witnesses, and what else was
+        noted."""

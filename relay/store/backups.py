@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from contextlib import closing
 from pathlib import Path
@@ -79,8 +80,10 @@ class Backup:
 
 
 def backups_of(database: Path, folder: Path | None = None) -> Path:
-    """Where the backups of a database are: beside it, unless another folder is given."""
-    return folder or database.resolve().parent / "backups"
+    """Where the backups of a database are: beside it, unless another folder is given, or named in
+    `AGENT_RELAY_BACKUP_DIR`."""
+    named = os.environ.get("AGENT_RELAY_BACKUP_DIR")
+    return folder or (Path(named).expanduser() if named else database.resolve().parent / "backups")
 
 
 def make_backup(
@@ -99,7 +102,8 @@ def make_backup(
     """
     with explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        to = folder / f"{database.stem}-{stamp(at)}{label}.db"
+        while (to := folder / f"{database.stem}-{stamp(at)}{label}.db").exists():
+            at += 0.001
         made = back_up(database, to, at, progress=progress, spare=spare, vfs=vfs)
         rotate(folder, database.stem, at)
     return made

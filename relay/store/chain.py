@@ -124,7 +124,10 @@ def head_of(rows: Reads) -> Head:
 def verify(rows: Reads, witnesses: Iterable[Head] = ()) -> Verdict:
     """Compute the whole chain again; what is read must not change meanwhile. `witnesses` are heads that it had once."""
     anchor = _anchor(rows)
-    expected = {head.seq: head.digest for head in witnesses if head.seq > anchor.seq}
+    expected: dict[int, set[str]] = {}
+    for head in witnesses:
+        if head.seq > anchor.seq:
+            expected.setdefault(head.seq, set()).add(head.digest)
     damages: list[Damage] = []
     broken: list[Link] = []
     changed: list[Link] = []
@@ -136,7 +139,7 @@ def verify(rows: Reads, witnesses: Iterable[Head] = ()) -> Verdict:
             changed.append(link)
         if link.digest != digest(link.before, link.seq, link.content):
             broken.append(link)
-        if expected.pop(link.seq, link.digest) != link.digest:
+        if expected.pop(link.seq, {link.digest}) != {link.digest}:
             text = f"link {link.seq} is not the one that was noted elsewhere: the chain was computed anew"
             damages.append(Damage("foreign", text, link.seq, link.record))
         last = Head(link.seq, link.digest)
@@ -152,14 +155,14 @@ def verify(rows: Reads, witnesses: Iterable[Head] = ()) -> Verdict:
 
 def trim(rows: Reads, before: int, most: int) -> Trim | None:
     """What removes the records from before an instant (epoch ms), those that nothing newer precedes; at most so many, and
-    never the last. None when there is none. A record with the client id `TRIMMED`… must tell of it, in the same
-    transaction, with the anchor's `seq` and `digest` in its metadata."""
+    never the last. None when there is none, or only such as tell of this. A record with the client id `TRIMMED`… must
+    tell of it, in the same transaction, with the anchor's `seq` and `digest` in its metadata."""
     sql = (
-        "select c.seq, c.digest, a.created_at from audit_chain c left join activity a on a.id = c.activity_id"
+        "select c.seq, c.digest, a.created_at, a.client_id from audit_chain c left join activity a on a.id = c.activity_id"
         " where c.seq < (select max(seq) from audit_chain) order by c.seq limit ?"
     )
     old = list(takewhile(lambda row: row[2] is not None and row[2] < before, rows(sql, most)))
-    if not old:
+    if all(row[3].startswith(TRIMMED) for row in old):
         return None
     anchor = Head(old[-1][0], old[-1][1])
     kept = orjson.dumps(attrs.asdict(anchor)).decode()

@@ -36,7 +36,7 @@ from ._log import KEEP, EventLog
 from ._migrations import NEWEST, migrate
 from ._types import Done, Event, LoggedEvent, Owner, Store, StoreFailed, UnusableDatabase, Write
 from .backups import Backup, BackupFailed, backups_of, make_backup
-from .chain import Verdict, register, verify
+from .chain import Head, Verdict, register, verify
 
 __all__ = ["open_store"]
 
@@ -139,8 +139,8 @@ class SQLiteStore:
     async def back_up(self) -> Backup | None:
         return None
 
-    async def verify_audit(self) -> Verdict:
-        return verify(self.rows)
+    async def verify_audit(self, noted: Sequence[Head] = ()) -> Verdict:
+        return verify(self.rows, noted)
 
     async def drain(self) -> None:
         """Wait until everything staged is settled."""
@@ -231,8 +231,8 @@ class ThreadedStore(SQLiteStore):
     async def back_up(self) -> Backup | None:
         return await self._beside.back_up(self._system.wall())
 
-    async def verify_audit(self) -> Verdict:
-        return await self._beside.verify_audit()
+    async def verify_audit(self, noted: Sequence[Head] = ()) -> Verdict:
+        return await self._beside.verify_audit(noted)
 
     def _submit(self, part: Part) -> None:
         if not self._submitted:

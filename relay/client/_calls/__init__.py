@@ -6,6 +6,7 @@ from .channels import ChannelCalls as ChannelCalls
 from .commands import CommandCalls as CommandCalls
 from .connectors import ConnectorCalls as ConnectorCalls
 from .deliveries import DeliveryCalls as DeliveryCalls
+from .maintenance import MaintenanceCalls as MaintenanceCalls
 from .messages import MessageCalls as MessageCalls
 from .orchestrators import OrchestratorCalls as OrchestratorCalls
 from .pairs import PairCalls as PairCalls
