@@ -10,17 +10,23 @@ from relay.store import Store
 
 from ._errors import Conflict, Forbidden, Unprocessable
 
-__all__ = ["host_of", "startable"]
+__all__ = ["host_of", "host_with", "startable"]
 
 STARTING = ("agent.spawn", "agent.restart")
 
 
 def host_of(store: Store, command: wire.Command) -> str:
     """The host that the command is for. Raises `Unprocessable`."""
-    row = store.row("select id from orchestrators where agent_id = ?", command.target)
-    if row is None or command.type not in STARTING:
+    host = host_with(store, command.target)
+    if host is None or command.type not in STARTING:
         raise Unprocessable(f"command {command.id} has no host start an agent")
-    return str(row[0])
+    return host
+
+
+def host_with(store: Store, agent_id: str) -> str | None:
+    """The host whose identity this agent is."""
+    row = store.row("select id from orchestrators where agent_id = ?", agent_id)
+    return None if row is None else str(row[0])
 
 
 def startable(store: Store, command: wire.Command, host_id: str, agent_id: str) -> str | None:

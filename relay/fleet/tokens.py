@@ -24,7 +24,7 @@ from ._audit import Caller, audit
 from ._errors import Forbidden, NotFound
 from ._moment import Moment
 from ._records import text_of
-from ._runner_tokens import host_of, startable
+from ._runner_tokens import host_of, host_with, startable
 from ._token_profiles import AGENT, INTERACTIVE, PROFILES
 from ._token_rules import (
     LEEWAY,
@@ -62,6 +62,7 @@ __all__ = [
     "find_token",
     "get_token",
     "host_of",
+    "host_with",
     "list_tokens",
     "startable",
     "within_reach",

@@ -3,6 +3,7 @@
 from relay import wire
 from relay.fleet import activity
 
+from . import reach
 from .answers import Answer, created, ok
 from .routing import LARGEST, Call, Routes
 
@@ -14,6 +15,7 @@ route = Routes()
 @route("GET", "/api/activity", scope="activity:read")
 async def list_(call: Call[None]) -> Answer:
     query = call.query
+    reach.about(call.principal, query.text("agentId"), "agentId")
     found = activity.list_activity(
         call.fleet.store,
         agent_id=query.text("agentId"),
@@ -28,5 +30,6 @@ async def list_(call: Call[None]) -> Answer:
 
 @route("POST", "/api/activity", scope="activity:write", body=wire.NewActivity)
 async def write(call: Call[wire.NewActivity]) -> Answer:
+    call.need("activity:write", agent=call.body.agent_id)
     noted = await call.fleet.activity.ask(activity.WriteDown(call.body))
     return created(noted.activity, new=noted.new)

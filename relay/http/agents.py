@@ -1,10 +1,11 @@
 """`/api/agents` (messaging-control 3)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from relay import wire
 from relay.actors import Ref
-from relay.fleet import agents
+from relay.fleet import agents, hosts
 
 from .answers import OK, Answer, accepted, created, ok
 from .errors import Refused
@@ -19,6 +20,7 @@ INSTANCE = b"x-agent-relay-instance-id"
 
 @route("POST", "/api/agents", scope="agent:write", body=wire.RegisterAgent)
 async def register(call: Call[wire.RegisterAgent]) -> Answer:
+    call.need("agent:write", agent=call.body.id, policy=_text(call.body.meta, "policyName"))
     registered = await call.fleet.agents[call.body.id].ask(agents.Register(call.body))
     return created(registered.agent, new=registered.new)
 
@@ -35,43 +37,43 @@ async def get(call: Call[None]) -> Answer:
     return ok(agents.get_agent(call.fleet.store, call.path["id"]))
 
 
-@route("PATCH", "/api/agents/:id/status", scope="agent:write", body=wire.SetStatus)
+@route("PATCH", "/api/agents/:id/status", scope="agent:write", body=wire.SetStatus, on="agent")
 async def set_status(call: Call[wire.SetStatus]) -> Answer:
     await _agent(call).ask(agents.SetStatus(call.body.status, _instance(call, call.body.instance_id)))
     return OK
 
 
-@route("PATCH", "/api/agents/:id/ready", scope="agent:write", body=wire.SetReady)
+@route("PATCH", "/api/agents/:id/ready", scope="agent:write", body=wire.SetReady, on="agent")
 async def set_ready(call: Call[wire.SetReady]) -> Answer:
     await _agent(call).ask(agents.SetReady(call.body.ready, _instance(call, call.body.instance_id)))
     return OK
 
 
-@route("POST", "/api/agents/:id/heartbeat", scope="agent:write", optional=wire.Heartbeat)
+@route("POST", "/api/agents/:id/heartbeat", scope="agent:write", optional=wire.Heartbeat, on="agent")
 async def heartbeat(call: Call[wire.Heartbeat | None]) -> Answer:
     beat = call.body or wire.Heartbeat()
     await _agent(call).ask(agents.Heartbeat(_instance(call, beat.instance_id), beat.status, beat.meta))
     return OK
 
 
-@route("PATCH", "/api/agents/:id/label", scope="agent:write", body=wire.SetLabel)
+@route("PATCH", "/api/agents/:id/label", scope="agent:write", body=wire.SetLabel, on="agent")
 async def set_label(call: Call[wire.SetLabel]) -> Answer:
     await _agent(call).ask(agents.SetLabel(call.body.label))
     return OK
 
 
-@route("PATCH", "/api/agents/:id/tags", scope="agent:write", body=wire.SetTags)
+@route("PATCH", "/api/agents/:id/tags", scope="agent:write", body=wire.SetTags, on="agent")
 async def set_tags(call: Call[wire.SetTags]) -> Answer:
     return ok(await _agent(call).ask(agents.SetTags(call.body.tags)))
 
 
-@route("DELETE", "/api/agents/:id", scope="agent:write")
+@route("DELETE", "/api/agents/:id", scope="agent:write", on="agent")
 async def remove(call: Call[None]) -> Answer:
     await _agent(call).ask(agents.Remove())
     return OK
 
 
-@route("GET", "/api/agents/:id/timeline", scope="agent:read")
+@route("GET", "/api/agents/:id/timeline", scope="agent:read", on="agent")
 async def timeline(call: Call[None]) -> Answer:
     """The newest entries first; `before` is the id of an entry, to go further back."""
     limit = call.query.integer("limit", 1, 500) or 100
@@ -85,7 +87,9 @@ async def act(call: Call[wire.ActOnAgent]) -> Answer:
     """Whether the agent can do it, now, is looked at before the scope is (AGT-31)."""
     card = agents.get_agent(call.fleet.store, call.path["id"])
     agents.means(call.fleet.store, card, call.body.action)
-    call.need("agent:write")
+    host = hosts.controller(call.fleet.store, card)
+    policy = _text(card.meta, "policyName")
+    call.need("agent:write", agent=card.id, orchestrator=host.id if host else None, policy=policy)
     asked = await _agent(call).ask(agents.Act(call.body.action))
     return accepted({"ok": True, "action": asked.action, "command": asked.command})
 
@@ -94,7 +98,7 @@ async def act(call: Call[wire.ActOnAgent]) -> Answer:
 async def prompt(call: Call[wire.PromptAgent]) -> Answer:
     """Whether the agent is there is looked at before the scope is (AGT-48)."""
     agents.promptable(agents.get_agent(call.fleet.store, call.path["id"]))
-    call.need("message:send")
+    call.need("message:send", target=call.path["id"])
     call.speak_as("user", "body")
     call.reach(call.path["id"])
     done = await _agent(call).ask(agents.Prompt(call.body.body))
@@ -116,6 +120,12 @@ async def decide(call: Call[wire.DecidePermission]) -> Answer:
     call.speak_as("user", "decision")
     command = await _agent(call).ask(agents.Decide(call.body, call.by))
     return accepted({"ok": True, "command": command})
+
+
+def _text(meta: Mapping[str, Any] | None, name: str) -> str | None:
+    """What the agent says of itself, if it is a text."""
+    value = (meta or {}).get(name)
+    return value if isinstance(value, str) and value else None
 
 
 def _agent(call: Call[Any]) -> Ref[agents.AgentProtocol]:

@@ -16,12 +16,12 @@ async def list_(call: Call[None]) -> Answer:
     return ok(channels.list_channels(call.fleet.store))
 
 
-@route("GET", "/api/channels/:id", scope="channel:read")
+@route("GET", "/api/channels/:id", scope="channel:read", on="channel")
 async def get(call: Call[None]) -> Answer:
     return ok(channels.get_channel(call.fleet.store, call.path["id"]))
 
 
-@route("POST", "/api/channels/:id/events", scope="channel:write", body=wire.ChannelEvent)
+@route("POST", "/api/channels/:id/events", scope="channel:write", body=wire.ChannelEvent, on="channel")
 async def happen(call: Call[wire.ChannelEvent]) -> Answer:
     """One message per binding; 201 if any of them is new (O-31)."""
     call.reach(f"channel:{call.path['id']}")
@@ -36,13 +36,18 @@ async def bindings(call: Call[None]) -> Answer:
 
 @route("POST", "/api/channel-bindings", scope="channel:write", body=wire.NewBinding)
 async def bind(call: Call[wire.NewBinding]) -> Answer:
+    target = channels.target_of(call.body).address
+    call.need("channel:write", channel=call.body.channel_id, target=target)
     call.reach(f"channel:{call.body.channel_id}")
-    call.reach(channels.target_of(call.body).address)
+    call.reach(target)
     bound = await call.fleet.switchboard.ask(channels.Bind(call.body))
     return created(bound.binding, new=bound.new)
 
 
 @route("DELETE", "/api/channel-bindings/:id", scope="channel:write")
 async def unbind(call: Call[None]) -> Answer:
+    bound = [each for each in channels.list_bindings(call.fleet.store, None) if each.id == call.path["id"]]
+    for binding in bound:
+        call.need("channel:write", channel=binding.channel_id)
     await call.fleet.switchboard.ask(channels.Unbind(call.path["id"]))
     return OK

@@ -6,6 +6,7 @@ from relay import wire
 from relay.actors import Ref
 from relay.fleet import commands
 
+from . import reach
 from .answers import OK, Answer, created, ok
 from .routing import LARGEST, Call, Routes
 
@@ -16,12 +17,14 @@ route = Routes()
 
 @route("POST", "/api/commands", scope="command:write", body=wire.NewCommand)
 async def create(call: Call[wire.NewCommand]) -> Answer:
+    reach.command_for(call, call.body.target)
     return created(await commands.create_command(call.fleet, call.body))
 
 
 @route("GET", "/api/commands", scope="command:read")
 async def list_(call: Call[None]) -> Answer:
     query = call.query
+    reach.about(call.principal, query.text("target"), "target")
     found = commands.list_commands(
         call.fleet.store,
         limit=query.integer("limit", 1, 500) or 100,
@@ -36,17 +39,21 @@ async def list_(call: Call[None]) -> Answer:
 
 @route("GET", "/api/commands/:id", scope="command:read")
 async def get(call: Call[None]) -> Answer:
-    return ok(commands.get_command(call.fleet.store, call.path["id"]))
+    command = commands.get_command(call.fleet.store, call.path["id"])
+    reach.reads_command(call, command)
+    return ok(command)
 
 
 @route("PATCH", "/api/commands/:id", scope="command:write", body=wire.PatchCommand)
 async def patch(call: Call[wire.PatchCommand]) -> Answer:
+    reach.carries_out(call)
     return ok(await _command(call).ask(commands.Patch(call.body)))
 
 
 @route("POST", "/api/commands/:id/claim", scope="command:write", optional=wire.ClaimCommand)
 async def claim(call: Call[wire.ClaimCommand | None]) -> Answer:
     """Only one of several askers is told that it may execute the command, and the token to report with (CMD-14)."""
+    reach.carries_out(call)
     claimant = call.body.claimant if call.body is not None else None
     token = await _command(call).ask(commands.Claim(claimant))
     return ok({"claimed": True, "token": token} if token is not None else {"claimed": False})
@@ -54,6 +61,7 @@ async def claim(call: Call[wire.ClaimCommand | None]) -> Answer:
 
 @route("DELETE", "/api/commands/:id", scope="command:write")
 async def cancel(call: Call[None]) -> Answer:
+    reach.calls_off(call)
     await _command(call).ask(commands.Cancel())
     return OK
 

@@ -7,6 +7,7 @@ import trio
 from relay import wire
 from relay.fleet import NotFound, agents, deliveries, messages
 
+from . import reach
 from .answers import Answer, ok
 from .errors import Refused
 from .routing import LARGEST, Call, Routes
@@ -18,7 +19,14 @@ route = Routes()
 LONGEST_WAIT = 25_000  # milliseconds
 
 
-@route("POST", "/api/agents/:id/deliveries", scope="message:read", optional=wire.TakeDeliveries, waits=True)
+@route(
+    "POST",
+    "/api/agents/:id/deliveries",
+    scope="message:read",
+    optional=wire.TakeDeliveries,
+    waits=True,
+    on="agent",
+)
 async def take(call: Call[wire.TakeDeliveries | None]) -> Answer:
     """Hand over what is due, oldest first, with a token for each; if nothing is, wait for it."""
     call.speak_as(call.path["id"], "id")
@@ -41,7 +49,7 @@ async def take(call: Call[wire.TakeDeliveries | None]) -> Answer:
         await deliveries.happened(call.fleet.events, cursor, matches, until=later)
 
 
-@route("POST", "/api/agents/:id/deliveries/ack", scope="message:read", body=wire.AckDeliveries)
+@route("POST", "/api/agents/:id/deliveries/ack", scope="message:read", body=wire.AckDeliveries, on="agent")
 async def ack(call: Call[wire.AckDeliveries]) -> Answer:
     """Settle hand-overs. An acknowledgement that comes alone and with a stale token is a 409."""
     call.speak_as(call.path["id"], "id")
@@ -55,7 +63,7 @@ async def ack(call: Call[wire.AckDeliveries]) -> Answer:
     return ok(wire.AckResults(results=list(results)))
 
 
-@route("GET", "/api/agents/:id/deliveries", scope="message:read")
+@route("GET", "/api/agents/:id/deliveries", scope="message:read", on="agent")
 async def mailbox(call: Call[None]) -> Answer:
     """How far each message got with the agent: those, in that order, which `GET /api/messages?for=` lists."""
     store, agent_id = call.fleet.store, call.path["id"]
@@ -78,6 +86,7 @@ async def progress(call: Call[None]) -> Answer:
     rung = call.query.choice("rung", wire.Rung)
     until = trio.current_time() + (call.query.integer("waitMs", 0, LONGEST_WAIT) or 0) / 1000
     number, one = call.number("id"), call.query.flag("any")
+    reach.message(call, number)
     while True:
         cursor = call.fleet.events.last_id
         message = messages.get_message(call.fleet.store, number)
@@ -99,9 +108,11 @@ def _settled(message: wire.Message, found: list[wire.Progress], rung: wire.Rung,
 @route("GET", "/api/dead-letters", scope="message:read")
 async def dead_letters(call: Call[None]) -> Answer:
     """What was given up, newest message first, with the messages."""
+    whose = call.query.text("agentId")
+    reach.about(call.principal, whose, "agentId")
     found = deliveries.dead_letters(
         call.fleet.store,
-        agent_id=call.query.text("agentId"),
+        agent_id=whose,
         before=call.query.integer("before", 1, LARGEST),
         limit=call.query.integer("limit", 1, 500) or 100,
     )
@@ -112,6 +123,7 @@ async def dead_letters(call: Call[None]) -> Answer:
 async def redeliver(call: Call[wire.Redeliver | None]) -> Answer:
     """Begin afresh with one agent, or with all, with whom the message is dead."""
     number, wanted = call.number("id"), call.body.agent_id if call.body else None
+    reach.about(call.principal, wanted, "agentId")
     found = deliveries.message_progress(call.fleet.store, number)
     dead = [each.agent_id for each in found if each.rung is wire.Rung.DEAD]
     chosen = [agent_id for agent_id in dead if wanted in (None, agent_id)]

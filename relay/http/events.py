@@ -14,6 +14,7 @@ import trio
 
 from relay.store import LoggedEvent
 
+from . import reach
 from .answers import Header, Stream, Write
 from .errors import Refused
 from .feed import Feed, Matcher, everything, portions
@@ -37,6 +38,7 @@ async def events(call: Call[None]) -> Stream:
     wanted = _types(call.query)
     place = log.last_id if after is None else after
     agent = call.query.text("agentId")
+    reach.about(call.principal, agent, "agentId")
     concerned = call.fleet.matcher(agent, place) if agent is not None else everything
     feed = Feed(log, _both(concerned, wanted), place)
     return Stream(

@@ -12,4 +12,5 @@ route = Routes()
 
 @route("GET", "/api/merge-leases", scope="workspace:read")
 async def list_(call: Call[None]) -> Answer:
-    return ok(merges.list_leases(call.fleet.store, call.fleet.system.wall()))
+    leases = merges.list_leases(call.fleet.store, call.fleet.system.wall())
+    return ok([lease for lease in leases if call.principal.reaches(path=lease.repo_root)])

@@ -3,6 +3,7 @@
 from relay import wire
 from relay.fleet import messages
 
+from . import reach
 from .answers import OK, Answer, ok
 from .errors import Refused
 from .routing import LARGEST, Call, Routes
@@ -15,6 +16,7 @@ route = Routes()
 @route("POST", "/api/messages", scope="message:send", body=wire.SendMessage)
 async def send(call: Call[wire.SendMessage]) -> Answer:
     call.speak_as(call.body.from_, "from")
+    call.need("message:send", target=call.body.to or "", channel=reach.channel_of(call.body))
     call.reach(call.body.to, call.body.channel)
     sent = await call.fleet.post_office.ask(messages.Send(call.body))
     return Answer(201 if sent.new else 200, sent.text)
@@ -23,10 +25,11 @@ async def send(call: Call[wire.SendMessage]) -> Answer:
 @route("GET", "/api/messages", scope="message:read")
 async def list_(call: Call[None]) -> Answer:
     """For one agent: what matches it, from the oldest on. Without `for`: the newest first (MSG-21)."""
-    query = call.query
+    query, whose = call.query, call.query.text("for")
+    reach.mail_of(call.principal, whose)
     found = messages.list_messages(
         call.fleet.store,
-        for_=query.text("for"),
+        for_=whose,
         since=query.integer("since", 0, LARGEST) or 0,
         unread=query.flag("unread"),
         limit=query.integer("limit", 1, 500) or 100,
@@ -45,6 +48,7 @@ async def queued(call: Call[None]) -> Answer:
     target = call.query.text("for")
     if target is None:
         raise Refused(400, "for: name the address whose queue to list, as in ?for=policy:reviewer")
+    reach.queue_of(call.principal, target)
     fleet = call.fleet
     limit = call.query.integer("limit", 1, 500) or 100
     return ok(messages.list_queued(fleet.store, target, now=fleet.system.wall(), limit=limit))
@@ -52,17 +56,17 @@ async def queued(call: Call[None]) -> Answer:
 
 @route("GET", "/api/messages/:id", scope="message:read")
 async def get(call: Call[None]) -> Answer:
-    return ok(messages.get_message(call.fleet.store, call.number("id")))
+    return ok(reach.message(call, call.number("id")))
 
 
 @route("GET", "/api/messages/:id/status", scope="message:read")
 async def status(call: Call[None]) -> Answer:
-    return ok(messages.delivery(call.fleet.store, call.number("id")))
+    return ok(messages.delivery(call.fleet.store, reach.message(call, call.number("id")).id))
 
 
 @route("GET", "/api/messages/:id/thread", scope="message:read")
 async def thread(call: Call[None]) -> Answer:
-    return ok(messages.thread(call.fleet.store, call.number("id")))
+    return ok(messages.thread(call.fleet.store, reach.message(call, call.number("id")).id))
 
 
 @route("POST", "/api/messages/:id/claim", scope="message:read", body=wire.ClaimMessage)
@@ -86,5 +90,5 @@ async def mark_read(call: Call[wire.MarkRead]) -> Answer:
 
 @route("DELETE", "/api/messages/:id", scope="message:delete")
 async def delete(call: Call[None]) -> Answer:
-    await call.fleet.post_office.ask(messages.Delete(call.number("id")))
+    await call.fleet.post_office.ask(messages.Delete(reach.message(call, call.number("id")).id))
     return OK

@@ -6,6 +6,7 @@ from relay import wire
 from relay.actors import Ref
 from relay.fleet import pairs
 
+from . import reach
 from .answers import Answer, created, ok
 from .routing import Call, Routes
 
@@ -17,6 +18,7 @@ route = Routes()
 @route("POST", "/api/pairs", scope="pair:write", body=wire.ProposePair)
 async def propose(call: Call[wire.ProposePair]) -> Answer:
     call.speak_as(call.body.from_, "from")
+    call.need("pair:write", target=call.body.to)
     call.reach(call.body.to)
     key = call.fleet.system.new_id("pair")
     return created(await call.fleet.pairs[key].ask(pairs.Propose(call.body)))
@@ -24,11 +26,12 @@ async def propose(call: Call[wire.ProposePair]) -> Answer:
 
 @route("GET", "/api/pairs", scope="pair:read")
 async def list_(call: Call[None]) -> Answer:
-    query = call.query
+    query, whose = call.query, call.query.text("agentId")
+    reach.about(call.principal, whose, "agentId")
     found = pairs.list_pairs(
         call.fleet.store,
         status=query.choice("status", wire.PairStatus),
-        agent_id=query.text("agentId"),
+        agent_id=whose,
         limit=query.integer("limit", 1, 500) or 100,
     )
     return ok(found)
@@ -36,7 +39,9 @@ async def list_(call: Call[None]) -> Answer:
 
 @route("GET", "/api/pairs/:id", scope="pair:read")
 async def get(call: Call[None]) -> Answer:
-    return ok(pairs.get_pair(call.fleet.store, call.path["id"]))
+    pair = pairs.get_pair(call.fleet.store, call.path["id"])
+    reach.one_of(call.principal, (pair.from_, pair.to), f"pair {pair.id}")
+    return ok(pair)
 
 
 @route("POST", "/api/pairs/:id/accept", scope="pair:write", body=wire.Member)

@@ -3,6 +3,7 @@
 from relay import wire
 from relay.fleet import tasks
 
+from . import reach
 from .answers import Answer, ok
 from .routing import Call, Routes
 
@@ -44,6 +45,7 @@ async def claim(call: Call[wire.ClaimTask]) -> Answer:
 
 @route("POST", "/api/tasks/:id/status", scope="task:write", body=wire.SetTaskStatus)
 async def set_status(call: Call[wire.SetTaskStatus]) -> Answer:
+    reach.about(call.principal, call.body.agent_id, "agentId")
     if call.body.agent_id is not None:
         call.speak_as(call.body.agent_id, "agentId")
     return ok(await call.fleet.post_office.ask(tasks.SetTaskStatus(call.number("id"), call.body)))

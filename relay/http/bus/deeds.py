@@ -17,6 +17,7 @@ from relay.actors import Refusal
 from relay.fleet import Fleet, Forbidden, Invalid, agents, bus_sessions, commands, deliveries, messages, tasks
 from relay.http.auth import Principal
 from relay.http.errors import answer_to
+from relay.http.reach import about, channel_of
 from relay.wire import bus
 
 __all__ = ["DEEDS", "Client", "Outcome", "failed", "say_still_there", "send"]
@@ -84,6 +85,8 @@ async def say_still_there(client: Client) -> None:
 
 
 async def update_command(client: Client, frame: bus.CommandUpdate) -> Sequence[Outcome]:
+    if not client.principal.reaches(agent=commands.get_command(client.fleet.store, frame.command_id).target):
+        raise Forbidden("commandId: this token is not for commands of its target")
     change = wire.PatchCommand(status=frame.status, result=frame.result, error=frame.error, token=frame.token)
     command = await client.fleet.commands[frame.command_id].ask(commands.Patch(change))
     return (done(command=command),)
@@ -111,6 +114,8 @@ def _message(client: Client, item: Any) -> wire.SendMessage | wire.Invalid | Ref
         return error
     if not client.principal.may_be(message.from_, client.agent_id):
         return Forbidden(f"from: this connection does not send as {message.from_}")
+    if not client.principal.reaches(target=message.to or "", channel=channel_of(message)):
+        return Forbidden("to: this token does not send there")
     try:
         client.reach(message.to, message.channel)
     except Refusal as no:
@@ -140,6 +145,7 @@ async def read(client: Client, frame: bus.Read) -> Sequence[Outcome]:
 
 
 async def update_task(client: Client, frame: bus.TaskUpdate) -> Sequence[Outcome]:
+    about(client.principal, client.agent_if_any(frame.agent_id), "agentId")
     asked = wire.SetTaskStatus(
         status=frame.status,
         agent_id=client.agent_if_any(frame.agent_id),

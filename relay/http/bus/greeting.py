@@ -6,6 +6,7 @@ from relay import wire
 from relay.fleet import Fleet, Forbidden, agents, bus_sessions
 from relay.http.auth import Principal
 from relay.http.feed import Feed, Matcher, everything
+from relay.http.reach import about
 from relay.wire import bus
 
 from . import ends
@@ -20,7 +21,10 @@ def identified(hello: bus.Hello, principal: Principal, fleet: Fleet, within: flo
     agent_id = hello.agent_id if hello.role.kind is not None else None
     if hello.role.kind is not None and agent_id is None:
         raise wire.Invalid([f"agentId: is required for a {hello.role}"])
-    if not principal.may("event:read") or not (agent_id is None or principal.may("agent:write")):
+    about(principal, agent_id, "agentId")
+    policy = (hello.meta or {}).get("policyName")
+    binds = {"agent": agent_id, "policy": policy if isinstance(policy, str) else None}
+    if not principal.may("event:read") or not (agent_id is None or principal.may("agent:write", **binds)):
         raise Forbidden("forbidden")
     return Client(fleet, principal, hello.role, hello.component_id, agent_id, hello.instance_id, within)
 
