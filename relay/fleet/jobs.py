@@ -35,19 +35,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JOBS",
-    "REAPER",
     "Job",
     "JobProtocol",
     "Keeper",
-    "backed_up_at",
     "RunJob",
+    "backed_up_at",
     "book_of",
     "find_job",
     "keepers",
     "list_jobs",
+    "run_job",
     "told",
     "verify",
-    "run_job",
 ]
 
 log = logging.getLogger(__name__)
@@ -73,9 +72,9 @@ JOBS: Mapping[str, Job] = {
     "backup": Job(15 * MINUTE, "copies the database, checks the copy, removes old ones", works.back_up),
     "auto-merge": Job(
         MINUTE, "lands workspaces that are ready, if the steward's configuration wants it", auto_merge
+    ),
     "verify-audit": Job(DAY, "computes the chain of the audit again", works.verify_audit),
     "trim-events": Job(HOUR, "removes old events", works.trim_events),
-    ),
     "trim-audit": Job(HOUR, "removes old records of the audit", works.trim_audit),
     "purge-workspaces": Job(HOUR, "forgets workspaces that were cleaned up long ago", works.purge_workspaces),
     "purge-tokens": Job(6 * HOUR, "forgets tokens that have been of no use for long", works.purge_tokens),
@@ -216,6 +215,7 @@ async def run_job(fleet: Fleet, name: str, by: Caller | None) -> wire.Job:
         return await fleet.keepers[name].ask(RunJob(by))
     with suppress(*FAILURES):
         await fleet.maintenance.ask(Reap(by))
+    return find_job(fleet, name)
 
 
 def backed_up_at(fleet: Fleet) -> wire.Instant | None:
@@ -241,4 +241,3 @@ def told(verdict: chain.Verdict) -> wire.AuditVerdict:
             for each in verdict.damages
         ],
     )
-    return find_job(fleet, name)
