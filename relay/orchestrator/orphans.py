@@ -12,14 +12,18 @@ import os
 import signal
 from pathlib import Path
 
+import trio
+
 from relay._files import read_json
 
 from ._processes import Life, life_of, tagged
 
-__all__ = ["end_agent"]
+__all__ = ["end_agent", "is_gone"]
 
 log = logging.getLogger(__name__)
 
+GONE_WITHIN = 2.0  # seconds
+POLL = 0.05
 PASSES = 3
 """How often to look: something may be started while others are killed."""
 TAG = "AGENT_RELAY_PROVIDER_SESSION_ID"
@@ -40,6 +44,18 @@ def end_agent(state: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 continue
+
+
+async def is_gone(state: Path) -> bool:
+    """Whether nothing of that agent runs any more; what was killed has a moment to vanish."""
+    noted = read_json(state / "agent.json")
+    if not isinstance(noted, dict):
+        return True
+    with trio.move_on_after(GONE_WITHIN):
+        while _left(noted):
+            end_agent(state)
+            await trio.sleep(POLL)
+    return not _left(noted)
 
 
 def _left(noted: dict[str, object]) -> set[int]:

@@ -31,7 +31,7 @@ from ._processes import Life, boot, start_tick, stop_group
 from .config import Config
 from .exits import Exits
 from .launching import start_runner
-from .orphans import end_agent
+from .orphans import end_agent, is_gone
 from .records import Records
 from .session import Launch, Session
 
@@ -132,6 +132,10 @@ class Sessions:
             if gone and self._is_current(session):
                 self._forget(session)
             return gone
+
+    async def vacated(self, session: Session) -> bool:
+        """Whether nothing of the agent of a session that has ended is left, after a little while at most."""
+        return await is_gone(self._config.state / "state" / session.launch.name)
 
     async def restart(self, session: Session, grace: float, cause: str) -> Session | None:
         """Stop a runner and start it anew; None when it could not be stopped. One that was started for this very

@@ -29,6 +29,7 @@ from .paths import inside
 from .repolock import RepositoryLocks
 from .session import Launch, Session, digested, session_name
 from .sessions import KEYS, Sessions
+from .slots import GRACE, Slot, Slots
 from .teardown import Merge, cleanup, reconcile
 from .worktrees import Request, resolve
 
@@ -38,7 +39,6 @@ log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
-GRACE = 10.0  # seconds an agent has to end
 LONGEST_GRACE = 60.0
 NOT_FOUND: Result = {
     "targetNotFound": True,
@@ -55,6 +55,7 @@ class Workshop:
         self._config = config
         self._sessions = sessions
         self._locks = locks
+        self._slots = Slots(config.state / "slots", sessions)
         self._kinds: Mapping[str, Callable[[wire.Command], Awaitable[Result]]] = {
             "agent.spawn": self._spawn,
             "agent.shutdown": self._shutdown,
@@ -89,6 +90,8 @@ class Workshop:
         """The session of this spawn request: the one that is there, or a new one (2.5-6)."""
         asked = wire.decode(wire.SpawnAgent, dict(params))
         request_id = asked.spawn_request_id or f"sp_{uuid4().hex}"
+        slot = Slot.read({**params, "spawnRequestId": request_id})
+        await self._slots.enter(slot)
         if known := self._sessions.find({"spawnRequestId": request_id}):
             return known
         if asked.provider not in self._config.providers:
@@ -100,6 +103,7 @@ class Workshop:
             return known
         launch = self._launch(asked, request_id, label, workspace)
         try:
+            self._slots.check(slot)
             return self._sessions.start(launch, cause=cause)
         except (Refused, OSError):
             await self._give_back(launch.workspace)
@@ -186,13 +190,36 @@ class Workshop:
 
     async def _shutdown(self, command: wire.Command) -> Result:
         session = self._named(command)
+        slot = Slot.read(command.params)
+        if slot is not None and slot.epoch is not None:
+            return await self._vacated(slot, session, command)
         if session is None:
             return dict(NOT_FOUND)
         stopped = await self._sessions.stop(session, _grace(command.params))
         return self._ended(session, stopped=stopped)
 
+    async def _vacated(self, slot: Slot, session: Session | None, command: wire.Command) -> Result:
+        """The policy is stopped: none of its sessions is left, whichever is named. A stop that is older than what was started
+        since has nothing to do: its session has made way."""
+        if not self._slots.vacate(slot):
+            return {"stopped": True, "wasRunning": False, "superseded": True}
+        try:
+            await self._slots.clear(slot, _grace(command.params), all_=True)
+        except Refused as refused:
+            known = self._ended(session, stopped=False) if session else {"stopped": False, "wasRunning": True}
+            return {**known, "error": str(refused)}
+        if session is None:
+            return {"stopped": True, "wasRunning": False}
+        return self._ended(session, stopped=await self._sessions.stop(session, _grace(command.params)))
+
     async def _restart(self, command: wire.Command) -> Result:
-        """With `restartSpawn` a successor must stand before its predecessor goes (3.7); else the same session again."""
+        """With `restartSpawn` a successor must stand before its predecessor goes (3.7); else the same session again.
+
+        Of a policy there is only ever one: its agent's predecessor has gone before (`Slots`).
+        """
+        slot = Slot.read(command.params)
+        if slot is not None and slot.epoch is not None:
+            await self._slots.enter(slot)
         wish = command.params.get("restartSpawn")
         if isinstance(wish, dict):
             request = wish.get("spawnRequestId")
