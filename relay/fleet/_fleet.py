@@ -166,6 +166,7 @@ class Fleet:
         with trio.move_on_after(DRAIN_WITHIN):
             await self.system.idle()
         await self.system.stop(self.maintenance)
+        await self.keepers.stop()
         await self.system.stop(self.triggers)
         await self.automations.stop()
         await self.pairs.stop()
