@@ -39,6 +39,7 @@ from relay.fleet import (
     messages,
     pairs,
     policies,
+    tokens,
 )
 from relay.fleet._absence import Absence, Missed
 from relay.fleet._agent_rules import STALE_AFTER
@@ -51,6 +52,8 @@ from relay.fleet._task_draft import Draft
 from relay.fleet.bus_sessions import BusSessions
 from relay.fleet.integrations import Integrations
 from relay.fleet.tasks import Compare, Tasks
+from relay.fleet.tokens import Authority
+from relay.http.verifying import Verifier
 from relay.store import Decision, Event, Write
 from relay.store.durable import Durable, _leave
 from relay.store.sqlite import SQLiteStore
@@ -74,6 +77,7 @@ import test_simulated_pairs as two  # noqa: E402
 import test_simulated_post as post  # noqa: E402
 import test_simulated_queue as policy_queue  # noqa: E402
 import test_simulated_tasks as work  # noqa: E402
+import test_simulated_tokens as access  # noqa: E402
 
 Patch = Callable[[Any, str, Callable[..., Any]], None]
 
@@ -716,6 +720,31 @@ def store_no_confirmation(patch: Patch) -> None:
     patch(BusSessions, "_save", save)
 
 
+def remember_what_has_ended(patch: Patch) -> None:
+    patch(Verifier, "forget", lambda forget, self, jtis: None)
+
+
+def replace_what_has_ended(patch: Patch) -> None:
+    patch(Authority, "_shown", lambda shown, self, jti, *more: tokens.get_token(self.store, jti))
+    patch(tokens, "_end", lambda end, token, *more: attrs.evolve(end(token, *more), rows=None))
+
+
+def keep_what_is_replaced(patch: Patch) -> None:
+    async def put(put: Any, self: Any, token: Any, instead_of: Any, *more: Any) -> None:
+        await put(self, token, (), *more)
+
+    patch(Authority, "_put", put)
+
+
+def begin_a_family_with_each(patch: Patch) -> None:
+    patch(tokens, "renewed", lambda renewed, *given: _first(renewed(*given)))
+    patch(tokens, "reminted", lambda reminted, *given: _first(reminted(*given)))
+
+
+def _first(token: Any) -> Any:
+    return attrs.evolve(token, family=token.jti)
+
+
 @pytest.mark.parametrize(
     ("mutate", "simulation"),
     [
@@ -810,6 +839,10 @@ def store_no_confirmation(patch: Patch) -> None:
         (go_on_after_what_was_only_told, places.test_a_component_that_comes_back_misses_nothing),
         (go_back_for_nobody, places.test_a_component_that_comes_back_misses_nothing),
         (store_no_confirmation, places.test_a_component_that_comes_back_misses_nothing),
+        (remember_what_has_ended, access.test_a_token_of_a_revoked_family_never_passes),
+        (replace_what_has_ended, access.test_a_token_of_a_revoked_family_never_passes),
+        (keep_what_is_replaced, access.test_a_token_of_a_revoked_family_never_passes),
+        (begin_a_family_with_each, access.test_a_token_of_a_revoked_family_never_passes),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings(
