@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from .audit import audit
+from .backups import backup, restore
 from .channels import channels
 from .connectors import connectors
 from .demo import command as demo
@@ -98,7 +100,7 @@ def main() -> None:
 
 for verb in (
     serve, orchestrator, runner, agents, send, inbox, channels, connectors, dlq, pairs, recipes, tasks, workspaces, merge,
-    tail, routes, doctor, demo,
+    tail, jobs, audit, backup, restore, routes, doctor, demo,
 ):  # fmt: skip
     main.add_command(verb)
 

@@ -20,12 +20,13 @@ import click
 
 from .failure import Failure
 from .options import Target, as_json, home, target
-from .output import say, show, show_json
+from .output import age, say, show, show_json
 from .server import ask
 
 __all__ = ["doctor", "routes"]
 
 GIT = (2, 38)  # merge-tree --write-tree
+OVERDUE = 3_600.0  # seconds, of four backups
 LEAST_FREE = 512 * 1024 * 1024  # bytes
 
 
@@ -52,7 +53,16 @@ def routes(as_json: bool) -> None:
 def doctor(context: click.Context, target: Target, database: Path | None, as_json: bool) -> None:
     """Check this machine, and the server and token that the other commands would use. Exits with 1 if something does
     not work."""
-    found = [*python(), *git(), *files(), *server(target), *stored(database), *integrations(target)]
+    found = [
+        *python(),
+        *git(),
+        *files(),
+        *server(target),
+        *stored(database),
+        *backed_up(database),
+        *audited(database),
+        *integrations(target),
+    ]
     if as_json:
         show_json([finding.told() for finding in found])
     else:
@@ -132,6 +142,8 @@ def server(target: Target) -> Iterator[Finding]:
     found = f"{target.url} runs relay {health.version}, up {health.uptime_ms / 1000:.0f} s, {health.counts.agents} agents"
     yield Finding("server", health.status == "ok", found, "look at the server's log")
     yield token(target, lambda: ask(target, lambda client: client.orchestrators()))
+    told = "; ".join(health.alarms) or "nothing needs care"
+    yield Finding("upkeep", not health.alarms, told, "relay jobs says why; relay jobs run NAME tries again")
 
 
 def token(target: Target, try_it: Callable[[], object] = lambda: None) -> Finding:
@@ -178,10 +190,53 @@ def stored(given: Path | None) -> Iterator[Finding]:
             [(verdict,)] = connection.execute("pragma quick_check(1)")
     except apsw.Error as error:
         verdict = str(error)
-    then = (
-        "keep a copy of the file, then restore a backup" if path.exists() else "name the file of the server"
-    )
+    then = "keep a copy of the file, then relay restore" if path.exists() else "name the file of the server"
     yield Finding("database", verdict == "ok", f"{path}: {verdict}", then)
+
+
+def backed_up(given: Path | None) -> Iterator[Finding]:
+    """How old the newest backup is. One is overdue when a server has written for long since, and since its start."""
+    from relay.store.backups import backups_of, list_backups
+
+    path = given or home() / "relay.db"
+    if not path.exists():
+        return
+    folder = backups_of(path)
+    found = list_backups(folder, path.stem)
+    text = (
+        f"{len(found)} in {folder}, the newest of {age(found[0].at)} ago"
+        if found
+        else f"none in {folder} yet"
+    )
+    log, lock = (path.with_name(path.name + ending) for ending in ("-wal", ".lock"))
+    written, started = (
+        max((each.stat().st_mtime for each in some if each.exists()), default=0.0)
+        for some in ((path, log), (lock,))
+    )
+    waited = written - max(started, found[0].at if found else 0.0)
+    yield Finding(
+        "backup", waited < OVERDUE, text, "relay jobs run backup, or relay backup while no server is up"
+    )
+
+
+def audited(given: Path | None) -> Iterator[Finding]:
+    """The audit of the database is as it was written."""
+    from .audit import verified
+
+    path = given or home() / "relay.db"
+    if not path.exists():
+        return
+    try:
+        verdict = verified(path)
+    except Failure as failure:
+        yield Finding(
+            "audit", False, f"{failure.message}: {failure.why}", failure.then or "relay audit verify"
+        )
+        return
+    found = f"{verdict.records} records, as they were written"
+    if verdict.damages:
+        found = f"{verdict.damages[0].kind}: {verdict.damages[0].what}"
+    yield Finding("audit", verdict.ok, found, "relay audit verify tells all of it; keep a copy of the file")
 
 
 def integrations(target: Target) -> Iterator[Finding]:

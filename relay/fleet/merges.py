@@ -25,6 +25,7 @@ from relay.store import Decision, Store, Write
 from ._actor import FleetActor
 from ._errors import Conflict
 from ._machine import Moves
+from .restoring import FLOOR
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -96,7 +97,8 @@ class MergeLease(FleetActor[MergeProtocol]):
         super().__init__(fleet)
         self.repo = key
         row = self.store.row("select token from fences where name = ?", _fence(key))
-        self.token: int = row[0] if row else 0
+        floor = self.store.row("select cast(value as integer) from meta where key = ?", FLOOR)
+        self.token: int = (row or floor or (0,))[0]
         self.lease = find_lease(self.store, key)
         self._until = 0.0
 

@@ -9,6 +9,7 @@ except ModuleNotFoundError as error:
         f"relay.store needs {error.name}: install relay with its extra, relay[store]", name=error.name
     ) from error
 
+from ._lock import owned as owned
 from ._log import EventLog as EventLog
 from ._types import (
     Conflict as Conflict,

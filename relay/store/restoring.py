@@ -34,10 +34,9 @@ from ._copies import (
     stamp,
 )
 from ._lock import owned
-from ._migrations import NEWEST
+from ._migrations import NEWEST, migrate
 from ._types import NewerDatabase
 from .backups import check
-from .chain import register
 
 __all__ = ["Restored", "restore"]
 
@@ -64,7 +63,7 @@ def restore(
 ) -> Restored:
     """Put the backup in the place of the database; what was there is kept aside.
 
-    `prepare` is given the copy before it takes the place. Raises `Locked` when a server uses the database,
+    `prepare` is given the copy, its schema up to date, before it takes the place. Raises `Locked` when a server uses the database,
     `NewerDatabase` when a newer relay wrote the backup, `BackupFailed` when it cannot be used or there is no room.
     """
     database = database.resolve()
@@ -102,7 +101,7 @@ def _copy_of(backup: Path, held: Held, to: Path, progress: Progress) -> None:
 
 def _prepare(path: Path, prepare: Callable[[apsw.Connection], object]) -> None:
     with closing(apsw.Connection(str(path))) as connection:
-        register(connection)
+        migrate(connection)
         with connection:
             prepare(connection)
     synced(path)

@@ -10,7 +10,7 @@ from shell import Run, answer, invoke
 def test_the_doctor_is_content_with_a_running_server(run: Run) -> None:
     findings = answer(run("doctor", "--json"))
     assert {finding["check"] for finding in findings} == {
-        "python", "git", "home", "disk", "server", "token", "database"
+        "python", "git", "home", "disk", "server", "token", "upkeep", "database", "backup", "audit"
     }  # fmt: skip
     assert all(finding["ok"] for finding in findings)
     assert not any("next" in finding for finding in findings)
