@@ -15,6 +15,7 @@ from .dlq import dlq
 from .failure import Misuse
 from .fleet import agents, inbox, send, workspaces
 from .health import doctor, routes
+from .jobs import jobs
 from .merge import merge
 from .output import complete_streams, say
 from .pairs import pairs
