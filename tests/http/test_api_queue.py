@@ -177,3 +177,15 @@ async def test_a_maintenance_run_leaves_a_claim_that_is_not_over(api: httpx2.Asy
     assert (await api.post(f"/api/messages/{number}/claim", json={"agentId": "a1"})).status_code == 200
     assert (await api.post("/api/system/reap")).json()["releasedMessageIds"] == []
     assert (await api.get(f"/api/messages/{number}")).json()["claimedBy"] == "a1"
+
+
+@pytest.mark.spec("M-092", "MSG-47")
+async def test_a_start_alone_lets_no_mail_out(api: httpx2.AsyncClient) -> None:
+    await api.post("/api/orchestrators", json={"id": "h1", "hostname": "h", "baseDir": "/base"})
+    assert (
+        await api.put("/api/spawn-policy/P", json={"orchestratorId": "h1", "provider": "claude"})
+    ).status_code == 201
+    number = (await send(api)).json()["id"]
+    assert (await api.post("/api/spawn-policy/P/start")).status_code == 202
+    assert (await api.get(f"/api/messages/{number}/status")).json()["deliveryStatus"] == "queued"
+    assert [message["id"] for message in (await listed(api, **{"for": "P"})).json()] == [number]
