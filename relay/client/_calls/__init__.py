@@ -2,6 +2,7 @@
 
 from .activity import ActivityCalls as ActivityCalls
 from .agents import AgentCalls as AgentCalls
+from .automations import AutomationCalls as AutomationCalls
 from .channels import ChannelCalls as ChannelCalls
 from .commands import CommandCalls as CommandCalls
 from .connectors import ConnectorCalls as ConnectorCalls
