@@ -17,6 +17,7 @@ from ._bus import Bus, open_bus
 from ._calls import (
     ActivityCalls,
     AgentCalls,
+    AutomationCalls,
     ChannelCalls,
     CommandCalls,
     ConnectorCalls,
@@ -47,6 +48,7 @@ class Client(
     WorkspaceCalls,
     ChannelCalls,
     ConnectorCalls,
+    AutomationCalls,
     ActivityCalls,
     MaintenanceCalls,
 ):
