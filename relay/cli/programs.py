@@ -16,6 +16,8 @@ from .output import say
 
 __all__ = ["orchestrator", "runner", "serve"]
 
+AGAIN = 75  # exit code of a daemon that whoever started it is to start again
+
 
 @click.command()
 @click.option(
@@ -120,7 +122,7 @@ def orchestrator(
     """
     import json
 
-    from relay.orchestrator import Ready, Refused, load_config, run
+    from relay.orchestrator import Ready, Refused, Restart, load_config, run
 
     def announce(ready: Ready) -> None:
         where = {"agentId": ready.agent_id, "apiUrl": ready.api_url}
@@ -133,6 +135,9 @@ def orchestrator(
         )
         with ungrouped():
             run(config, announce)
+    except Restart as restart:
+        click.echo(f"the host daemon ends to be started again: {restart}", err=True)
+        click.get_current_context().exit(AGAIN)
     except Refused as error:
         raise Failure(
             "the host daemon cannot run", why=str(error), then="relay orchestrator --help"

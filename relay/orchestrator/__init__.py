@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import trio
 
-from ._problems import Refused as Refused
+from ._problems import Refused as Refused, Restart as Restart
 from .config import Config as Config, load_config as load_config
 from .daemon import Ready as Ready, serve as serve
 
 
 def run(config: Config, ready: Callable[[Ready], None] | None = None) -> None:
-    """Run a daemon until SIGTERM or SIGINT. The agents it started go on."""
+    """Run a daemon until SIGTERM or SIGINT. The agents it started go on. Raises `Restart` when another version is installed."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     trio.run(_run, config, ready)
 

@@ -1,10 +1,11 @@
-"""A small HTTP server on h11: JSON in, JSON out, one request at a time per connection, everything bounded."""
+"""A small HTTP server on h11: JSON in, JSON or an event stream out, one request at a time per connection, everything bounded."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -15,7 +16,7 @@ import trio
 
 from ._problems import Refused
 
-__all__ = ["Bad", "Request", "serve_http"]
+__all__ = ["Bad", "Request", "Streamed", "serve_http"]
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ IDLE_WITHIN = 30.0  # seconds between two requests
 CONNECTIONS = 64
 PART = 16 * 1024  # bytes read at once; also the largest head
 BODY_LIMIT = 64 * 1024  # bytes
+TAKEN_WITHIN = 20.0  # seconds that the reader of a stream has for each part
+GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class Bad(Exception):
@@ -45,7 +48,15 @@ class Request:
     body: bytes
 
 
-Handler = Callable[[Request], Awaitable[tuple[int, dict[str, Any]]]]
+@attrs.frozen
+class Streamed:
+    """An event stream: these parts, until there are no more or the reader goes."""
+
+    parts: AsyncGenerator[bytes]
+
+
+Answer = tuple[int, dict[str, Any]]
+Handler = Callable[[Request], Awaitable[Answer | Streamed]]
 
 
 async def serve_http(
@@ -70,16 +81,14 @@ async def _connection(handler: Handler, limiter: trio.CapacityLimiter, stream: t
         try:
             while await _arrived(connection, stream):
                 with trio.fail_after(REQUEST_WITHIN):
-                    await _exchange(handler, connection, stream)
+                    streamed = await _exchange(handler, connection, stream)
+                if streamed is not None:
+                    await _stream(streamed, connection, stream)
+                    return
                 if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                     return
                 connection.start_next_cycle()
-        except (
-            h11.LocalProtocolError,
-            trio.TooSlowError,
-            trio.BrokenResourceError,
-            trio.ClosedResourceError,
-        ):
+        except (h11.LocalProtocolError, trio.TooSlowError, *GONE):
             return
 
 
@@ -94,14 +103,20 @@ async def _arrived(connection: h11.Connection, stream: trio.SocketStream) -> boo
     return False
 
 
-async def _exchange(handler: Handler, connection: h11.Connection, stream: trio.SocketStream) -> None:
+async def _exchange(
+    handler: Handler, connection: h11.Connection, stream: trio.SocketStream
+) -> Streamed | None:
+    """Answers one request, but for a stream, which takes longer."""
     try:
-        status, answer = await handler(await _request(connection, stream))
+        found = await handler(await _request(connection, stream))
+        if isinstance(found, Streamed):
+            return found
+        status, answer = found
     except Bad as bad:
         status, answer = bad.status, {"error": str(bad)}
     except h11.RemoteProtocolError as error:
         status, answer = error.error_status_hint, {"error": str(error)}
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
+    except GONE:
         raise
     except Exception as error:
         log.exception("host API")
@@ -115,6 +130,36 @@ async def _exchange(handler: Handler, connection: h11.Connection, stream: trio.S
     ]
     for event in (h11.Response(status_code=status, headers=head), h11.Data(data=body), h11.EndOfMessage()):
         await stream.send_all(connection.send(event) or b"")
+    return None
+
+
+async def _stream(streamed: Streamed, connection: h11.Connection, stream: trio.SocketStream) -> None:
+    head = [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("connection", "close"),
+    ]
+    async with aclosing(streamed.parts) as parts, trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_when_gone, stream, nursery.cancel_scope)
+        with suppress(trio.TooSlowError, *GONE):
+            await _taken(connection.send(h11.Response(status_code=200, headers=head)), stream)
+            async for part in parts:
+                await _taken(connection.send(h11.Data(data=part)), stream)
+            await _taken(connection.send(h11.EndOfMessage()), stream)
+        nursery.cancel_scope.cancel()
+
+
+async def _taken(data: bytes | None, stream: trio.SocketStream) -> None:
+    with trio.fail_after(TAKEN_WITHIN):
+        await stream.send_all(data or b"")
+
+
+async def _cancel_when_gone(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    with suppress(*GONE):
+        while await stream.receive_some(PART):
+            pass
+    scope.cancel()
 
 
 async def _request(connection: h11.Connection, stream: trio.SocketStream) -> Request:

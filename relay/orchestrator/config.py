@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,6 +65,8 @@ class Config:
     admission_limit: float = 60.0
     restart: bool = True
     """Whether a runner that was killed is started again."""
+    upgrade_command: str | None = None
+    """What installs another version of the daemon; `{version}` stands for which. Without it there are no upgrades."""
 
     @property
     def agent_id(self) -> str:
@@ -78,6 +81,12 @@ class Config:
 def _text(value: Any) -> str:
     if isinstance(value, str) and value.strip():
         return value
+    raise ValueError
+
+
+def _words(value: Any) -> str:
+    if shlex.split(_text(value)):
+        return str(value)
     raise ValueError
 
 
@@ -143,6 +152,7 @@ class Setting:
 
 EXPECTED = {
     _text: "a text",
+    _words: "a command line whose quotes are closed",
     _folder: "a path",
     _number: "a positive number",
     _seconds: "a positive number of milliseconds",
@@ -164,6 +174,7 @@ SETTINGS = {
     "apiHost": Setting("api_host"),
     "apiPort": Setting("api_port", _port),
     "restart": Setting("restart", _flag),
+    "upgradeCommand": Setting("upgrade_command", _words),
     "maxConcurrentSpawns": Setting("spawns", _count),
     "spawnAdmission": Setting("admission", _flag),
     "spawnMaxLoadPerCpu": Setting("load_per_cpu", _number),
@@ -180,6 +191,7 @@ ENVIRONMENT = {
     "AGENT_RELAY_ORCHESTRATOR_PROVIDERS": "providers",
     "AGENT_RELAY_ORCHESTRATOR_BASE_DIR": "baseDir",
     "AGENT_RELAY_ORCHESTRATOR_API_PORT": "apiPort",
+    "AGENT_RELAY_UPGRADE_COMMAND": "upgradeCommand",
     "AGENT_RELAY_MAX_CONCURRENT_SPAWNS": "maxConcurrentSpawns",
     "AGENT_RELAY_SPAWN_MAX_LOAD_PER_CPU": "spawnMaxLoadPerCpu",
     "AGENT_RELAY_SPAWN_REGISTRATION_TIMEOUT_MS": "spawnRegistrationTimeoutMs",

@@ -25,7 +25,7 @@ from relay._files import HeldBy, locked
 from relay.client import Client, open_client
 
 from ._loops import kept_up
-from ._problems import Refused
+from ._problems import Refused, Restart
 from .config import Config
 from .hostapi import HostApi, serve_host_api
 from .intake import Intake
@@ -62,20 +62,27 @@ class Orchestrator:
         self._started_at = time.time()
 
     async def run(self, *, task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED) -> None:
-        """Work until cancelled; started once the host is registered."""
+        """Work until cancelled; started once the host is registered. Raises `Restart` when it is to be started again."""
         self._sessions.recover()
         try:
             async with trio.open_nursery() as nursery:
-                api = HostApi(self._config, self._sessions, self.health)
+                api = HostApi(self._config, self._sessions, self.health, lambda: self._link.host_token)
                 api_url = await nursery.start(serve_host_api, api)
                 nursery.start_soon(self._link.keep, self._card(api_url))
                 nursery.start_soon(kept_up, self._roster.watch)
                 nursery.start_soon(kept_up, self._roster.report)
                 nursery.start_soon(self._intake.run)
+                nursery.start_soon(self._end_for_restart, nursery.cancel_scope)
                 await self._link.connected()
                 task_status.started(Ready(self._config.agent_id, api_url))
+            if self._intake.restart is not None:
+                raise Restart(self._intake.restart)
         finally:
             await self._link.goodbye()
+
+    async def _end_for_restart(self, scope: trio.CancelScope) -> None:
+        await self._intake.restarts.wait()
+        scope.cancel()
 
     def _card(self, api_url: str) -> wire.RegisterOrchestrator:
         config = self._config
@@ -88,6 +95,16 @@ class Orchestrator:
             env_keys=sorted(config.env),
             version=__version__,
             protocol_version=PROTOCOL,
+            package={"name": "relay", "version": __version__},
+            contracts={"orchestratorProtocol": PROTOCOL, "runnerProtocol": PROTOCOL},
+            capabilities={
+                "directoryBrowse": True,
+                "relayCommandBus": True,
+                "selfUpgrade": config.upgrade_command is not None,
+                "authenticatedLogProxy": True,
+                "managedAgentReports": True,
+                "durableRunnerSupervisor": True,
+            },
             meta={
                 "pid": os.getpid(),
                 "startedAt": round(self._started_at * 1000),

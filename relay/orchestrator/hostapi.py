@@ -1,6 +1,7 @@
-"""The host API: what relay asks this host directly (2.26). Reading only, but for one thing: making a directory.
+"""The host API: what relay asks this host directly (2.26). Reading only, but for directories and terminals.
 
-Every path is checked against the base directory, every question to git is limited, and a failure is an answer.
+Whoever asks shows the token that relay was told for this host, and no other. Every path is checked against the base directory,
+every question to git is limited, and a failure is an answer.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ import trio
 
 from relay import __version__
 
-from ._http import Bad, Request, serve_http
+from ._http import Bad, Request, Streamed, serve_http
 from ._processes import Life
 from .config import Config
 from .diagnosis import log_tail
+from .following import follow
 from .gitstate import diff, preview, probe, state
 from .paths import inside
 from .sessions import Sessions
@@ -32,26 +35,29 @@ GIT_WITHIN = 8.0  # seconds; relay waits 10
 ENTRIES = 1_000
 LINES = 1_000
 DEFAULT_LINES = 100
+STREAMS = 16
 
 Answer = dict[str, Any]
 
 
 @attrs.frozen
 class HostApi:
-    """The routes of one daemon."""
+    """The routes of one daemon. `token` is what relay was told for it; None as long as relay has told none."""
 
     config: Config
     sessions: Sessions
     health: Callable[[], dict[str, object]]
+    token: Callable[[], str | None]
+    _streams: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(STREAMS))
 
-    async def answer(self, request: Request) -> tuple[int, Answer]:
-        """Status and JSON; raises `Bad`."""
+    async def answer(self, request: Request) -> tuple[int, Answer] | Streamed:
+        """Status and JSON, or a stream; raises `Bad`."""
         self._check_host(request)
         if (request.method, request.path) == ("GET", "/api/health"):
             return 200, dict(self.health())
         self._authorise(request)
         if request.path.startswith("/api/logs/") and request.method == "GET":
-            return 200, self._log(request)
+            return self._log(request)
         route = self._routes().get((request.method, request.path))
         if route is None:
             raise Bad(404, f"{request.method} {request.path} is not served here")
@@ -85,7 +91,7 @@ class HostApi:
     def _authorise(self, request: Request) -> None:
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         given = request.headers.get("x-agent-relay-token") or (bearer if scheme.lower() == "bearer" else "")
-        token = self.config.token or ""
+        token = self.token() or ""
         if not token or not secrets.compare_digest(given.strip().encode(), token.encode()):
             raise Bad(401, "the token is missing or wrong")
 
@@ -165,19 +171,33 @@ class HostApi:
             raise Bad(400, f"{parent / name} cannot be made: {error.strerror}") from error
         return 201, self._listing(parent / name)
 
-    def _log(self, request: Request) -> Answer:
+    def _log(self, request: Request) -> tuple[int, Answer] | Streamed:
         name = request.path.removeprefix("/api/logs/")
         path = self.sessions.records.log_file(name)
         if not name.startswith(f"{self.config.prefix}-") or path.name != f"{name}.log" or not path.is_file():
             raise Bad(400, f"{name} is not a session of this host")
         asked = request.query.get("lines", "")
         lines = min(LINES, max(1, int(asked))) if asked.isdecimal() else DEFAULT_LINES
-        text = log_tail(path, lines, raw=request.query.get("raw") == "1")
-        return {
-            "session": name,
-            "lines": text.split("\n") if text else [],
-            "running": name in self.sessions.live,
-        }
+        raw = request.query.get("raw") == "1"
+        if request.query.get("stream", "0") != "0":
+            return Streamed(self._followed(path, lines, name, raw=raw))
+        text = log_tail(path, lines, raw=raw)
+        told = text.split("\n") if text else []
+        return 200, {"session": name, "lines": told, "running": name in self.sessions.live}
+
+    def _followed(self, path: Path, lines: int, name: str, *, raw: bool) -> AsyncGenerator[bytes]:
+        if self._streams.available_tokens < 1:
+            raise Bad(503, f"{STREAMS} logs are being followed already: end one of them")
+
+        async def parts() -> AsyncGenerator[bytes]:
+            async with (
+                self._streams,
+                aclosing(follow(path, lines, lambda: name in self.sessions.live, raw=raw)) as found,
+            ):
+                async for part in found:
+                    yield part
+
+        return parts()
 
     # -- worktrees
 

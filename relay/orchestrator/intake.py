@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from math import inf
 from uuid import uuid4
 
@@ -26,8 +26,10 @@ from relay._files import read_json, write_json
 from relay.client import Client, Outcomes, Refused as RefusedByRelay, RelayError
 
 from ._loops import RETRY, kept_up
+from ._problems import Refused, Rejected, Restart
 from .config import Config
 from .link import Link
+from .upgrading import COMMAND as UPGRADE, Upgrades
 from .work import Workshop
 
 __all__ = ["Intake"]
@@ -61,6 +63,10 @@ class Intake:
         self._link = link
         self._workshop = workshop
         self._done = done
+        self._upgrades = Upgrades(config)
+        self.restart: str | None = None
+        """What the daemon is to end for, so that it is started again."""
+        self.restarts = trio.Event()
         self._outcomes = Outcomes(config.state / "outbox")
         self._woken = trio.Event()
         self._to_catch_up = True
@@ -170,8 +176,9 @@ class Intake:
         try:
             if await self._is_wanted(claimed):
                 log.info("%s %s", command.type, command.id)
-                result = await self._workshop.do(command)
-                await self._keep(command.id, _outcome(result, claimed.token))
+                result = await self._carried_out(claimed)
+                if result is not None:
+                    await self._keep(command.id, _outcome(result, claimed.token))
                 self._done()
         except Exception:
             log.exception(
@@ -179,6 +186,25 @@ class Intake:
             )
         finally:
             del self._under_way[command.id]
+
+    async def _carried_out(self, claimed: Claimed) -> dict[str, object] | None:
+        """The result of the command; None when relay learns the outcome in another way."""
+        if claimed.command.type != UPGRADE:
+            return await self._workshop.do(claimed.command)
+
+        async def report(result: dict[str, object]) -> None:
+            running = wire.PatchCommand(status=wire.CommandStatus.RUNNING, result=result, token=claimed.token)
+            with suppress(RelayError):  # it is only progress
+                await self._relay.patch_command(claimed.command.id, running)
+
+        try:
+            await self._upgrades.do(claimed.command, report)
+        except Restart as restart:
+            self.restart = str(restart)
+            self.restarts.set()
+        except (Refused, OSError) as error:
+            return {"error": str(error), "rejected": isinstance(error, Rejected)}
+        return None
 
     async def _keep(self, command_id: str, outcome: wire.PatchCommand) -> None:
         """Put it on disk. While the disk does not take it the command stays under way: it must not be done again."""
@@ -224,4 +250,5 @@ def _outcome(result: dict[str, object], token: int) -> wire.PatchCommand:
     if error is None:
         return wire.PatchCommand(status=wire.CommandStatus.SUCCEEDED, result=result, token=token)
     text = str(error)[:4_000]
-    return wire.PatchCommand(status=wire.CommandStatus.FAILED, result=result, error=text, token=token)
+    status = wire.CommandStatus.REJECTED if result.get("rejected") is True else wire.CommandStatus.FAILED
+    return wire.PatchCommand(status=status, result=result, error=text, token=token)

@@ -52,11 +52,17 @@ class Link:
         self._failures = 0
         self._last_error: str | None = None
         self._degraded_since: float | None = None
+        self._host_token: str | None = None
         self.on_connect: list[Callable[[], None]] = []
 
     @property
     def is_up(self) -> bool:
         return self._up.is_set()
+
+    @property
+    def host_token(self) -> str | None:
+        """What relay shows to this host's API. A relay that gives hosts none shows its own token. None until registered."""
+        return (self._host_token or self._config.token) if self._known else None
 
     async def connected(self) -> None:
         """Waits until there is a connection."""
@@ -98,10 +104,11 @@ class Link:
             first, most = config.reconnect_first, config.reconnect_most
         for pause in pauses(first, most):
             try:
-                await self._relay.register_orchestrator(card)
+                answer = await self._relay.register_orchestrator(card)
             except RelayError as error:
                 self._failed(error)
             else:
+                self._host_token = answer.host_token
                 self._succeeded()
                 return
             await trio.sleep(pause + random() * min(1.0, pause / 4))
@@ -109,7 +116,14 @@ class Link:
     async def _beat(self, card: wire.RegisterOrchestrator) -> None:
         """Heartbeats while they are answered."""
         beat = wire.OrchestratorHeartbeat(
-            version=card.version, protocol_version=card.protocol_version, git_sha=card.git_sha
+            version=card.version,
+            protocol_version=card.protocol_version,
+            git_sha=card.git_sha,
+            package=card.package,
+            contracts=card.contracts,
+            capabilities=card.capabilities,
+            providers=card.providers,
+            provider_status=card.provider_status,
         )
         while self._up.is_set():
             with trio.move_on_after(self._config.heartbeat):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -19,8 +22,8 @@ TOKEN = "the-hosts-token"
 
 @pytest.fixture
 def api(base_dir: Path, tmp_path: Path) -> HostApi:
-    config = Config(id="h1", hostname="h1", token=TOKEN, base_dir=base_dir, home=tmp_path, api_port=0)
-    return HostApi(config, Sessions(config, lambda: 0.0), lambda: {"ok": True})
+    config = Config(id="h1", hostname="h1", token="relays-own", base_dir=base_dir, home=tmp_path, api_port=0)
+    return HostApi(config, Sessions(config, lambda: 0.0), lambda: {"ok": True}, lambda: TOKEN)
 
 
 @pytest.fixture
@@ -39,6 +42,7 @@ async def test_the_token_is_asked_for(client: httpx2.AsyncClient):
     for headers, status in (
         ({}, 401),
         ({"X-Agent-Relay-Token": "wrong"}, 401),
+        ({"X-Agent-Relay-Token": "relays-own"}, 401),
         ({"X-Agent-Relay-Token": ""}, 401),
         ({"Authorization": f"Basic {TOKEN}"}, 401),
         ({"X-Agent-Relay-Token": TOKEN}, 200),
@@ -54,7 +58,7 @@ async def test_the_token_is_asked_for(client: httpx2.AsyncClient):
 async def test_without_a_token_nobody_is_let_in(api: HostApi, base_dir: Path, tmp_path: Path):
     config = Config(id="h1", hostname="h1", token=None, base_dir=base_dir, home=tmp_path, api_port=0)
     async with trio.open_nursery() as nursery:
-        url = await nursery.start(serve_host_api, HostApi(config, api.sessions, api.health))
+        url = await nursery.start(serve_host_api, HostApi(config, api.sessions, api.health, lambda: None))
         async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
             for given in ({}, {"X-Agent-Relay-Token": ""}):
                 assert (await client.get("/api/sessions", headers=given)).status_code == 401
@@ -188,4 +192,85 @@ async def test_a_port_that_is_taken_is_a_clear_error(
 ):
     config = Config(id="h2", base_dir=base_dir, home=tmp_path, api_port=client.base_url.port or 0)
     with pytest.raises(Refused, match="apiPort"):
-        await serve_host_api(HostApi(config, Sessions(config, lambda: 0.0), dict))
+        await serve_host_api(HostApi(config, Sessions(config, lambda: 0.0), dict, lambda: None))
+
+
+# -- logs that go on
+
+
+class Live:
+    """A session that a test ends when it wants to."""
+
+
+@pytest.fixture
+def log(api: HostApi) -> Path:
+    path = api.sessions.records.log_file("ar-a")
+    path.write_bytes(b"one\ntwo\n\x1b[31mthree\x1b[0m\nbeg")
+    api.sessions.live["ar-a"] = Live()
+    return path
+
+
+async def heard(parts: Any) -> Any:
+    """The next event of a stream that is no comment: its lines, or `end`."""
+    with trio.fail_after(10):
+        async for line in parts:
+            if line.startswith("event: end"):
+                return "end"
+            if line.startswith("data: ") and "lines" in line:
+                return json.loads(line.removeprefix("data: "))["lines"]
+    return None
+
+
+@pytest.mark.spec("M-165")
+async def test_a_log_is_followed_from_its_last_lines_to_the_end_of_its_session(
+    client: httpx2.AsyncClient, api: HostApi, log: Path
+):
+    async with client.stream("GET", "/api/logs/ar-a?stream=1&lines=2") as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        parts = answer.aiter_lines()
+        assert await heard(parts) == ["two", "three"]
+        with log.open("ab") as file:
+            file.write(b"un\nnext\nhal")
+        assert await heard(parts) == ["begun", "next"]
+        log.write_bytes(b"anew\n")
+        assert await heard(parts) == ["anew"]
+        with log.open("ab") as file:
+            file.write(b"x" * 100_000)
+        pieces = await heard(parts)
+        with log.open("ab") as file:
+            file.write(b"last")
+        api.sessions.live.clear()
+        while (more := await heard(parts)) != "end":
+            pieces += more
+        assert "".join(pieces) == "x" * 100_000 + "last"
+        assert await heard(parts) is None, "that was all"
+
+
+async def test_a_log_keeps_its_control_sequences_if_that_is_asked_for(client: httpx2.AsyncClient, log: Path):
+    async with client.stream("GET", "/api/logs/ar-a?stream=mirror&lines=1&raw=1") as answer:
+        assert await heard(answer.aiter_lines()) == ["\x1b[31mthree\x1b[0m"]
+
+
+async def test_so_many_logs_are_followed_and_no_more(client: httpx2.AsyncClient, log: Path):
+    kept = []
+    async with AsyncExitStack() as stack:
+        for _ in range(16):
+            answer = await stack.enter_async_context(client.stream("GET", "/api/logs/ar-a?stream=1"))
+            kept.append(answer.aiter_lines())
+            assert await heard(kept[-1]) == ["one", "two", "three"]
+        assert (await client.get("/api/logs/ar-a?stream=1")).status_code == 503
+        assert (await client.get("/api/logs/ar-a")).status_code == 200, "the rest goes on"
+    with trio.fail_after(10):
+        while True:
+            async with client.stream("GET", "/api/logs/ar-a?stream=1") as answer:
+                if answer.status_code == 200:
+                    return
+            await trio.sleep(0.02)
+
+
+async def test_a_log_is_followed_only_by_who_has_the_token(client: httpx2.AsyncClient, log: Path):
+    for path in ("/api/logs/ar-a?stream=1", "/api/logs/ar-none?stream=1", "/api/logs/..%2Fx?stream=1"):
+        denied = await client.get(path, headers={"X-Agent-Relay-Token": "wrong"})
+        assert denied.status_code == 401
+    for name in ("ar-none", "..%2Fsessions%2Far-a", "x"):
+        assert (await client.get(f"/api/logs/{name}?stream=1")).status_code == 400

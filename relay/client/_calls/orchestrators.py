@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from typing import Any
+
 from relay import wire
+from relay.client._logs import log_lines
 
 from .base import Calls, segment
 
 
 class OrchestratorCalls(Calls):
-    async def register_orchestrator(self, host: wire.RegisterOrchestrator) -> wire.Orchestrator:
-        """Put a host on record, or renew its card; it is online from now on (ORC-3)."""
+    async def register_orchestrator(self, host: wire.RegisterOrchestrator) -> wire.RegisteredOrchestrator:
+        """Put a host on record, or renew its card; it is online from now on (ORC-3). 400: also when its `api_url` is no place
+        that relay calls."""
         answer = await self._call("POST", "/api/orchestrators", host, repeatable=True)
-        return self._one(wire.Orchestrator, answer)
+        return self._one(wire.RegisteredOrchestrator, answer)
 
     async def orchestrators(self) -> list[wire.Orchestrator]:
         """All hosts, by id."""
@@ -41,6 +46,40 @@ class OrchestratorCalls(Calls):
         Not repeated: trouble leaves it open."""
         answer = await self._call("POST", f"/api/orchestrators/{segment(id)}/actions", action)
         return self._one(wire.Command, self._object(answer).get("command"))
+
+    async def upgrade_orchestrator(self, id: str, upgrade: wire.UpgradeOrchestrator) -> wire.Command:
+        """Have the host change its version; the answer is the command that does it, and the host's `upgrade` tells how it came
+        out (14.6). 404: unknown. 409: that would be an older version. Not repeated: trouble leaves it open."""
+        answer = await self._call("POST", f"/api/orchestrators/{segment(id)}/actions", upgrade)
+        return self._one(wire.Command, self._object(answer).get("command"))
+
+    async def host_says(self, id: str, what: str, query: dict[str, Any] | None = None) -> Any:
+        """What only the host knows: `directories`, `providers`, `sessions`, `version` or `logs/<session>` (14.8). 404: unknown.
+        422: it has no API, or is offline. 502: it does not answer. Other statuses are the host's own."""
+        path = "/".join(segment(part) for part in what.split("/", 1))
+        return await self._get(f"/api/orchestrators/{segment(id)}/{path}", query)
+
+    def follow_log(self, id: str, session: str, *, lines: int = 100) -> AsyncGenerator[list[str]]:
+        """The last lines of a session's log on a host, then all that is new as it comes, until the session is over. Close it
+        with `contextlib.aclosing`. Raises as `host_says`; trouble ends it."""
+        path = f"/api/orchestrators/{segment(id)}/logs/{segment(session)}"
+        return log_lines(self._transport, path, lines)
+
+    async def orphans(self) -> list[dict[str, Any]]:
+        """Worktrees on hosts that no workspace is in any more (10.1)."""
+        found = self._object(await self._get("/api/workspaces/orphans")).get("orphans")
+        return found if isinstance(found, list) else []
+
+    async def reclaim_orphan(self, orphan: wire.Reclaim) -> wire.Command:
+        """Have the host remove such a worktree; the answer is the command that does it (10.2). 409: a workspace is in it, or no
+        host that has the repository is online. Not repeated: trouble leaves it open."""
+        answer = await self._call("POST", "/api/workspaces/orphans/reclaim", orphan)
+        return self._one(wire.Command, self._object(answer).get("command"))
+
+    async def decide_permission(self, agent: str, answer: wire.DecidePermission) -> wire.Command:
+        """A person's answer to a question of the agent. 404: unknown. 422: it is offline. Not repeated."""
+        made = await self._call("POST", f"/api/agents/{segment(agent)}/permission-decision", answer)
+        return self._one(wire.Command, self._object(made).get("command"))
 
     async def delete_orchestrator(self, id: str) -> None:
         """Forget the host (ORC-8). 404: unknown. Not repeated: trouble leaves open whether it is gone."""
