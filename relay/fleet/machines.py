@@ -105,7 +105,7 @@ MACHINES = (
         "22.5",
         "fleet/_policy_rules.py",
         _policy_rules.MOVES,
-        "A policy whose agent was never started counts as stopped.",
+        "[Policies](policies.md). One whose agent was never started counts as stopped.",
     ),
     Machine(
         "Slot of a pool",
@@ -126,7 +126,7 @@ MACHINES = (
         "22.8",
         "fleet/_recipe_rules.py",
         _recipe_rules.MOVES,
-        "`begin`: not all agents run yet; `run`: they do; `hold`, `fail`: that is so of a step.",
+        "[Recipes](recipes.md). `begin`: not all agents run yet; `run`: they do; `hold`, `fail`: that is so of a step.",
     ),
     Machine(
         "Pair",
