@@ -8,6 +8,7 @@ import click
 
 from .audit import audit
 from .backups import backup, restore
+from .automations import automations
 from .channels import channels
 from .connectors import connectors
 from .demo import command as demo
@@ -100,7 +101,7 @@ def main() -> None:
 
 
 for verb in (
-    serve, orchestrator, runner, agents, send, inbox, channels, connectors, dlq, pairs, recipes, tasks, workspaces, merge,
+    serve, orchestrator, runner, agents, send, inbox, automations, channels, connectors, dlq, pairs, recipes, tasks, workspaces, merge,
     tail, jobs, audit, backup, restore, routes, doctor, demo,
 ):  # fmt: skip
     main.add_command(verb)
