@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from .audit import audit
-from .backups import backup, restore
 from .automations import automations
+from .backups import backup, restore
 from .channels import channels
 from .connectors import connectors
 from .demo import command as demo
