@@ -14,7 +14,7 @@ import attrs
 from relay import wire
 from relay.store import Decision, Event, Store, Write
 
-from ._agent_protocol import Asked
+from ._agent_protocol import Act, Asked
 from ._agent_rules import announced
 from ._audit import audit
 from ._controllers import controller
@@ -137,22 +137,23 @@ def means(store: Store, card: wire.Agent, verb: wire.AgentVerb) -> Means:
 
 
 def asked(
-    card: wire.Agent, verb: wire.AgentVerb, by: Means, before: Mapping[str, Any], moment: Moment
+    card: wire.Agent, message: Act, found: Means, before: Mapping[str, Any], moment: Moment
 ) -> tuple[wire.Agent, Decision[Asked]]:
     """The command, and what it makes of the card (4.6, 4.9). `before` is what started the agent."""
+    verb = message.action
     action = ACTIONS[verb]
     params = {
         "action": verb.value,
         "agentId": card.id,
         **{name: value for name in NAMED if (value := text_member(card.meta, name)) is not None},
-        **_extra(card, verb, by, before, moment),
+        **_extra(card, verb, found, before, moment),
         "requestedBy": "dashboard",
         "requestedAt": moment.ms,
     }
-    target = by.host.agent_id if by.host is not None else card.id
+    target = found.host.agent_id if found.host is not None else card.id
     new = wire.NewCommand(type=action.command, source="system", target=target, params=params)
     command, writes, events = new_command(moment, new)
-    record = _audited(card, verb, command, moment)
+    record = _audited(card, message, command, moment)
     reply = Asked(verb, command)
     if action.marker is None:
         return card, Decision(reply=reply, writes=(*writes, record[0]), events=(*events, record[1]))
@@ -167,22 +168,21 @@ def asked(
 
 
 def _extra(
-    card: wire.Agent, verb: wire.AgentVerb, by: Means, before: Mapping[str, Any], moment: Moment
+    card: wire.Agent, verb: wire.AgentVerb, found: Means, before: Mapping[str, Any], moment: Moment
 ) -> Mapping[str, Any]:
     """What only some actions say."""
-    spawn = ACTIONS[verb].spawns and by.host is not None
+    spawn = ACTIONS[verb].spawns and found.host is not None
     reload = [tag.removeprefix(RELOAD) for tag in card.tags if tag.startswith(RELOAD) and tag != RELOAD]
     extra = {
-        "restartSpawn": restart_spawn(card, before, by.resume, moment) if spawn else None,
-        "claudeResumeId": by.resume,
+        "restartSpawn": restart_spawn(card, before, found.resume, moment) if spawn else None,
+        "claudeResumeId": found.resume,
         "alwaysReload": reload if verb is V.COMPACT and reload else None,
     }
     return {name: value for name, value in extra.items() if value is not None}
 
 
-def _audited(
-    card: wire.Agent, verb: wire.AgentVerb, command: wire.Command, moment: Moment
-) -> tuple[Write, Event]:
+def _audited(card: wire.Agent, message: Act, command: wire.Command, moment: Moment) -> tuple[Write, Event]:
+    verb = message.action
     return audit(
         moment,
         f"server-agent-{card.id}-action-{verb}-{command.id}",
@@ -193,4 +193,5 @@ def _audited(
         view="agents",
         agent_id=card.id,
         metadata={"action": verb.value, "commandId": command.id},
+        by=message.by,
     )

@@ -109,6 +109,7 @@ class Act(Ask[AgentProtocol, Asked]):
     """Have the agent restarted, shut down, interrupted … (AGT-30)."""
 
     action: wire.AgentVerb
+    by: Caller | None = None
 
 
 @attrs.frozen

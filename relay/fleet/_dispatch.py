@@ -13,7 +13,7 @@ from ._audit import audit
 from ._errors import Conflict, Invalid
 from ._moment import Moment
 from ._new_command import new_command
-from ._orchestrator_protocol import Dispatched, Spawn
+from ._orchestrator_protocol import Act, Dispatched, Spawn
 from ._paths import within
 
 __all__ = ["act", "spawn", "spawn_order"]
@@ -82,12 +82,14 @@ def spawn(host: wire.Orchestrator, message: Spawn, moment: Moment) -> Decision[D
             "label": request.label,
             "commandId": command.id,
         },
+        by=message.by,
     )
     return Decision(reply=Dispatched(host.id, command), writes=(*writes, note), events=(*events, told))
 
 
-def act(host: wire.Orchestrator, action: wire.OrchestratorAction, moment: Moment) -> Decision[Dispatched]:
+def act(host: wire.Orchestrator, message: Act, moment: Moment) -> Decision[Dispatched]:
     """An `agent.restart` or `agent.shutdown` for one agent, or for all of the host's."""
+    action = message.action
     asked = wire.NewCommand(
         type=f"agent.{action.action}",
         source="system",
@@ -115,5 +117,6 @@ def act(host: wire.Orchestrator, action: wire.OrchestratorAction, moment: Moment
             "agentId": action.agent_id,
             "commandId": command.id,
         },
+        by=message.by,
     )
     return Decision(reply=Dispatched(host.id, command), writes=(*writes, note), events=(*events, told))

@@ -73,6 +73,7 @@ class Spawn(Ask[OrchestratorProtocol, Dispatched]):
 
     request: wire.SpawnAgent
     anywhere: bool = False
+    by: Caller | None = None
 
 
 @attrs.frozen
@@ -80,6 +81,7 @@ class Act(Ask[OrchestratorProtocol, Dispatched]):
     """Have the host restart or shut down agents (14.5)."""
 
     action: wire.OrchestratorAction
+    by: Caller | None = None
 
 
 @attrs.frozen

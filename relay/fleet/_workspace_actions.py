@@ -18,7 +18,7 @@ from ._machine import NONE
 from ._moment import Moment
 from ._new_command import is_asked, new_command
 from ._owners import online
-from ._workspace_protocol import Acted, Purge, Report, Vacate
+from ._workspace_protocol import Act, Acted, Purge, Remove, Report, Vacate
 from ._workspace_rows import MOVES, changed, deleted, kept, may, moved, stored, whereabouts
 from .merges import TERM, still_held
 
@@ -35,21 +35,21 @@ COMMAND_TTL_MS = round((TERM - 60) * 1000)
 """A merge command never outlives its lease (P1)."""
 
 
-def declare(row: wire.Workspace, action: wire.WorkspaceAction, moment: Moment) -> Made:
+def declare(row: wire.Workspace, message: Act, moment: Moment) -> Made:
     """An action that only says what the workspace is."""
+    action = message.action
     if action.action is Verb.STATUS:
         return row, Decision(reply=Acted(row))
     after = moved(row, action.action, _given(action), moment)
-    record = _audited(after, action, None, moment)
+    record = _audited(after, message, None, moment)
     return after, Decision(
         reply=Acted(after), writes=(stored(after), record[0]), events=(changed(after), record[1])
     )
 
 
-def cleanup(
-    row: wire.Workspace, action: wire.WorkspaceAction, owner: wire.Orchestrator, moment: Moment
-) -> Made:
+def cleanup(row: wire.Workspace, message: Act, owner: wire.Orchestrator, moment: Moment) -> Made:
     """The owner is asked to remove the worktree; one that is offline finds the command when it is back (8.4)."""
+    action = message.action
     after = moved(row, Verb.CLEANUP, _given(action), moment)
     params = {
         "action": "cleanup",
@@ -62,17 +62,18 @@ def cleanup(
     asked = wire.NewCommand(
         type="workspace.cleanup", source="system", target=owner.agent_id, params=params, correlation_id=row.id
     )
-    return after, _dispatched(after, action, new_command(moment, asked), moment)
+    return after, _dispatched(after, message, new_command(moment, asked), moment)
 
 
 def plan_merge(
     row: wire.Workspace,
-    action: wire.WorkspaceAction,
+    message: Act,
     owner: wire.Orchestrator,
     lease: wire.MergeLease,
     moment: Moment,
 ) -> Made:
     """The row is planned and the command written, if the lease still stands (11.2)."""
+    action = message.action
     after = moved(row, Verb.MERGE, _given(action), moment)
     params = {
         "action": "merge",
@@ -93,7 +94,7 @@ def plan_merge(
         ttl_ms=COMMAND_TTL_MS,
     )
     command = new_command(moment, asked, id=lease.command_id)
-    return after, _dispatched(after, action, command, moment, still_held(lease))
+    return after, _dispatched(after, message, command, moment, still_held(lease))
 
 
 def report(
@@ -145,7 +146,7 @@ def is_vacant(row: wire.Workspace | None, message: Vacate, store: Store) -> bool
     return not is_asked(store, RECONCILE, row.id)
 
 
-def remove(row: wire.Workspace, moment: Moment) -> tuple[None, Decision[wire.Workspace]]:
+def remove(row: wire.Workspace, message: Remove, moment: Moment) -> tuple[None, Decision[wire.Workspace]]:
     """The record goes, the disk is untouched, and no lease is freed (W-I27)."""
     metadata = {**whereabouts(row, "repoRoot", "worktreePath"), "status": row.status, "diskUntouched": True}
     record = audit(
@@ -157,6 +158,7 @@ def remove(row: wire.Workspace, moment: Moment) -> tuple[None, Decision[wire.Wor
         icon="ti-trash",
         view="orchestrators",
         metadata=metadata,
+        by=message.by,
     )
     return None, deleted(row, row, record)
 
@@ -180,13 +182,13 @@ def _given(action: wire.WorkspaceAction) -> Mapping[str, Any]:
 
 def _dispatched(
     after: wire.Workspace,
-    action: wire.WorkspaceAction,
+    message: Act,
     made: tuple[wire.Command, tuple[Write, ...], tuple[Event, ...]],
     moment: Moment,
     *fences: Write,
 ) -> Decision[Acted]:
     command, writes, events = made
-    record = _audited(after, action, command, moment)
+    record = _audited(after, message, command, moment)
     return Decision(
         reply=Acted(after, command),
         writes=(*fences, stored(after), *writes, record[0]),
@@ -195,9 +197,10 @@ def _dispatched(
 
 
 def _audited(
-    after: wire.Workspace, action: wire.WorkspaceAction, command: wire.Command | None, moment: Moment
+    after: wire.Workspace, message: Act, command: wire.Command | None, moment: Moment
 ) -> tuple[Write, Event]:
     """A9 and A10 of the audit catalogue."""
+    action = message.action
     metadata = {
         "action": action.action,
         **whereabouts(after, "repoRoot", "worktreePath"),
@@ -215,4 +218,5 @@ def _audited(
         view="orchestrators",
         agent_id=action.agent_id,
         metadata=metadata,
+        by=message.by,
     )

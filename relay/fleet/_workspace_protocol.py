@@ -10,6 +10,8 @@ import attrs
 from relay import wire
 from relay.actors import Ask
 
+from ._audit import Caller
+
 __all__ = ["Act", "Acted", "Purge", "Remove", "Report", "Settle", "Vacate", "WorkspaceProtocol"]
 
 
@@ -30,6 +32,7 @@ class Act(Ask[WorkspaceProtocol, Acted]):
     """Do something to the workspace (8.3)."""
 
     action: wire.WorkspaceAction
+    by: Caller | None = None
 
 
 @attrs.frozen
@@ -44,6 +47,8 @@ class Report(Ask[WorkspaceProtocol, wire.Workspace]):
 @attrs.frozen
 class Remove(Ask[WorkspaceProtocol, wire.Workspace]):
     """Forget the row; the disk is left alone (8.5)."""
+
+    by: Caller | None = None
 
 
 @attrs.frozen

@@ -132,8 +132,8 @@ class Agent(FleetActor[AgentProtocol]):
                 self._look(message, context)
             case ReapIfSilent():
                 self._reap(message, context)
-            case Act(verb):
-                self._act(message, verb, context)
+            case Act():
+                self._act(message, context)
             case Prompt(body):
                 self.settle(message, prompted(promptable(self._known()), body, self.moment()), context)
             case Decide(answer, by):
@@ -166,10 +166,11 @@ class Agent(FleetActor[AgentProtocol]):
         self._become(message, card, decision, context, report)
         return None
 
-    def _act(self, message: Act, verb: wire.AgentVerb, context: Context[AgentProtocol]) -> None:
+    def _act(self, message: Act, context: Context[AgentProtocol]) -> None:
         card = self._known()
-        by = means(self.store, card, verb)
-        self._become(message, *asked(card, verb, by, spawned_by(self.store, card), self.moment()), context)
+        found = means(self.store, card, message.action)
+        made = asked(card, message, found, spawned_by(self.store, card), self.moment())
+        self._become(message, *made, context)
 
     def _known(self) -> wire.Agent:
         if self.card is None:

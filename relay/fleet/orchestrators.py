@@ -26,6 +26,7 @@ from relay.store import Decision, Event, Store, Write
 
 from . import _upgrades as upgrades, agents, commands
 from ._actor import FleetActor
+from ._audit import Caller
 from ._contact import Contact
 from ._dispatch import act, spawn
 from ._errors import Conflict, Invalid, NotFound
@@ -110,7 +111,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
             case Spawn():
                 self.settle(message, spawn(self._known(), message, self.moment()), context)
             case Act():
-                self.settle(message, act(self._known(), message.action, self.moment()), context)
+                self.settle(message, act(self._known(), message, self.moment()), context)
             case Upgrade():
                 return self._upgrade(message, context)
             case UpgradeMoved(command_id, status, error):
@@ -340,7 +341,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         self._contact.watch(context, Silence() if watched else None)
 
 
-async def spawn_anywhere(fleet: Fleet, request: wire.SpawnAgent) -> Dispatched:
+async def spawn_anywhere(fleet: Fleet, request: wire.SpawnAgent, by: Caller | None = None) -> Dispatched:
     """Spawn on the first fitting host, by id (AGT-43, O-12). Raises `Invalid` when there is none (AGT-47).
 
     A host that has just gone is passed over, and so is one whose base directory does not contain `cwd`.
@@ -349,7 +350,7 @@ async def spawn_anywhere(fleet: Fleet, request: wire.SpawnAgent) -> Dispatched:
     for host in list_orchestrators(fleet.store, status=ONLINE):
         if request.provider in host.providers:
             try:
-                return await fleet.orchestrators[host.id].ask(Spawn(request, anywhere=True))
+                return await fleet.orchestrators[host.id].ask(Spawn(request, anywhere=True, by=by))
             except (Conflict, Invalid, NotFound) as refusal:
                 refused = refused or refusal
     raise Invalid(

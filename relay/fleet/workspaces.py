@@ -77,7 +77,7 @@ class Workspace(FleetActor[WorkspaceProtocol]):
             case Vacate():
                 self._vacate(message, context)
             case Remove():
-                self._apply(message, remove(self._known(), self.moment()), context)
+                self._apply(message, remove(self._known(), message, self.moment()), context)
             case Purge():
                 self._apply(message, purge(self.row, message), context)
             case Act(action) if action.action is Verb.MERGE:
@@ -85,7 +85,7 @@ class Workspace(FleetActor[WorkspaceProtocol]):
             case Act(action) if action.action is Verb.CLEANUP:
                 self._cleanup(message, context)
             case Act():
-                self._apply(message, declare(self._known(), message.action, self.moment()), context)
+                self._apply(message, declare(self._known(), message, self.moment()), context)
         return None
 
     def _known(self) -> wire.Workspace:
@@ -105,7 +105,7 @@ class Workspace(FleetActor[WorkspaceProtocol]):
                 "no host owns the workspace's directory; DELETE /api/workspaces/:id drops the record"
             )
         owner = next((host for host in owners if online(host)), owners[0])
-        self._apply(message, cleanup(row, message.action, owner, self.moment()), context)
+        self._apply(message, cleanup(row, message, owner, self.moment()), context)
 
     def _vacate(self, message: Vacate, context: Context[WorkspaceProtocol]) -> None:
         decision: Decision[None] = Decision(reply=None)
@@ -119,7 +119,7 @@ class Workspace(FleetActor[WorkspaceProtocol]):
         leases = self.fleet.leases[normalised(row.repo_root or "")]
         asked = Acquire(self.id, message.action.agent_id or "dashboard", context.system.new_id("cmd"))
         try:
-            acted = await self._dispatch(row, message.action, leases, asked, context)
+            acted = await self._dispatch(row, message, leases, asked, context)
         except BaseException as failure:
             if not isinstance(failure, FenceLost):
                 await _give_back(leases, asked.command_id)
@@ -133,14 +133,14 @@ class Workspace(FleetActor[WorkspaceProtocol]):
     async def _dispatch(
         self,
         row: wire.Workspace,
-        action: wire.WorkspaceAction,
+        message: Act,
         leases: Ref[MergeProtocol],
         asked: Acquire,
         context: Context[WorkspaceProtocol],
     ) -> Acted:
         with trio.fail_after(LEASE_WITHIN):
             lease = await leases.ask(asked)
-        _, decision = plan_merge(row, action, self._host(row), lease, self.moment())
+        _, decision = plan_merge(row, message, self._host(row), lease, self.moment())
         return await self.commit(decision, context)
 
     def _host(self, row: wire.Workspace) -> wire.Orchestrator:

@@ -90,7 +90,7 @@ async def act(call: Call[wire.ActOnAgent]) -> Answer:
     host = hosts.controller(call.fleet.store, card)
     policy = _text(card.meta, "policyName")
     call.need("agent:write", agent=card.id, orchestrator=host.id if host else None, policy=policy)
-    asked = await _agent(call).ask(agents.Act(call.body.action))
+    asked = await _agent(call).ask(agents.Act(call.body.action, call.by))
     return accepted({"ok": True, "action": asked.action, "command": asked.command})
 
 

@@ -82,7 +82,7 @@ async def spawn(call: Call[object]) -> Answer:
     host = orchestrators.get_orchestrator(call.fleet.store, call.path["id"])
     asked = call.read(wire.SpawnAgent)
     reach.starts(call, host, asked)
-    made = await _host(call).ask(orchestrators.Spawn(asked))
+    made = await _host(call).ask(orchestrators.Spawn(asked, by=call.by))
     return accepted({"ok": True, "orchestratorId": made.orchestrator_id, "command": made.command})
 
 
@@ -105,7 +105,7 @@ async def act(call: Call[object]) -> Answer:
         return await _upgrade(call)
     action = call.read(wire.OrchestratorAction)
     call.need("command:write", agent=action.agent_id or "", policy=action.policy_name)
-    made = await _host(call).ask(orchestrators.Act(action))
+    made = await _host(call).ask(orchestrators.Act(action, call.by))
     return accepted({"ok": True, "action": action.action, "command": made.command})
 
 
@@ -124,7 +124,7 @@ async def remove(call: Call[None]) -> Answer:
 @route("POST", "/api/agents/spawn", scope="agent:write", body=wire.SpawnAgent)
 async def spawn_anywhere(call: Call[wire.SpawnAgent]) -> Answer:
     reach.starts(call, None, call.body)
-    made = await orchestrators.spawn_anywhere(call.fleet, call.body)
+    made = await orchestrators.spawn_anywhere(call.fleet, call.body, call.by)
     return accepted(
         {
             "ok": True,

@@ -48,7 +48,7 @@ async def act(call: Call[dict[str, Any]]) -> Answer:
         call.need("agent:write", agent=action.agent_id or row.agent_id)
     if action.action is wire.WorkspaceVerb.STATUS:
         return ok(row)
-    acted = await _workspace(call).ask(workspaces.Act(action))
+    acted = await _workspace(call).ask(workspaces.Act(action, call.by))
     if acted.command is None:
         return ok({"workspace": acted.workspace})
     return accepted({"workspace": acted.workspace, "command": acted.command})
@@ -57,7 +57,7 @@ async def act(call: Call[dict[str, Any]]) -> Answer:
 @route("DELETE", "/api/workspaces/:id", scope="command:write")
 async def remove(call: Call[None]) -> Answer:
     _row(call)
-    return ok({"deleted": True, "workspace": await _workspace(call).ask(workspaces.Remove())})
+    return ok({"deleted": True, "workspace": await _workspace(call).ask(workspaces.Remove(call.by))})
 
 
 @route("GET", "/api/workspaces/:id/git-state", scope="workspace:read")

@@ -25,6 +25,7 @@ from relay.fleet import (
     merges,
     open_fleet,
     orchestrators,
+    workspaces,
 )
 from relay.fleet._moment import Moment
 from relay.fleet._workspace_actions import plan_merge
@@ -292,7 +293,7 @@ async def test_a_lease_that_was_taken_over_binds_nothing(hosts: Hosts, log: Log)
     moment = Moment.now(hosts.fleet.system, hosts.store)
     action = wire.WorkspaceAction(action=wire.WorkspaceVerb.MERGE)
     owner = wire.Orchestrator(id="o1", agent_id="orchestrator-o1", hostname="h", base_dir="/home/u")
-    _, decision = plan_merge(hosts.row("w1"), action, owner, slow, moment)
+    _, decision = plan_merge(hosts.row("w1"), workspaces.Act(action), owner, slow, moment)
     before = hosts.trace()
     done: list[BaseException | None] = []
     hosts.store.stage(decision.writes, decision.events, Owner(), done.append)
