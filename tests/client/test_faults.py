@@ -106,6 +106,13 @@ UNREPEATED: list[Call] = [
     lambda client: client.reject_pair("p", "b"),
     lambda client: client.end_pair("p", "b"),
     lambda client: client.send_in_pair("p", wire.PairMessage(from_="a", body="x")),
+    lambda client: client.create_automation(
+        wire.NewAutomation(
+            name="n", schedule=wire.ManualSchedule(), action=wire.MessageAction(to="a", body="x")
+        )
+    ),
+    lambda client: client.delete_automation("a"),
+    lambda client: client.run_automation("a"),
     lambda client: client.start_recipe(wire.StartRecipe(name="r")),
     lambda client: client.stop_recipe("r"),
     lambda client: client.decide_step("r", "s", wire.DecideStep(decision=wire.StepDecision.RETRY)),
