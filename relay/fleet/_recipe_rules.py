@@ -28,7 +28,6 @@ from ._moment import Moment
 __all__ = [
     "MOVES",
     "OPEN",
-    "arrival",
     "by_command",
     "by_task",
     "cut",
@@ -40,6 +39,7 @@ __all__ = [
     "living",
     "replaced",
     "step_of",
+    "to_end",
 ]
 
 R = wire.RecipeStatus
@@ -195,11 +195,18 @@ def _changed(run: Run, before: wire.RunningStep, after: wire.RunningStep, moment
     return replaced(run, attrs.evolve(after, updated_at=moment.at))
 
 
-def arrival(before: Run, after: Run) -> wire.RunningStep | None:
-    """The start that has now succeeded, if one has."""
+def to_end(before: Run, after: Run, command: wire.Command) -> wire.RunningStep | None:
+    """The start of the agent that is to be shut down, too, if this is about one: it has come to a run that is being stopped, or
+    may have; or nobody knows what came of the order to shut it down, which does no harm twice."""
+    if after.status not in (R.STOPPING, R.STOPPED):
+        return None
     for was, step in zip(before.steps, after.steps, strict=True):
-        if step.kind is wire.StepKind.SPAWN and step.status is S.SUCCEEDED is not was.status:
+        if step.kind is wire.StepKind.SPAWN and step.status.final and step != was and not _is_dead(step):
             return step
+    lost = command.status is Command.TIMED_OUT
+    for was_stop, stop in zip(before.stops, after.stops, strict=True):
+        if lost and stop.ended and not was_stop.ended:
+            return next((step for step in living(after) if step.role == stop.role), None)
     return None
 
 

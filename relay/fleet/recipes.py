@@ -50,7 +50,6 @@ from ._recipe_rows import find_instance, get_instance, kept, list_instances, unf
 from ._recipe_rules import (
     MOVES,
     OPEN,
-    arrival,
     by_command,
     by_task,
     cut,
@@ -59,6 +58,7 @@ from ._recipe_rules import (
     judged,
     replaced,
     step_of,
+    to_end,
 )
 from ._recipe_start import fitting_host, started
 from ._recipe_stop import late, stopped
@@ -175,8 +175,8 @@ class RecipeRun(FleetActor[RecipeProtocol]):
         after, decision = by_command(run, command, moment), Decision(reply=None)
         if after == run:
             return run, decision
-        arrived = arrival(run, after)
-        if arrived is not None and after.status in (R.STOPPING, R.STOPPED):
+        arrived = to_end(run, after, command)
+        if arrived is not None:
             after, decision = late(after, arrived, moment)
         after = judged(after, moment)
         return after, joined(None, decision, kept(run, after, None))

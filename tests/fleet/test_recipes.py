@@ -508,6 +508,20 @@ async def test_what_nobody_has_begun_is_taken_back_and_who_comes_late_is_shut_do
     assert known(fleet, run).status is R.STOPPED
 
 
+async def test_an_order_to_shut_down_of_which_nothing_is_heard_is_given_again(fleet: Fleet) -> None:
+    run = await running(fleet)
+    stopped = await stop(fleet, run)
+    await settled()
+    await report(fleet, stopped.commands[0].id, C.SUCCEEDED)
+    await fleet.commands[stopped.commands[1].id].ask(commands.Claim("h1/1"))
+    await trio.sleep(2_000)
+    assert commands.get_command(fleet.store, stopped.commands[1].id).status is C.TIMED_OUT
+    again = known(fleet, run).stops[-1]
+    assert (again.role, again.ended, known(fleet, run).status) == ("reader", False, R.STOPPING)
+    await fleet.commands[again.command_id].ask(commands.Cancel())
+    assert known(fleet, run).status is R.STOPPED, "a person has called it off"
+
+
 @pytest.mark.spec("REC-5", "REC-8")
 async def test_where_a_run_can_be_started(fleet: Fleet) -> None:
     await host(fleet, "h2", providers=[wire.Provider.CLAUDE])
