@@ -55,6 +55,28 @@ def test_every_method_is_called_here() -> None:
     assert {name for name in dir(Client) if not name.startswith("_")} <= called
 
 
+@pytest.mark.spec("AUT-1", "AUT-3", "AUT-4", "AUT-5", "AUT-7")
+async def test_automations(client: Client) -> None:
+    action = wire.MessageAction(to="user", body="hello")
+    schedule = wire.CronSchedule(expression="0 2 * * *")
+    made = await client.create_automation(wire.NewAutomation(name="n", schedule=schedule, action=action))
+    assert await client.automation(made.id) == made
+    assert await client.automations() == [made]
+    times = await client.coming_runs(made.id, limit=3)
+    assert times == [(made.next_run_at or 0) + day * 86_400 for day in range(3)]
+    changed = await client.change_automation(made.id, wire.ChangeAutomation(name="m", enabled=False))
+    assert (changed.name, changed.enabled, changed.schedule) == ("m", False, schedule)
+    assert await client.coming_runs(made.id) == []
+    done = await client.run_automation(made.id)
+    assert done.message is not None
+    assert await client.automation_runs(automation_id=made.id, status="succeeded", limit=5) == [done.run]
+    await client.delete_automation(made.id)
+    await refused(404, client.automation, made.id)
+    await refused(404, client.delete_automation, made.id)
+    await refused(404, client.run_automation, made.id)
+    await refused(404, client.coming_runs, made.id)
+
+
 async def test_health(client: Client, server: Any) -> None:
     assert client.url == server.base_url
     health = await client.health()
