@@ -22,7 +22,7 @@ from ._errors import Conflict, Invalid, Unprocessable
 from ._moment import Moment
 from ._new_command import new_command
 from ._records import text_member
-from ._restart_spawn import restart_spawn
+from ._restart_spawn import Origin, restart_spawn
 from .timeline import resume_id
 
 __all__ = ["ACTIONS", "Action", "Means", "asked", "eligible", "means"]
@@ -137,7 +137,7 @@ def means(store: Store, card: wire.Agent, verb: wire.AgentVerb) -> Means:
 
 
 def asked(
-    card: wire.Agent, message: Act, found: Means, before: Mapping[str, Any], moment: Moment
+    card: wire.Agent, message: Act, found: Means, before: Origin, moment: Moment
 ) -> tuple[wire.Agent, Decision[Asked]]:
     """The command, and what it makes of the card (4.6, 4.9). `before` is what started the agent."""
     verb = message.action
@@ -168,7 +168,7 @@ def asked(
 
 
 def _extra(
-    card: wire.Agent, verb: wire.AgentVerb, found: Means, before: Mapping[str, Any], moment: Moment
+    card: wire.Agent, verb: wire.AgentVerb, found: Means, before: Origin, moment: Moment
 ) -> Mapping[str, Any]:
     """What only some actions say."""
     spawn = ACTIONS[verb].spawns and found.host is not None

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from relay import wire
 from relay.store import Store
 
 from ._moment import Moment
+from ._policy_commands import spawn_params
+from ._policy_rules import find_last, find_policy_state
+from ._policy_views import find_policy
 from ._records import text_member
 
-__all__ = ["restart_spawn", "resuming", "spawned_by"]
+__all__ = ["Origin", "restart_spawn", "resuming", "spawned_by"]
 
 PROVIDERS = ("claude", "codex")
 AS_BEFORE = ("providerArgs", "providerConfig", "workspaceMode", "env", "profile")
@@ -24,8 +29,25 @@ FROM_META = {
 }
 
 
-def spawned_by(store: Store, card: wire.Agent) -> Mapping[str, Any]:
-    """The params of the command that started this session of the agent; empty when it was started otherwise."""
+@attrs.frozen
+class Origin:
+    """How an agent came to be: the params of the command that started this session, empty when it was started otherwise;
+    and the policy that manages it, with the number of its last start if that was this one."""
+
+    params: Mapping[str, Any]
+    policy: wire.SpawnPolicy | None = None
+    epoch: int = 0
+
+
+def spawned_by(store: Store, card: wire.Agent) -> Origin:
+    name = text_member(card.meta, "policyName")
+    policy = find_policy(store, name) if name else None
+    state = find_policy_state(store, name) if name else None
+    is_last = state is not None and state.spawn_request_id == text_member(card.meta, "spawnRequestId")
+    return Origin(_params(store, card), policy, find_last(store, name).epoch if name and is_last else 0)
+
+
+def _params(store: Store, card: wire.Agent) -> Mapping[str, Any]:
     request = text_member(card.meta, "spawnRequestId")
     row = store.row(
         "select record from commands where correlation_id = ? and type = 'agent.spawn' order by seq desc limit 1",
@@ -35,12 +57,32 @@ def spawned_by(store: Store, card: wire.Agent) -> Mapping[str, Any]:
 
 
 def restart_spawn(
-    card: wire.Agent, before: Mapping[str, Any], resume: str | None, moment: Moment
+    card: wire.Agent, origin: Origin, resume: str | None, moment: Moment
 ) -> dict[str, Any] | None:
-    """Spawn params for the agent as it is; None when relay cannot say how its provider is started.
+    """Spawn params for the agent: as its policy says, else as it is. None when relay cannot say how its provider is started.
 
-    `before` is what it was started by, `resume` the session to go on with.
+    `resume` is the session to go on with.
     """
+    params = _managed(card, origin, moment) or _as_it_is(card, origin.params, moment)
+    if params is None:
+        return None
+    params["requestedBy"] = "dashboard-restart" if resume is None else "dashboard-resume"
+    return params if resume is None else resuming(params, card.id, resume)
+
+
+def _request(card: wire.Agent, moment: Moment) -> str:
+    return text_member(card.meta, "spawnRequestId") or moment.new_id("sp")
+
+
+def _managed(card: wire.Agent, origin: Origin, moment: Moment) -> dict[str, Any] | None:
+    name = text_member(card.meta, "policyName")
+    if name is None or origin.policy is None:
+        return None
+    params = spawn_params(name, origin.policy, _request(card, moment), origin.epoch, moment)
+    return {**params, "agentId": card.id}
+
+
+def _as_it_is(card: wire.Agent, before: Mapping[str, Any], moment: Moment) -> dict[str, Any] | None:
     provider = card.meta.get("provider")
     if provider not in PROVIDERS:
         return None
@@ -51,18 +93,16 @@ def restart_spawn(
         **{name: text_member(card.meta, member) or before.get(name) for name, member in FROM_META.items()},
         **{name: before.get(name) for name in AS_BEFORE},
     }
-    params = {
+    return {
         "action": "spawn",
         "provider": provider,
         "agentId": card.id,
         "tags": card.tags,
         "capabilities": card.capabilities,
         **{name: value for name, value in known.items() if value is not None},
-        "spawnRequestId": text_member(card.meta, "spawnRequestId") or moment.new_id("sp"),
-        "requestedBy": "dashboard-restart" if resume is None else "dashboard-resume",
+        "spawnRequestId": _request(card, moment),
         "requestedAt": moment.ms,
     }
-    return params if resume is None else resuming(params, card.id, resume)
 
 
 def resuming(params: Mapping[str, Any], agent_id: str, resume: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from relay._files import read_json, write_json
 from ._problems import Refused
 from .session import Launch
 
-__all__ = ["GRACE", "Slot", "Slots"]
+__all__ = ["GRACE", "Fence", "Fences", "Slot", "Slots"]
 
 GRACE = 10.0  # seconds an agent has to end
 ATTEMPTS = 5  # to end what may be started again meanwhile
@@ -59,6 +59,33 @@ class Fence:
     request: str | None = None
 
 
+class Fences:
+    """The fences of one host, on its disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, policy: str) -> Fence:
+        """Raises `Refused` when it cannot be read: what runs by it is not known then."""
+        path = self._file(policy)
+        known = read_json(path)
+        if known is None and not path.exists():
+            return Fence()
+        try:
+            return Fence(int(known["epoch"]), known["spawnRequestId"])
+        except (KeyError, TypeError, ValueError):
+            raise Refused(
+                f"{path} cannot be read: end the sessions of policy {policy} on this host, then delete the file"
+            ) from None
+
+    def write(self, policy: str, fence: Fence) -> None:
+        known = {"policyName": policy, "epoch": fence.epoch, "spawnRequestId": fence.request}
+        write_json(self._file(policy), known)
+
+    def _file(self, policy: str) -> Path:
+        return self._folder / f"{hashlib.sha256(policy.encode()).hexdigest()[:32]}.json"
+
+
 class Kept(Protocol):
     """A session, as far as it matters here."""
 
@@ -83,10 +110,10 @@ class Keeper(Protocol[S]):
 
 
 class Slots(Generic[S]):
-    """The slots of one host. `folder` is where the fences are."""
+    """The slots of one host."""
 
-    def __init__(self, folder: Path, keeper: Keeper[S]) -> None:
-        self._folder = folder
+    def __init__(self, fences: Fences, keeper: Keeper[S]) -> None:
+        self._fences = fences
         self._keeper = keeper
 
     async def enter(self, slot: Slot | None) -> None:
@@ -101,7 +128,7 @@ class Slots(Generic[S]):
 
     def vacate(self, slot: Slot) -> bool:
         """No session of the policy may run from now on. False if a later start or stop was here already."""
-        if (slot.epoch or 0) < self._fence(slot.policy).epoch:
+        if (slot.epoch or 0) < self._fences.read(slot.policy).epoch:
             return False
         self._raise(slot, None)
         return True
@@ -110,7 +137,7 @@ class Slots(Generic[S]):
         """Whether the session may be started right now; raises `Refused`."""
         if slot is None:
             return
-        fence = self._fence(slot.policy)
+        fence = self._fences.read(slot.policy)
         others = self._others(slot.policy, slot.request)
         if slot.epoch is None:
             if any(each.launch.spawn_request_id == fence.request for each in others if fence.request):
@@ -149,28 +176,11 @@ class Slots(Generic[S]):
 
     def _raise(self, slot: Slot, request: str | None) -> None:
         """On disk before anything is done about it. Raises `Refused` for an epoch that is over."""
-        fence, epoch = self._fence(slot.policy), slot.epoch or 0
+        fence, epoch = self._fences.read(slot.policy), slot.epoch or 0
         if epoch < fence.epoch or (epoch == fence.epoch and request not in (None, fence.request)):
             raise Refused(_late(slot, fence))
         if fence != Fence(epoch, request):
-            known = {"policyName": slot.policy, "epoch": epoch, "spawnRequestId": request}
-            write_json(self._file(slot.policy), known)
-
-    def _fence(self, policy: str) -> Fence:
-        """Raises `Refused` when it cannot be read: what runs by it is not known then."""
-        path = self._file(policy)
-        known = read_json(path)
-        if known is None and not path.exists():
-            return Fence()
-        try:
-            return Fence(int(known["epoch"]), known["spawnRequestId"])
-        except (KeyError, TypeError, ValueError):
-            raise Refused(
-                f"{path} cannot be read: end the sessions of policy {policy} on this host, then delete the file"
-            ) from None
-
-    def _file(self, policy: str) -> Path:
-        return self._folder / f"{hashlib.sha256(policy.encode()).hexdigest()[:32]}.json"
+            self._fences.write(slot.policy, Fence(epoch, request))
 
 
 def _late(slot: Slot, fence: Fence) -> str:

@@ -29,7 +29,7 @@ from .paths import inside
 from .repolock import RepositoryLocks
 from .session import Launch, Session, digested, session_name
 from .sessions import KEYS, Sessions
-from .slots import GRACE, Slot, Slots
+from .slots import GRACE, Fences, Slot, Slots
 from .teardown import Merge, cleanup, reconcile
 from .worktrees import Request, resolve
 
@@ -55,7 +55,8 @@ class Workshop:
         self._config = config
         self._sessions = sessions
         self._locks = locks
-        self._slots = Slots(config.state / "slots", sessions)
+        self._entitled = entitled
+        self._slots = Slots(Fences(config.state / "slots"), sessions)
         self._kinds: Mapping[str, Callable[[wire.Command], Awaitable[Result]]] = {
             "agent.spawn": self._spawn,
             "agent.shutdown": self._shutdown,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fleetlog import Log
 from hypothesis import given, strategies as st
+from policykit import put_policy
 
 from relay import wire
 from relay.fleet import (
@@ -22,6 +23,7 @@ from relay.fleet import (
 )
 from relay.fleet._agent_actions import ACTIONS
 from relay.fleet._restart_spawn import resuming
+from relay.fleet.policies import Start
 
 A = wire.AgentStatus
 V = wire.AgentVerb
@@ -421,3 +423,27 @@ async def test_a_session_message_is_stored_for_an_offline_agent_and_asks_nothing
     sent = await fleet.post_office.ask(messages.Send(asked))
     assert messages.get_message(fleet.store, sent.message.id).body == "x"
     assert commands.list_commands(fleet.store) == []
+
+
+@pytest.mark.spec("AGT-40", "POL-12")
+async def test_an_agent_of_a_policy_is_started_again_as_its_policy_says(fleet: Fleet) -> None:
+    await host(fleet, "h1", wire.ManagedAgent(agent_id="a1"))
+    await put_policy(fleet, provider="claude", cwd="/base/p", tags=["t"], providerArgs=["--x"])
+    started = await fleet.policies["P"].ask(Start())
+    meta = {"runnerManaged": True, "policyName": "P", "spawnRequestId": started.correlation_id}
+    await register(fleet, meta=meta, tags=["other"])
+    spawn = (await act(fleet, "restart")).params["restartSpawn"]
+    as_policy = {**started.params, "agentId": "a1", "requestedBy": "dashboard-restart"}
+    for only in ("reason", "orchestratorId", "requestedAt"):
+        as_policy.pop(only)
+    assert {**spawn, "requestedAt": None} == {**as_policy, "requestedAt": None}
+
+
+async def test_an_agent_that_was_replaced_is_not_started_in_the_place_of_its_successor(fleet: Fleet) -> None:
+    await host(fleet, "h1", wire.ManagedAgent(agent_id="a1"))
+    await put_policy(fleet, provider="claude")
+    await fleet.policies["P"].ask(Start())
+    meta = {"runnerManaged": True, "policyName": "P", "spawnRequestId": "an earlier one"}
+    await register(fleet, meta=meta)
+    spawn = (await act(fleet, "restart")).params["restartSpawn"]
+    assert (spawn["spawnRequestId"], spawn["policyEpoch"]) == ("an earlier one", 0)

@@ -11,7 +11,7 @@ from hosts import Host, until
 from relay import wire
 from relay.orchestrator._problems import Refused
 from relay.orchestrator._processes import start_tick
-from relay.orchestrator.slots import Slot, Slots
+from relay.orchestrator.slots import Fences, Slot, Slots
 
 C = wire.CommandStatus
 
@@ -138,7 +138,7 @@ async def test_nothing_is_started_beside_what_cannot_be_proven_dead(host: Host, 
             spawn_request_id="sp_1", policy_name="P", workspace={}, environment={},
         )  # fmt: skip
 
-    slots: Slots[object] = Slots(tmp_path / "slots", NobodyEnds(s1=Kept()))  # type: ignore[type-var, arg-type]
+    slots: Slots[object] = Slots(Fences(tmp_path), NobodyEnds(s1=Kept()))  # type: ignore[type-var, arg-type]
     with pytest.raises(Refused, match="session s1 of policy P could not be ended"):
         await slots.enter(Slot("P", 2, "sp_2"))
     with pytest.raises(Refused, match="another session of policy P is here: s1"):
