@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from relay import wire
-from relay.actors import Context, Refusal, Step
+from relay.actors import ActorError, Context, Refusal, Step, Unavailable
 from relay.store import Decision, Event, Store, Write
 
 from . import _upgrades as upgrades, agents, commands
@@ -83,6 +83,7 @@ ONLINE, OFFLINE = wire.OrchestratorStatus.ONLINE, wire.OrchestratorStatus.OFFLIN
 
 OFFLINE_AFTER = 90.0  # seconds without contact (O-10)
 OVERDUE = 60.0  # seconds more, after which a host goes offline by itself: merges wait for nothing but that
+MEND_AGAIN = 5.0  # seconds
 NEIGHBOURS_WITHIN = 20.0  # seconds that other actors have to do their part
 
 
@@ -115,9 +116,9 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
             case Upgrade():
                 return self._upgrade(message, context)
             case UpgradeMoved(command_id, status, error):
-                return self._moved(upgrades.on_news(self.record, command_id, status, error), context)
+                self._moved(message, upgrades.on_news(self.record, command_id, status, error), context)
             case Mend():
-                return self._mend(context)
+                return self._mend(message, context)
             case Reclaim():
                 self.settle(message, reclaim(self._known(), message, self.store, self.moment()), context)
             case Remove():
@@ -237,21 +238,28 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         for key in upgrades.superseded(self.store, self._known()):
             await self._conclude(key, upgrades.Ended("failed", wire.CommandStatus.CANCELED, why))
 
-    async def _moved(self, ended: upgrades.Ended | None, context: Context[OrchestratorProtocol]) -> None:
+    def _moved(
+        self,
+        message: UpgradeMoved | Mend,
+        ended: upgrades.Ended | None,
+        context: Context[OrchestratorProtocol],
+    ) -> None:
         if ended is not None:
-            after, decision = upgrades.settle(self._known(), ended, self.moment())
-            await self.commit(decision, context)
-            self.record = after
+            self.record, decision = upgrades.settle(self._known(), ended, self.moment())
+            self.settle(message, decision, context)
 
-    async def _mend(self, context: Context[OrchestratorProtocol]) -> None:
+    async def _mend(self, message: Mend, context: Context[OrchestratorProtocol]) -> None:
         upgrade = self.record.upgrade if self.record is not None else None
-        if self.record is None or upgrade is None:
+        if upgrade is None:
             return
         command = commands.find_command(self.store, upgrade.command_id or "")
         if command is not None and command.status.final:
-            news = upgrades.on_news(self.record, command.id, command.status, command.error)
-            await self._moved(news, context)
-        await self._supersede()
+            ended = upgrades.on_news(self.record, command.id, command.status, command.error)
+            self._moved(message, ended, context)
+        try:
+            await self._supersede()
+        except (ActorError, Unavailable, trio.TooSlowError):
+            context.set_timer("mend", MEND_AGAIN, Mend())
 
     async def _report(self, message: ReportRoster, context: Context[OrchestratorProtocol]) -> None:
         before = self._known()
