@@ -27,9 +27,11 @@ from relay.actors._supervisor import Group
 from relay.fleet import (
     _delivery_rows,
     _pair_rules,
+    _policy_orders,
     _queue,
     _task_book,
     _task_rules,
+    _upgrades,
     agents,
     callbacks,
     channels,
@@ -37,6 +39,7 @@ from relay.fleet import (
     deliveries,
     merges,
     messages,
+    orchestrators,
     pairs,
     policies,
     tokens,
@@ -47,6 +50,7 @@ from relay.fleet._claims import Claims
 from relay.fleet._contact import Contact
 from relay.fleet._delivery_queue import Queue
 from relay.fleet._delivery_terms import Terms
+from relay.fleet._policy_orders import Standing
 from relay.fleet._task_book import TaskBook
 from relay.fleet._task_draft import Draft
 from relay.fleet.bus_sessions import BusSessions
@@ -54,11 +58,12 @@ from relay.fleet.integrations import Integrations
 from relay.fleet.tasks import Compare, Tasks
 from relay.fleet.tokens import Authority
 from relay.http.verifying import Verifier
+from relay.orchestrator.slots import Fence, Slots
 from relay.store import Decision, Event, Write
 from relay.store.durable import Durable, _leave
 from relay.store.sqlite import SQLiteStore
 from relay.testing import _explore
-from relay.wire import AgentStatus, CommandStatus, PairStatus, PolicyStatus, Rung
+from relay.wire import AgentStatus, CommandStatus, PairStatus, PolicyStatus, Rung, UpgradeStatus
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
@@ -74,10 +79,12 @@ import test_simulated_deliveries as ladder  # noqa: E402
 import test_simulated_maintenance as upkeep  # noqa: E402
 import test_simulated_merges as leases  # noqa: E402
 import test_simulated_pairs as two  # noqa: E402
+import test_simulated_policies as slots  # noqa: E402
 import test_simulated_post as post  # noqa: E402
 import test_simulated_queue as policy_queue  # noqa: E402
 import test_simulated_tasks as work  # noqa: E402
 import test_simulated_tokens as access  # noqa: E402
+import test_simulated_upgrades as versions  # noqa: E402
 
 Patch = Callable[[Any, str, Callable[..., Any]], None]
 
@@ -368,6 +375,36 @@ def link_what_is_being_stopped(patch: Patch) -> None:
         return linked(attrs.evolve(state, status=PolicyStatus.STARTING) if state else None, link, moment)
 
     patch(policies, "linked", linked)
+
+
+def start_what_is_over(patch: Patch) -> None:
+    def write(before: Any, self: Any, slot: Any, request: Any) -> None:
+        self._fences.write(slot.policy, Fence(slot.epoch or 0, request))
+
+    patch(Slots, "_raise", write)
+
+
+def start_without_a_last_look(patch: Patch) -> None:
+    patch(Slots, "check", lambda check, self, slot: None)
+
+
+def start_beside_the_one_before(patch: Patch) -> None:
+    async def clear(clear: Any, self: Any, slot: Any, *given: Any, **more: Any) -> None:
+        if more:
+            await clear(self, slot, *given, **more)
+
+    patch(Slots, "clear", clear)
+    patch(
+        Slots, "_others", lambda others, self, policy, request: [] if request else others(self, policy, None)
+    )
+
+
+def number_all_starts_alike(patch: Patch) -> None:
+    patch(_policy_orders, "next_epoch", lambda count, before, moment: 1)
+
+
+def start_elsewhere_at_once(patch: Patch) -> None:
+    patch(Standing, "_elsewhere", lambda elsewhere, self, policy: None)
 
 
 def overtake_what_waits(patch: Patch) -> None:
@@ -745,6 +782,51 @@ def _first(token: Any) -> Any:
     return attrs.evolve(token, family=token.jti)
 
 
+def settle_an_upgrade_at_each_contact(patch: Patch) -> None:
+    def again(host: Any) -> Any:
+        if host.upgrade is None:
+            return host
+        return attrs.evolve(host, upgrade=attrs.evolve(host.upgrade, status=UpgradeStatus.PENDING))
+
+    patch(_upgrades, "on_contact", lambda on_contact, host, age: on_contact(again(host), age))
+    patch(_upgrades, "settle", lambda settle, host, *given: settle(again(host), *given))
+
+
+def let_the_deadline_win(patch: Patch) -> None:
+    def on_contact(on_contact: Any, host: Any, age: float) -> Any:
+        ended = on_contact(host, age)
+        late = ended is not None and age > 300
+        return (
+            _upgrades.Ended("missed", CommandStatus.FAILED, _upgrades.missed(host, host.upgrade))
+            if late
+            else ended
+        )
+
+    patch(_upgrades, "on_contact", on_contact)
+
+
+def lose_patience_with_an_upgrade(patch: Patch) -> None:
+    patch(_upgrades, "on_contact", lambda on_contact, host, age: on_contact(host, age + 200))
+
+
+def leave_what_was_replaced(patch: Patch) -> None:
+    patch(_upgrades, "superseded", lambda superseded, *given: [])
+
+
+def take_any_command_for_that_of_the_upgrade(patch: Patch) -> None:
+    def on_news(on_news: Any, host: Any, command_id: str, *given: Any) -> Any:
+        known = host.upgrade.command_id if host is not None and host.upgrade is not None else command_id
+        return on_news(host, known, *given)
+
+    patch(_upgrades, "on_news", on_news)
+
+
+def leave_the_command_of_an_upgrade_open(patch: Patch) -> None:
+    async def nothing() -> None: ...
+
+    patch(orchestrators.Orchestrator, "_conclude", lambda conclude, *given: nothing())
+
+
 @pytest.mark.parametrize(
     ("mutate", "simulation"),
     [
@@ -787,6 +869,11 @@ def _first(token: Any) -> Any:
         (forget_claims_in_a_crash, post.test_a_claim_has_one_holder_at_a_time),
         (link_by_any_request, policy_queue.test_mail_for_a_policy_takes_one_way),
         (link_what_is_being_stopped, policy_queue.test_mail_for_a_policy_takes_one_way),
+        (start_what_is_over, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
+        (start_without_a_last_look, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
+        (start_beside_the_one_before, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
+        (number_all_starts_alike, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
+        (start_elsewhere_at_once, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (overtake_what_waits, policy_queue.test_mail_for_a_policy_takes_one_way),
         (let_out_what_is_out, policy_queue.test_mail_for_a_policy_takes_one_way),
         (expire_too_early, policy_queue.test_mail_for_a_policy_takes_one_way),
@@ -843,6 +930,12 @@ def _first(token: Any) -> Any:
         (replace_what_has_ended, access.test_a_token_of_a_revoked_family_never_passes),
         (keep_what_is_replaced, access.test_a_token_of_a_revoked_family_never_passes),
         (begin_a_family_with_each, access.test_a_token_of_a_revoked_family_never_passes),
+        (settle_an_upgrade_at_each_contact, versions.test_an_upgrade_comes_out_once),
+        (let_the_deadline_win, versions.test_an_upgrade_comes_out_once),
+        (lose_patience_with_an_upgrade, versions.test_an_upgrade_comes_out_once),
+        (leave_what_was_replaced, versions.test_an_upgrade_comes_out_once),
+        (take_any_command_for_that_of_the_upgrade, versions.test_an_upgrade_comes_out_once),
+        (leave_the_command_of_an_upgrade_open, versions.test_an_upgrade_comes_out_once),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings(
