@@ -25,6 +25,9 @@ from relay.actors._reply import Reply
 from relay.actors._scheduler import Scheduler
 from relay.actors._supervisor import Group
 from relay.fleet import (
+    _automation_deeds,
+    _automation_rows,
+    _automation_rules,
     _delivery_rows,
     _pair_rules,
     _policy_orders,
@@ -33,6 +36,7 @@ from relay.fleet import (
     _task_rules,
     _upgrades,
     agents,
+    automations,
     callbacks,
     channels,
     commands,
@@ -55,6 +59,7 @@ from relay.fleet._task_book import TaskBook
 from relay.fleet._task_draft import Draft
 from relay.fleet.bus_sessions import BusSessions
 from relay.fleet.integrations import Integrations
+from relay.fleet.triggers import Triggers
 from relay.fleet.tasks import Compare, Tasks
 from relay.fleet.tokens import Authority
 from relay.http.verifying import Verifier
@@ -70,6 +75,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
 
 import test_lifetimes as lifetimes  # noqa: E402
 import test_runtime as runtime  # noqa: E402
+import test_simulated_automations as clockwork  # noqa: E402
 import test_simulated_bus as places  # noqa: E402
 import test_simulated_callbacks as outbox  # noqa: E402
 import test_simulated_channels as switching  # noqa: E402
@@ -827,6 +833,53 @@ def leave_the_command_of_an_upgrade_open(patch: Patch) -> None:
     patch(orchestrators.Orchestrator, "_conclude", lambda conclude, *given: nothing())
 
 
+def begin_again_under_another_key(patch: Patch) -> None:
+    def message(message: Any, *given: Any) -> Any:
+        return attrs.evolve(message(*given), idempotency_key=None)
+
+    patch(_automation_deeds, "_message", message)
+
+
+def leave_what_a_crash_has_left(patch: Patch) -> None:
+    def going_on(going_on: Any, *given: Any) -> Any:
+        return [(run, action) for run, action in going_on(*given) if action is None]
+
+    patch(automations, "going_on", going_on)
+
+
+def plan_before_the_run_is_there(patch: Patch) -> None:
+    async def begin_due(begin_due: Any, self: Any, row: Any, context: Any) -> None:
+        at, now = row.record.next_run_at, self.fleet.system.wall()
+        if at is None or not self._is_due(at, now):
+            return
+        following = _automation_rules.following(row.record.schedule, at, now)
+        planned = attrs.evolve(row, record=attrs.evolve(row.record, next_run_at=following))
+        await self.commit(Decision(reply=None, writes=(automations.updated(planned),)), context)
+        self.row = planned
+        await self._begin(automations.Trigger.SCHEDULE, planned, context, due_at=at)
+
+    patch(automations.Automation, "_begin_due", begin_due)
+
+
+def forget_which_events_were_seen(patch: Patch) -> None:
+    def columns(columns: Any, row: Any) -> Any:
+        return columns(attrs.evolve(row, cursor=0))
+
+    patch(_automation_rows, "_columns", columns)
+
+
+def hear_of_events_from_now_on(patch: Patch) -> None:
+    patch(Triggers, "_first", lambda first, self: self.store.events.last_id)
+
+
+async def _nothing(*given: Any) -> None:
+    """Is not done."""
+
+
+def hear_of_no_end(patch: Patch) -> None:
+    patch(Triggers, "_end", lambda end, *given: _nothing())
+
+
 @pytest.mark.parametrize(
     ("mutate", "simulation"),
     [
@@ -922,6 +975,12 @@ def leave_the_command_of_an_upgrade_open(patch: Patch) -> None:
         (invite_once_more_after_a_crash, two.test_pairs_move_by_their_table_and_only_active_ones_talk),
         (invite_only_once, two.test_pairs_move_by_their_table_and_only_active_ones_talk),
         (stay_with_whom_is_gone, two.test_pairs_move_by_their_table_and_only_active_ones_talk),
+        (begin_again_under_another_key, clockwork.test_no_run_is_dispatched_twice_and_none_is_lost),
+        (leave_what_a_crash_has_left, clockwork.test_no_run_is_dispatched_twice_and_none_is_lost),
+        (plan_before_the_run_is_there, clockwork.test_no_run_is_dispatched_twice_and_none_is_lost),
+        (forget_which_events_were_seen, clockwork.test_no_run_is_dispatched_twice_and_none_is_lost),
+        (hear_of_events_from_now_on, clockwork.test_no_run_is_dispatched_twice_and_none_is_lost),
+        (hear_of_no_end, clockwork.test_no_run_is_dispatched_twice_and_none_is_lost),
         (go_on_from_now, places.test_a_component_that_comes_back_misses_nothing),
         (go_on_after_what_was_only_told, places.test_a_component_that_comes_back_misses_nothing),
         (go_back_for_nobody, places.test_a_component_that_comes_back_misses_nothing),
