@@ -36,6 +36,7 @@ from .messages import Post, PostOffice
 from .orchestrators import Orchestrator, OrchestratorProtocol
 from .pairs import Pair, PairProtocol, open_pairs
 from .policies import Policy, PolicyProtocol, wakeful
+from .providers import Provider, ProviderProtocol
 from .recipes import RecipeProtocol, RecipeRun, unfinished
 from .tokens import Authority, Revocations, TokenProtocol
 from .triggers import TriggerProtocol, Triggers
@@ -67,6 +68,7 @@ class Fleet:
     policies: Family[str, PolicyProtocol]
     recipes: Family[str, RecipeProtocol]
     automations: Family[str, AutomationProtocol]
+    providers: Family[str, ProviderProtocol]
     config: Family[tuple[str, str], ConfigProtocol]
     post_office: Ref[Post]
     switchboard: Ref[Switching]
@@ -115,6 +117,7 @@ class Fleet:
         self.connectors = system.family(partial(Connector, self), name="connectors", supervision=AT_ONCE)
         self.policies = system.family(partial(Policy, self), name="policies")
         self.recipes = system.family(partial(RecipeRun, self), name="recipes")
+        self.providers = system.family(partial(Provider, self), name="providers")
         self.config = system.family(partial(Configured, self), name="config")
         self.keepers = system.family(partial(Keeper, self), name="jobs")
 
@@ -175,6 +178,7 @@ class Fleet:
         await self.agents.stop()
         await self.recipes.stop()
         await self.policies.stop()
+        await self.providers.stop()
         await self.config.stop()
         for single in (self.bus_sessions, self.switchboard, self.post_office, self.callbacks, self.activity):
             await self.system.stop(single)

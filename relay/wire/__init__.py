@@ -138,6 +138,12 @@ from .pairs import (
     ProposePair as ProposePair,
 )
 from .policies import PolicyReport as PolicyReport, PolicyState as PolicyState
+from .providers import (
+    Headless as Headless,
+    ProviderConfig as ProviderConfig,
+    ProviderLookup as ProviderLookup,
+    SetProviderConfig as SetProviderConfig,
+)
 from .recipes import (
     DecideStep as DecideStep,
     LoadedRecipe as LoadedRecipe,
