@@ -27,6 +27,7 @@ from relay.client import Client, open_client
 from ._loops import kept_up
 from ._problems import Refused, Restart
 from .config import Config
+from .guests import Guests
 from .hostapi import HostApi, serve_host_api
 from .intake import Intake
 from .link import Link
@@ -66,7 +67,10 @@ class Orchestrator:
         self._sessions.recover()
         try:
             async with trio.open_nursery() as nursery:
-                api = HostApi(self._config, self._sessions, self.health, lambda: self._link.host_token)
+                guests = Guests(self._config, self._sessions, time.time)
+                nursery.start_soon(kept_up, guests.watch)
+                token = lambda: self._link.host_token  # noqa: E731
+                api = HostApi(self._config, self._sessions, self.health, token, guests)
                 api_url = await nursery.start(serve_host_api, api)
                 nursery.start_soon(self._link.keep, self._card(api_url))
                 nursery.start_soon(kept_up, self._roster.watch)

@@ -26,6 +26,7 @@ from .config import Config
 from .diagnosis import log_tail
 from .following import follow
 from .gitstate import diff, preview, probe, state
+from .guests import Guests
 from .paths import inside
 from .sessions import Sessions
 
@@ -36,6 +37,7 @@ ENTRIES = 1_000
 LINES = 1_000
 DEFAULT_LINES = 100
 STREAMS = 16
+GUESTS = "/api/terminal-guests/"
 
 Answer = dict[str, Any]
 
@@ -48,6 +50,7 @@ class HostApi:
     sessions: Sessions
     health: Callable[[], dict[str, object]]
     token: Callable[[], str | None]
+    guests: Guests
     _streams: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(STREAMS))
 
     async def answer(self, request: Request) -> tuple[int, Answer] | Streamed:
@@ -58,6 +61,8 @@ class HostApi:
         self._authorise(request)
         if request.path.startswith("/api/logs/") and request.method == "GET":
             return self._log(request)
+        if request.path.startswith(GUESTS) and request.method == "DELETE":
+            return await self._close_guest(request)
         route = self._routes().get((request.method, request.path))
         if route is None:
             raise Bad(404, f"{request.method} {request.path} is not served here")
@@ -72,6 +77,7 @@ class HostApi:
             ("GET", "/api/providers"): self._providers,
             ("GET", "/api/directories"): self._directories,
             ("POST", "/api/directories"): self._make_directory,
+            ("POST", "/api/terminal-guests"): self._open_guest,
             ("GET", "/api/workspace/probe"): self._probe,
             ("GET", "/api/workspace/state"): self._state,
             ("GET", "/api/workspace/merge-preview"): self._preview,
@@ -199,6 +205,16 @@ class HostApi:
 
         return parts()
 
+    # -- terminals
+
+    async def _open_guest(self, request: Request) -> tuple[int, Answer]:
+        asked = _object(request)
+        return 201, await self.guests.start(asked.get("agentId"), asked.get("ttlMs"))
+
+    async def _close_guest(self, request: Request) -> tuple[int, Answer]:
+        await self.guests.close(request.path.removeprefix(GUESTS), _object(request).get("agentId"))
+        return 200, {"ok": True}
+
     # -- worktrees
 
     def _place(self, request: Request) -> tuple[Path, str | None, str | None]:
@@ -219,6 +235,16 @@ class HostApi:
 
     async def _diff(self, request: Request) -> tuple[int, Answer]:
         return 200, await diff(*self._place(request), patch=request.query.get("patch") != "0")
+
+
+def _object(request: Request) -> dict[str, Any]:
+    try:
+        asked = json.loads(request.body)
+    except ValueError:
+        asked = None
+    if not isinstance(asked, dict):
+        raise Bad(400, "the body must be a JSON object")
+    return asked
 
 
 async def serve_host_api(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import trio
 from checkouts import Repo
 
 from relay.orchestrator import Config, Refused
+from relay.orchestrator.guests import Guests
 from relay.orchestrator.hostapi import HostApi, serve_host_api
 from relay.orchestrator.sessions import Sessions
 
@@ -23,7 +25,12 @@ TOKEN = "the-hosts-token"
 @pytest.fixture
 def api(base_dir: Path, tmp_path: Path) -> HostApi:
     config = Config(id="h1", hostname="h1", token="relays-own", base_dir=base_dir, home=tmp_path, api_port=0)
-    return HostApi(config, Sessions(config, lambda: 0.0), lambda: {"ok": True}, lambda: TOKEN)
+    return made(config, lambda: TOKEN)
+
+
+def made(config: Config, token: Callable[[], str | None]) -> HostApi:
+    sessions = Sessions(config, lambda: 0.0)
+    return HostApi(config, sessions, lambda: {"ok": True}, token, Guests(config, sessions, time.time))
 
 
 @pytest.fixture
@@ -58,7 +65,7 @@ async def test_the_token_is_asked_for(client: httpx2.AsyncClient):
 async def test_without_a_token_nobody_is_let_in(api: HostApi, base_dir: Path, tmp_path: Path):
     config = Config(id="h1", hostname="h1", token=None, base_dir=base_dir, home=tmp_path, api_port=0)
     async with trio.open_nursery() as nursery:
-        url = await nursery.start(serve_host_api, HostApi(config, api.sessions, api.health, lambda: None))
+        url = await nursery.start(serve_host_api, made(config, lambda: None))
         async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
             for given in ({}, {"X-Agent-Relay-Token": ""}):
                 assert (await client.get("/api/sessions", headers=given)).status_code == 401
@@ -192,7 +199,7 @@ async def test_a_port_that_is_taken_is_a_clear_error(
 ):
     config = Config(id="h2", base_dir=base_dir, home=tmp_path, api_port=client.base_url.port or 0)
     with pytest.raises(Refused, match="apiPort"):
-        await serve_host_api(HostApi(config, Sessions(config, lambda: 0.0), dict, lambda: None))
+        await serve_host_api(made(config, lambda: None))
 
 
 # -- logs that go on
