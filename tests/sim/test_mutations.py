@@ -59,9 +59,9 @@ from relay.fleet._task_book import TaskBook
 from relay.fleet._task_draft import Draft
 from relay.fleet.bus_sessions import BusSessions
 from relay.fleet.integrations import Integrations
-from relay.fleet.triggers import Triggers
 from relay.fleet.tasks import Compare, Tasks
 from relay.fleet.tokens import Authority
+from relay.fleet.triggers import Triggers
 from relay.http.verifying import Verifier
 from relay.orchestrator.slots import Fence, Slots
 from relay.store import Decision, Event, Write
