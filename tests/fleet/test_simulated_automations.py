@@ -40,6 +40,7 @@ MADE = {
     "work": (80, wire.TaskAction(target="user", title="t"), wire.Overlap.SKIP),
     "hands": (90, wire.SpawnAction(provider=wire.Provider.CLAUDE), wire.Overlap.ALLOW),
 }
+BY_HAND = ("errand", "listener")
 EVENTS = wire.EventSchedule(event="task.created")
 
 
@@ -69,6 +70,7 @@ class World:
         for name, (seconds, action, overlap) in MADE.items():
             schedule = wire.IntervalSchedule(seconds=seconds)
             await self._one(name, schedule, action, overlap)
+        await self._one("errand", wire.ManualSchedule(), MADE["work"][1], wire.Overlap.SKIP)
         await self._one("listener", EVENTS, MADE["letters"][1], wire.Overlap.SKIP)
 
     async def _one(self, name: str, schedule: Any, action: Any, overlap: wire.Overlap) -> None:
@@ -83,7 +85,7 @@ class World:
             await trio.sleep(40)
 
     async def begin(self) -> None:
-        names = (*MADE, "listener")
+        names = (*MADE, *BY_HAND, "errand")
         for _ in range(4):
             await self.sim.pause(60)
             name = names[self.sim.choose(len(names))]
@@ -145,7 +147,7 @@ def check_dispatch(store: Store, runs: dict[str, wire.AutomationRun]) -> None:
         assert made.pop(key, 0) == (0 if refused else 1), run
         assert not (refused and run.status in (S.RUNNING, S.SUCCEEDED)), run
     assert not made, "nothing is made by no run"
-    for name in (*MADE, "listener"):
+    for name in (*MADE, *BY_HAND):
         assert all(action is None for _, action in going_on(store, name)), "nothing waits to be dispatched"
     for run in runs.values():
         if run.status is S.RUNNING:
