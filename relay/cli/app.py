@@ -16,6 +16,7 @@ from .dlq import dlq
 from .failure import Misuse
 from .fleet import agents, inbox, send, workspaces
 from .health import doctor, routes
+from .hosts import hosts
 from .jobs import jobs
 from .merge import merge
 from .output import complete_streams, say
@@ -101,7 +102,7 @@ def main() -> None:
 
 
 for verb in (
-    serve, orchestrator, runner, agents, send, inbox, automations, channels, connectors, dlq, pairs, recipes, tasks, workspaces, merge,
+    serve, orchestrator, runner, agents, send, inbox, automations, channels, connectors, dlq, hosts, pairs, recipes, tasks, workspaces, merge,
     tail, jobs, audit, backup, restore, routes, doctor, demo,
 ):  # fmt: skip
     main.add_command(verb)

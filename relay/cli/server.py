@@ -61,6 +61,13 @@ def explained(error: RelayError, target: Target) -> Failure:
                 then=f"try again in {max(1, math.ceil(error.retry_after))} s",
                 refused=True,
             )
+        case client.ServerFailed(status=502):
+            return Failure(
+                error.error,
+                why=f"{target.url} answered 502: it was not answered itself",
+                then="look whether that orchestrator runs, and what it prints",
+                refused=True,
+            )
         case client.ServerFailed():
             return Failure(
                 f"{target.url}: relay failed inside",
@@ -88,7 +95,7 @@ def explained(error: RelayError, target: Target) -> Failure:
 SHOWN_BY = {"merge": "workspaces", "send": "inbox"}
 """For commands that list nothing themselves: the one that lists what they are about. Others are about agents alone."""
 
-LISTS = ("channels", "connectors", "dlq", "pairs", "recipes", "tasks")
+LISTS = ("channels", "connectors", "dlq", "hosts", "pairs", "recipes", "tasks")
 
 
 def _then(status: int) -> str:
