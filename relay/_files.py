@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["HeldBy", "locked", "read_json", "remove", "sync_directory", "synced", "write_json"]
+__all__ = ["HeldBy", "locked", "read_json", "remove", "sync_directory", "synced", "write_json", "write_text"]
 
 
 class HeldBy(Exception):
@@ -38,11 +38,16 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by the JSON text of `value`: written beside it, synced, renamed over it."""
+    """Replace `path` by the JSON text of `value`, as `write_text` does."""
+    write_text(path, json.dumps(value))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by the text, for its owner only: written beside it, synced, renamed over it."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(value, file)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

@@ -144,6 +144,7 @@ class Link:
         """Connects, again and again, until somebody else takes the agent over, or relay will not have this client."""
         pause = FIRST_PAUSE
         while True:
+            used = self._transport.token
             try:
                 async with websocket(self._transport, "/bus") as socket:
                     await self._begin(socket)
@@ -152,8 +153,11 @@ class Link:
             except (Unreachable, Overloaded, ServerFailed):
                 self._questions.lose()
             except RelayError as error:
-                self._over(error)
-                return
+                replaced = isinstance(error, Unauthorized) and await self._transport.replaced(error, used)
+                if not replaced:
+                    self._over(error)
+                    return
+                self._questions.lose()
             await trio.sleep(pause * (0.5 + random()))
             pause = min(LONGEST_PAUSE, pause * 2)
 

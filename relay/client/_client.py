@@ -28,10 +28,11 @@ from ._calls import (
     PairCalls,
     RecipeCalls,
     TaskCalls,
+    TokenCalls,
     WorkspaceCalls,
 )
 from ._events import StreamedEvent, events
-from ._transport import DEFAULT_URL, Transport, find_token
+from ._transport import DEFAULT_URL, Another, Transport, find_token, from_file
 
 __all__ = ["Client", "open_client"]
 
@@ -51,12 +52,26 @@ class Client(
     AutomationCalls,
     ActivityCalls,
     MaintenanceCalls,
+    TokenCalls,
 ):
     """Made by `open_client`. The surrounding cancel scope limits every call; each try is limited to 35 s.
 
     Numbers in docstrings are HTTP statuses of `Refused`; letters with a number are rules of the specification. The calls are in
     `_calls`, a module for each concept; what takes a connection of its own is here.
     """
+
+    @property
+    def token(self) -> str | None:
+        """What relay is shown."""
+        return self._transport.token
+
+    def use_token(self, token: str) -> None:
+        """Show relay this token from now on."""
+        self._transport.use(token)
+
+    def when_refused(self, another: Another) -> None:
+        """Where to get another token when this one is none any more (401): what was asked is asked again then."""
+        self._transport.another = another
 
     async def health(self) -> wire.Health:
         """How relay is doing, and how much of what it has (O-56). Needs no token."""
@@ -78,6 +93,8 @@ class Client(
 async def open_client(url: str | None = None, token: str | None = None) -> AsyncGenerator[Client]:
     """A client of the relay at `url` (default: `AGENT_RELAY_URL`, else loopback) with `token` (default: as found)."""
     transport = Transport(url or os.environ.get("AGENT_RELAY_URL") or DEFAULT_URL, token or find_token())
+    if token is None:
+        transport.another = from_file
     try:
         yield Client(transport)
     finally:

@@ -13,7 +13,7 @@ import orjson
 import trio
 
 from . import _transport
-from ._errors import Garbled, Overloaded, ServerFailed, Unreachable
+from ._errors import Garbled, Overloaded, ServerFailed, Unauthorized, Unreachable
 from ._transport import CONNECT, Transport, failure
 
 __all__ = ["StreamedEvent", "events"]
@@ -45,6 +45,7 @@ async def events(
     `StreamedEvent`). Close it with `contextlib.aclosing`."""
     pause = FIRST_PAUSE
     while True:
+        used = transport.token
         try:
             async with aclosing(_connected(transport, agent_id, after)) as stream:
                 async for sent in stream:
@@ -53,6 +54,9 @@ async def events(
                         yield _event(transport, sent)
         except (Unreachable, Overloaded, ServerFailed):
             pass
+        except Unauthorized as error:
+            if not await transport.replaced(error, used):
+                raise
         await trio.sleep(pause * (0.5 + random()))
         pause = min(LONGEST_PAUSE, pause * 2)
 

@@ -23,6 +23,7 @@ __all__ = ["Outcomes"]
 
 log = logging.getLogger(__name__)
 
+UNKNOWN = 401  # the status for whom relay does not know: it may, once there is another token
 RETRY = 1.0  # seconds
 
 
@@ -70,12 +71,14 @@ class Outcomes:
         """Whether this outcome is settled: relay took it, or will never take it."""
         try:
             await relay.patch_command(command_id, wire.decode(wire.PatchCommand, outcome))
-        except (Overloaded, Unauthorized):
+        except Overloaded:
             return False
         except (
             Refused,
             wire.Invalid,
         ) as error:  # it ended otherwise meanwhile, or is unknown: nothing is left to report
+            if isinstance(error, Unauthorized) and error.status == UNKNOWN:
+                return False
             log.warning("relay does not want the outcome of %s: %s", command_id, error)
         except RelayError:
             return False

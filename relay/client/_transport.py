@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -19,7 +19,7 @@ from relay import wire
 
 from ._errors import Garbled, Overloaded, Refused, RelayError, ServerFailed, Unauthorized, Unreachable
 
-__all__ = ["DEFAULT_URL", "Transport", "find_token", "home", "token_file"]
+__all__ = ["DEFAULT_URL", "Another", "Transport", "find_token", "from_file", "home", "token_file"]
 
 DEFAULT_URL = "http://127.0.0.1:4850"
 TRIES = 3
@@ -47,6 +47,21 @@ def token_file() -> Path:
     return Path(os.environ.get("AGENT_RELAY_TOKEN_FILE") or home() / "token")
 
 
+Another = Callable[[str], Awaitable[str | None]]
+"""Given a token that was refused: another, if there is one."""
+
+
+async def from_file(refused: str) -> str | None:
+    """What the token file holds now: whoever runs an agent keeps its token there, which is replaced from time to time."""
+    if "AGENT_RELAY_TOKEN_FILE" not in os.environ:
+        return None
+    try:
+        found = token_file().read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found if found and found != refused else None
+
+
 def find_token() -> str | None:
     """`AGENT_RELAY_TOKEN`, else what the token file holds; None when there is neither."""
     if given := os.environ.get("AGENT_RELAY_TOKEN"):
@@ -62,6 +77,9 @@ class Transport:
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url.rstrip("/")
+        self.token = token
+        self.another: Another | None = None
+        """Where there is another token, when this one is none any more."""
         try:
             self.http = httpx2.AsyncClient(
                 base_url=self.url,
@@ -73,6 +91,21 @@ class Transport:
         except httpx2.InvalidURL as error:
             raise Unreachable(f"{url} is no address: {error}") from error
 
+    def use(self, token: str) -> None:
+        """From now on it is this token."""
+        self.token = token
+        self.http.headers.update(_credentials(token))
+
+    async def replaced(self, error: Refused, used: str | None) -> bool:
+        """Whether there is another token in place of the one that was refused: then the same may be asked again."""
+        if error.status != HTTPStatus.UNAUTHORIZED or used is None:
+            return False
+        if self.token == used and self.another is not None:
+            found = await self.another(used)
+            if found is not None and self.token == used:
+                self.use(found)
+        return self.token != used
+
     async def call(
         self,
         method: str,
@@ -82,14 +115,20 @@ class Transport:
         query: Mapping[str, Any] | None = None,
         repeatable: bool = False,
         told_by: int | None = None,
+        as_it_is: bool = False,
     ) -> Any:
         """The parsed answer. `repeatable`: try up to three times, for requests that may be made twice. `told_by`: with
-        this status, too, an object with `ok` is an answer, and not a failure."""
+        this status, too, an object with `ok` is an answer, and not a failure. `as_it_is`: with this token, and no other."""
         given = {key: value for key, value in (query or {}).items() if value is not None}
         target = f"{path}?{urlencode(given, errors='surrogatepass')}" if given else path
         content = None if body is None else _text(body)
         for attempt in range(1, TRIES + 1):
+            used = self.token
             try:
+                return await self._try(method, target, content, told_by)
+            except Unauthorized as error:
+                if as_it_is or not await self.replaced(error, used):
+                    raise
                 return await self._try(method, target, content, told_by)
             except (Unreachable, Overloaded, ServerFailed) as error:
                 if not repeatable or attempt == TRIES:

@@ -67,7 +67,7 @@ class Principal:
     @property
     def is_root(self) -> bool:
         """Whether it is whoever runs the server, and not a token that may do as much."""
-        return self.role == "root" and self.jti is None
+        return "*" in self.scopes and self.jti is None and self.integration is None
 
     @property
     def held(self) -> Held:

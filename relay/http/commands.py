@@ -24,7 +24,7 @@ async def create(call: Call[wire.NewCommand]) -> Answer:
 @route("GET", "/api/commands", scope="command:read")
 async def list_(call: Call[None]) -> Answer:
     query = call.query
-    reach.about(call.principal, query.text("target"), "target")
+    reach.commands_of(call, query.text("target"))
     found = commands.list_commands(
         call.fleet.store,
         limit=query.integer("limit", 1, 500) or 100,

@@ -81,7 +81,9 @@ class IntegrationFile:
 def principals(integrations: list[wire.IntegrationSettings]) -> dict[str, Principal]:
     """Who calls with which secret."""
     return {
-        each.secret: Principal(f"integration:{each.name}", frozenset(each.scopes), integration=each.name)
+        each.secret: Principal(
+            f"integration:{each.name}", frozenset(each.scopes), integration=each.name, role="integration"
+        )
         for each in integrations
     }
 

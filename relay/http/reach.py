@@ -23,6 +23,8 @@ __all__ = [
     "carries_out",
     "channel_of",
     "command_for",
+    "commands_of",
+    "is_its",
     "mail_of",
     "message",
     "one_of",
@@ -81,17 +83,35 @@ def _concerns(store: Store, found: wire.Message, agent_id: str) -> bool:
     return messages.matches(found, agents.find_participant(store, agent_id))
 
 
+def is_its(store: Store, principal: Principal, target: str) -> bool:
+    """Whether commands for this target are those of an agent of the caller: for itself, or for the session that runs it."""
+    names = principal.constraints.agents
+    if names is None or target in names:
+        return True
+    cards = [agents.find_agent(store, name) for name in names]
+    sessions = {card.instance_id for card in cards if card is not None}
+    return target in sessions and agents.find_agent(store, target) is None
+
+
+def commands_of(call: Call[Any], target: str | None) -> None:
+    """The commands for this target are listed. Raises `Forbidden`."""
+    if target is None or not is_its(call.fleet.store, call.principal, target):
+        about(call.principal, target, "target")
+
+
 def command_for(call: Call[Any], target: str) -> None:
     """A command for this agent, or host, is the caller's to make, report on and end. Raises `Forbidden`."""
     host = host_with(call.fleet.store, target)
-    if not call.principal.reaches(agent=target, orchestrator=host, target=target):
+    if not is_its(call.fleet.store, call.principal, target) or not call.principal.reaches(
+        orchestrator=host, target=target
+    ):
         raise Forbidden(f"this token is not for commands of {target}")
 
 
 def carries_out(call: Call[Any]) -> None:
     """Whoever reports on a command, or takes it, is its target. Raises `NotFound`, and `Forbidden`."""
     command = commands.get_command(call.fleet.store, call.path["id"])
-    if not call.principal.reaches(agent=command.target):
+    if not is_its(call.fleet.store, call.principal, command.target):
         raise Forbidden(f"command {command.id} is for {command.target}, and not for this token")
 
 
@@ -112,7 +132,8 @@ def reads_command(call: Call[Any], command: wire.Command) -> None:
     place = params.get("workspaceId")
     row = workspaces.find_workspace(call.fleet.store, place) if isinstance(place, str) else None
     concerned = (command.target, command.source, params.get("agentId"), row.agent_id if row else None)
-    one_of(call.principal, concerned, f"command {command.id}")
+    if not is_its(call.fleet.store, call.principal, command.target):
+        one_of(call.principal, concerned, f"command {command.id}")
 
 
 def sees_workspace(principal: Principal, row: wire.Workspace) -> bool:

@@ -77,6 +77,11 @@ class Config:
         """Where this daemon keeps what must survive it."""
         return self.home / "orchestrators" / self.id
 
+    @property
+    def api_url_file(self) -> Path:
+        """Where runners read where the daemon answers: it may be another place in its next life."""
+        return self.state / "api-url"
+
 
 def _text(value: Any) -> str:
     if isinstance(value, str) and value.strip():

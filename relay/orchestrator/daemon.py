@@ -21,12 +21,13 @@ import attrs
 import trio
 
 from relay import __version__, wire
-from relay._files import HeldBy, locked
+from relay._files import HeldBy, locked, write_text
 from relay.client import Client, open_client
 
 from ._loops import kept_up
 from ._problems import Refused, Restart
 from .config import Config
+from .entitling import Entitling
 from .guests import Guests
 from .hostapi import HostApi, serve_host_api
 from .intake import Intake
@@ -57,7 +58,8 @@ class Orchestrator:
         self._link = Link(config, relay)
         self._sessions = Sessions(config, time.time)
         self._roster = Roster(config, relay, self._link, self._sessions)
-        workshop = Workshop(config, self._sessions, RepositoryLocks())
+        self._entitling = Entitling(config, relay, self._link)
+        workshop = Workshop(config, self._sessions, RepositoryLocks(), self._entitling.of_runner)
         self._intake = Intake(config, relay, self._link, workshop, self._roster.owe)
         self._link.on_connect = [self._roster.owe, self._intake.catch_up]
         self._started_at = time.time()
@@ -69,9 +71,17 @@ class Orchestrator:
             async with trio.open_nursery() as nursery:
                 guests = Guests(self._config, self._sessions, time.time)
                 nursery.start_soon(kept_up, guests.watch)
-                token = lambda: self._link.host_token  # noqa: E731
-                api = HostApi(self._config, self._sessions, self.health, token, guests)
+                api = HostApi(
+                    self._config,
+                    self._sessions,
+                    self.health,
+                    lambda: self._link.host_token,
+                    guests,
+                    self._entitling.reminted,
+                )
                 api_url = await nursery.start(serve_host_api, api)
+                write_text(self._config.api_url_file, f"{api_url}\n")
+                nursery.start_soon(kept_up, self._entitling.keep)
                 nursery.start_soon(self._link.keep, self._card(api_url))
                 nursery.start_soon(kept_up, self._roster.watch)
                 nursery.start_soon(kept_up, self._roster.report)

@@ -18,7 +18,8 @@ from typing import Any
 import attrs
 import trio
 
-from relay import __version__
+from relay import __version__, wire
+from relay.client import RelayError, Unreachable
 
 from ._http import Bad, Request, Streamed, serve_http
 from ._processes import Life
@@ -44,13 +45,15 @@ Answer = dict[str, Any]
 
 @attrs.frozen
 class HostApi:
-    """The routes of one daemon. `token` is what relay was told for it; None as long as relay has told none."""
+    """The routes of one daemon. `token` is what relay was told for it; None as long as relay has told none. `remint` gets
+    another token for a runner."""
 
     config: Config
     sessions: Sessions
     health: Callable[[], dict[str, object]]
     token: Callable[[], str | None]
     guests: Guests
+    remint: Callable[[str], Awaitable[wire.IssuedToken]] | None = None
     _streams: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(STREAMS))
 
     async def answer(self, request: Request) -> tuple[int, Answer] | Streamed:
@@ -58,6 +61,8 @@ class HostApi:
         self._check_host(request)
         if (request.method, request.path) == ("GET", "/api/health"):
             return 200, dict(self.health())
+        if (request.method, request.path) == ("POST", "/api/runtime-tokens/runner-renew"):
+            return await self._runner_renewed(request)
         self._authorise(request)
         if request.path.startswith("/api/logs/") and request.method == "GET":
             return self._log(request)
@@ -100,6 +105,22 @@ class HostApi:
         token = self.token() or ""
         if not token or not secrets.compare_digest(given.strip().encode(), token.encode()):
             raise Bad(401, "the token is missing or wrong")
+
+    async def _runner_renewed(self, request: Request) -> tuple[int, Answer]:
+        """A runner shows its token, and needs no other credential: relay looks at it (15.5)."""
+        try:
+            shown = wire.decode(wire.PresentToken, request.body)
+        except wire.Invalid as error:
+            raise Bad(400, str(error)) from None
+        if self.remint is None:
+            raise Bad(503, "there is no connection to relay")
+        try:
+            with trio.fail_after(GIT_WITHIN):
+                return 201, dict(wire.to_json(await self.remint(shown.token)))
+        except (Unreachable, trio.TooSlowError):
+            raise Bad(503, "there is no connection to relay") from None
+        except RelayError as error:
+            raise Bad(502, f"relay gives no other token: {error}") from None
 
     def _path(self, text: str) -> Path:
         """The directory or file that a path names, taken from the base directory; raises `Bad`."""

@@ -12,6 +12,9 @@ from .session import Launch
 
 __all__ = ["start_runner"]
 
+OWN = "AGENT_RELAY_TOKEN_JTI"
+"""The variable that a runner has whose token is its own."""
+
 
 def start_runner(launch: Launch, config: Config, records: Records, *, fresh: bool) -> int:
     """The process id of a new runner; `fresh` empties its log. Raises `OSError`."""
@@ -38,7 +41,8 @@ def _environment(launch: Launch, config: Config, records: Records) -> dict[str, 
         **inherited,
         **config.env,
         **launch.environment,
-        **token,
+        **({} if OWN in launch.environment else token),
+        "AGENT_RELAY_ORCHESTRATOR_URL_FILE": str(config.api_url_file),
         "AGENT_RELAY_URL": config.relay_url,
         "AGENT_RELAY_ID": launch.agent_id,
         "AGENT_RELAY_AGENT_ID": launch.agent_id,

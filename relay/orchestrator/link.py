@@ -54,6 +54,8 @@ class Link:
         self._degraded_since: float | None = None
         self._host_token: str | None = None
         self.on_connect: list[Callable[[], None]] = []
+        self.on_answer: Callable[[wire.RegisteredOrchestrator], None] = lambda _: None
+        """Told what each registration was answered with."""
 
     @property
     def is_up(self) -> bool:
@@ -74,6 +76,10 @@ class Link:
         log.warning("relay: %s", error)
         if not isinstance(error, (Refused, ServerFailed)):
             self._drop()
+
+    def anew(self) -> None:
+        """Register again."""
+        self._drop()
 
     def _drop(self) -> None:
         if self._up.is_set():
@@ -109,6 +115,7 @@ class Link:
                 self._failed(error)
             else:
                 self._host_token = answer.host_token
+                self.on_answer(answer)
                 self._succeeded()
                 return
             await trio.sleep(pause + random() * min(1.0, pause / 4))

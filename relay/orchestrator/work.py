@@ -38,6 +38,8 @@ __all__ = ["Workshop"]
 log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
+Entitled = Callable[[str, str], Awaitable[Mapping[str, str]]]
+"""Given a command and the agent that it has started: the variables with the token of its runner."""
 
 LONGEST_GRACE = 60.0
 NOT_FOUND: Result = {
@@ -51,7 +53,9 @@ NOT_FOUND: Result = {
 class Workshop:
     """Carries out commands. The answer is the command's result; with `error` in it the command has failed."""
 
-    def __init__(self, config: Config, sessions: Sessions, locks: RepositoryLocks) -> None:
+    def __init__(
+        self, config: Config, sessions: Sessions, locks: RepositoryLocks, entitled: Entitled
+    ) -> None:
         self._config = config
         self._sessions = sessions
         self._locks = locks
@@ -99,10 +103,11 @@ class Workshop:
             raise Refused(f"this host does not offer provider {asked.provider}; it has {self._providers()}")
         await head_room(self._config)
         label = asked.label or f"session-{request_id[-8:]}"
+        token = await self._entitled(cause, self._agent_id(asked, request_id, label))
         workspace = await self._resolved(asked, request_id, label)
         if known := self._sessions.find({"spawnRequestId": request_id}):
             return known
-        launch = self._launch(asked, request_id, label, workspace)
+        launch = self._launch(asked, request_id, label, workspace, token)
         try:
             self._slots.check(slot)
             return self._sessions.start(launch, cause=cause)
@@ -124,9 +129,13 @@ class Workshop:
         return await resolve(request, self._config.base_dir, self._locks)
 
     def _launch(
-        self, asked: wire.SpawnAgent, request_id: str, label: str, workspace: wire.WorkspaceReport
+        self,
+        asked: wire.SpawnAgent,
+        request_id: str,
+        label: str,
+        workspace: wire.WorkspaceReport,
+        token: Mapping[str, str],
     ) -> Launch:
-        short = hashlib.sha256(request_id.encode()).hexdigest()[:8]
         told = wire.to_json(workspace)
         environment = {
             **(asked.env or {}),
@@ -145,10 +154,11 @@ class Workshop:
             "AGENT_RELAY_PROVIDER_CONFIG_JSON": json.dumps(asked.provider_config or {}),
             "AGENT_RELAY_WORKSPACE_JSON": json.dumps(told),
             "AGENT_RELAY_WORKSPACE_MODE": workspace.mode.value,
+            **token,
         }
         return Launch(
             name=self._free_name(asked.provider, label, request_id),
-            agent_id=asked.agent_id or f"{self._config.hostname}-{asked.provider}-{label}-{short}",
+            agent_id=self._agent_id(asked, request_id, label),
             provider=asked.provider.value,
             cwd=workspace.worktree_path or workspace.source_cwd or str(self._config.base_dir),
             label=asked.label,
@@ -158,6 +168,10 @@ class Workshop:
             workspace=told,
             environment=environment,
         )
+
+    def _agent_id(self, asked: wire.SpawnAgent, request_id: str, label: str) -> str:
+        short = hashlib.sha256(request_id.encode()).hexdigest()[:8]
+        return asked.agent_id or f"{self._config.hostname}-{asked.provider}-{label}-{short}"
 
     def _free_name(self, provider: str, label: str, request_id: str) -> str:
         """A name of its own, also beside a session whose request ends alike."""

@@ -31,6 +31,4 @@ def agent_environment(options: Options, session_id: str, inherited: Mapping[str,
         "AGENT_RELAY_PROVIDER_SESSION_ID": session_id,
         "AGENT_RELAY_APPROVAL": options.approval_mode,
     }
-    if options.token is not None:
-        told["AGENT_RELAY_TOKEN"] = options.token
-    return {**passed, **options.provider_config.get("env", {}), **told}
+    return {**passed, **options.provider_config.get("env", {}), **told, **options.credential.told}

@@ -17,6 +17,7 @@ from relay.client import DEFAULT_URL, find_token, home
 
 from . import _settings
 from ._settings import BadOptions
+from .credential import Credential
 
 __all__ = ["BadOptions", "Options", "Patience", "read_options"]
 
@@ -72,6 +73,24 @@ class Options:
     poll: float = 2.0
     renewal: float = 300.0
     retry: float = 1.0  # the first pause after a delivery that failed; later ones grow
+    host_url: str | None = None  # of the host's own API
+    host_url_file: Path | None = None  # says it anew whenever the host daemon is started
+    credential: Credential = attrs.field(
+        init=False,
+        eq=False,
+        repr=False,
+        default=attrs.Factory(lambda self: Credential.of(self.token), takes_self=True),
+    )
+    """What the runner is known by now; `token` is what it was started with."""
+
+    @property
+    def host(self) -> str | None:
+        """Where the host daemon answers."""
+        try:
+            said = self.host_url_file.read_text().strip() if self.host_url_file is not None else ""
+        except (OSError, UnicodeDecodeError):
+            said = ""
+        return said or self.host_url
 
     @property
     def command(self) -> list[str]:
@@ -140,6 +159,8 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str] | None = N
         grace=_grace(config),
         workspace=_settings.document(environ, "AGENT_RELAY_WORKSPACE_JSON"),
         info_file=_path(environ, "AGENT_RELAY_RUNNER_INFO_FILE"),
+        host_url=environ.get("AGENT_RELAY_ORCHESTRATOR_URL") or None,
+        host_url_file=_path(environ, "AGENT_RELAY_ORCHESTRATOR_URL_FILE"),
         log_file=_settings.log_file(environ, "AGENT_RELAY_LOG_FILE"),
         state_dir=Path(state) if state else home().absolute() / "runners" / agent_id,
     )

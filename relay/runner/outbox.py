@@ -21,6 +21,7 @@ __all__ = ["Outbox"]
 
 log = logging.getLogger(__name__)
 
+UNKNOWN = 401  # the status for whom relay does not know: it may, once there is another token
 RETRY = 0.5  # seconds
 LONGEST_RETRY = 10.0
 CAPACITY = 10_000
@@ -82,9 +83,11 @@ class Outbox:
         """Whether this message is settled: relay has it, or will never take it."""
         try:
             await _pass_on(relay, path.read_bytes())
-        except (Overloaded, Unauthorized):
+        except Overloaded:
             return False
         except (Refused, wire.Invalid) as error:
+            if isinstance(error, Unauthorized) and error.status == UNKNOWN:
+                return False
             log.error("relay does not take a message of the agent: %s", error)
         except RelayError:
             return False

@@ -46,6 +46,7 @@ class Presence:
         self._started_at = started_at
         self._look = look
         self._changed = trio.Event()
+        self._renewed = trio.Event()
         self._told: Told | None = None
         self._complain = Complaints(log)
         self._telling = trio.Lock()
@@ -57,6 +58,11 @@ class Presence:
     def publish(self) -> None:
         """Something may have changed."""
         self._changed.set()
+
+    def renewed(self) -> None:
+        """The runner has another token: relay knows it again."""
+        self._renewed.set()
+        self._renewed = trio.Event()
 
     def report(self, event: Mapping[str, Any]) -> None:
         """An entry for the agent's timeline: `status`, and if wanted `id`, `timestamp` (ms) and `metadata`. Each is told once,
@@ -118,8 +124,8 @@ class Presence:
                 await self._tell_or_register()
                 self._look()
             except Unauthorized as error:
-                log.error("relay does not accept this runner any more: %s", error)
-                return
+                log.error("relay does not accept this runner any more, until it has another token: %s", error)
+                await self._renewed.wait()
             except Refused as error:
                 self._refused(error)
             except RelayError as error:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
+from typing import Any
 
 import trio
 
@@ -26,6 +27,7 @@ from .capabilities import provider_capabilities
 from .claims import Claims
 from .command import CommandAgent
 from .commands import Commands
+from .credential import RENEWED, Renewal
 from .deeds import Deeds
 from .hearing import Hearing
 from .inbox import Inbox
@@ -58,6 +60,15 @@ class Runner:
         self._activity = Activity(wall)
         self._presence = Presence(options, relay, self._activity, self._info.started_at, self._look)
         publish = self._presence.publish
+        self._renewal = Renewal(
+            options.credential,
+            relay,
+            options.agent_id,
+            options.state_dir,
+            host_url=lambda: options.host,
+            told=self._tell_of_token,
+            wall=wall,
+        )
         self._claims = Claims(options, relay, self._activity, publish)
         self._approvals = Approvals(self._activity, publish, wall, options.patience.decision)
         self._inbox = Inbox(options, relay, self._claims)
@@ -99,12 +110,15 @@ class Runner:
         self._goodbye.deadline = trio.current_time() + HASTY_GOODBYE
 
     async def _life(self, task_status: trio.TaskStatus[None]) -> int:
+        await self._renewal.begin()
+        self._presence.facts["auth"] = self._options.credential.facts
         await self._presence.register()
         self._info.write(registered=True)
         async with trio.open_nursery() as nursery:
             for loop in (
                 self._presence.keep_alive,
                 self._presence.tell_changes,
+                self._renewal.run,
                 self._claims.renew,
                 self._claims.report,
                 self._approvals.watch,
@@ -177,6 +191,14 @@ class Runner:
             log.error("the first prompt was not taken: %s", error)
 
     # -- relay
+
+    def _tell_of_token(self, event: Mapping[str, Any]) -> None:
+        """Another token, or none yet."""
+        self._presence.facts["auth"] = self._options.credential.facts
+        self._presence.report(event)
+        if event["status"] == RENEWED:
+            self._presence.renewed()
+        self._presence.publish()
 
     def _look(self) -> None:
         self._inbox.look()

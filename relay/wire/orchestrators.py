@@ -7,6 +7,7 @@ import attrs
 
 from . import _fields as f
 from ._json import nested
+from .tokens import IssuedToken
 from .vocabulary import (
     ApprovalMode,
     Effort,
@@ -170,6 +171,7 @@ class RegisteredOrchestrator(Orchestrator):
     """What a registration is answered with: the record, and by what relay is known to the host's API."""
 
     host_token: str | None = f.text(240)
+    runtime_token: IssuedToken | None = f.item(IssuedToken, nested)
 
 
 @attrs.frozen(kw_only=True)

@@ -13,4 +13,5 @@ from .orchestrators import OrchestratorCalls as OrchestratorCalls
 from .pairs import PairCalls as PairCalls
 from .recipes import RecipeCalls as RecipeCalls
 from .tasks import TaskCalls as TaskCalls
+from .tokens import TokenCalls as TokenCalls
 from .workspaces import WorkspaceCalls as WorkspaceCalls

@@ -17,7 +17,7 @@ from relay.actors import Refusal
 from relay.fleet import Fleet, Forbidden, Invalid, agents, bus_sessions, commands, deliveries, messages, tasks
 from relay.http.auth import Principal
 from relay.http.errors import answer_to
-from relay.http.reach import about, channel_of
+from relay.http.reach import about, channel_of, is_its
 from relay.wire import bus
 
 __all__ = ["DEEDS", "Client", "Outcome", "failed", "say_still_there", "send"]
@@ -85,7 +85,8 @@ async def say_still_there(client: Client) -> None:
 
 
 async def update_command(client: Client, frame: bus.CommandUpdate) -> Sequence[Outcome]:
-    if not client.principal.reaches(agent=commands.get_command(client.fleet.store, frame.command_id).target):
+    target = commands.get_command(client.fleet.store, frame.command_id).target
+    if not is_its(client.fleet.store, client.principal, target):
         raise Forbidden("commandId: this token is not for commands of its target")
     change = wire.PatchCommand(status=frame.status, result=frame.result, error=frame.error, token=frame.token)
     command = await client.fleet.commands[frame.command_id].ask(commands.Patch(change))
