@@ -120,7 +120,7 @@ async def test_relays_own_commands_wait_for_ever_and_are_not_carried_out_for_eve
     first, second = [(await fleet.orchestrators["h1"].ask(spawn)).command for _ in range(2)]
     assert (first.ttl_ms, first.expires_at) == (None, None)
     await patch(fleet, first.id, S.ACCEPTED)
-    await trio.sleep(7 * 86_400)
+    await trio.sleep(3_600)
     assert commands.get_command(fleet.store, first.id).status is S.TIMED_OUT
     assert commands.get_command(fleet.store, second.id).status is S.PENDING
 
