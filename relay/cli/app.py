@@ -25,6 +25,7 @@ from .programs import orchestrator, runner, serve
 from .recipes import recipes
 from .tail import tail
 from .tasks import tasks
+from .tokens import tokens
 
 __all__ = ["main"]
 
@@ -102,7 +103,7 @@ def main() -> None:
 
 
 for verb in (
-    serve, orchestrator, runner, agents, send, inbox, automations, channels, connectors, dlq, hosts, pairs, recipes, tasks, workspaces, merge,
+    serve, orchestrator, runner, agents, send, inbox, automations, channels, connectors, dlq, hosts, pairs, recipes, tasks, tokens, workspaces, merge,
     tail, jobs, audit, backup, restore, routes, doctor, demo,
 ):  # fmt: skip
     main.add_command(verb)
