@@ -10,6 +10,7 @@ from .audit import audit
 from .automations import automations
 from .backups import backup, restore
 from .channels import channels
+from .config import config, profiles
 from .connectors import connectors
 from .demo import command as demo
 from .dlq import dlq
@@ -21,6 +22,7 @@ from .jobs import jobs
 from .merge import merge
 from .output import complete_streams, say
 from .pairs import pairs
+from .policies import policies
 from .programs import orchestrator, runner, serve
 from .recipes import recipes
 from .tail import tail
@@ -103,7 +105,7 @@ def main() -> None:
 
 
 for verb in (
-    serve, orchestrator, runner, agents, send, inbox, automations, channels, connectors, dlq, hosts, pairs, recipes, tasks, tokens, workspaces, merge,
+    serve, orchestrator, runner, agents, send, inbox, automations, channels, config, connectors, dlq, hosts, pairs, policies, profiles, recipes, tasks, tokens, workspaces, merge,
     tail, jobs, audit, backup, restore, routes, doctor, demo,
 ):  # fmt: skip
     main.add_command(verb)

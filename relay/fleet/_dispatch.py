@@ -38,7 +38,7 @@ def spawn_order(
     cwd = request.cwd or host.base_dir
     if not within(host.base_dir, cwd):
         raise Invalid(f"cwd {cwd} is outside the base directory {host.base_dir} of host {host.id}")
-    spawn_request = request.spawn_request_id or moment.new_id("sp")
+    spawn_request = request.spawn_request_id or moment.new_spawn_request()
     params = {
         "action": "spawn",
         **wire.to_json(attrs.evolve(request, cwd=cwd, spawn_request_id=spawn_request)),

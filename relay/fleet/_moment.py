@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import attrs
@@ -31,6 +32,12 @@ class Moment:
         if after is not None:
             ms = max(ms, after.ms + 1)
         return cls(wire.Instant(ms / 1000), store.next_id, system.new_id)
+
+    def new_spawn_request(self) -> str:
+        """What an agent that is being started is to register with: `sp_`, and a UUID (M-190)."""
+        digits = hashlib.sha256(self.new_id("sp").encode()).hexdigest()
+        cuts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32])
+        return f"sp_{'-'.join(cuts)}"
 
     @property
     def ms(self) -> int:

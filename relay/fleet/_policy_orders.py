@@ -109,7 +109,7 @@ class Standing:
         again: wire.PolicyState | None,
     ) -> Order:
         moment = self.moment
-        request = moment.new_id("sp")
+        request = moment.new_spawn_request()
         epoch = next_epoch(self.last.epoch, moment)
         state = begun(
             self.name, request, moment, orchestrator_id=host.id, provider=policy.provider, again=again

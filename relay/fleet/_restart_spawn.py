@@ -71,7 +71,7 @@ def restart_spawn(
 
 
 def _request(card: wire.Agent, moment: Moment) -> str:
-    return text_member(card.meta, "spawnRequestId") or moment.new_id("sp")
+    return text_member(card.meta, "spawnRequestId") or moment.new_spawn_request()
 
 
 def _managed(card: wire.Agent, origin: Origin, moment: Moment) -> dict[str, Any] | None:

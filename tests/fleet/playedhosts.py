@@ -31,6 +31,7 @@ class PlayedSession:
     """One process, of a policy's agent."""
 
     launch: Launch
+    epoch: int
     alive: bool = True
 
 
@@ -158,7 +159,7 @@ class PlayedHost:
             name=name, agent_id=name, provider="claude", cwd="/", label=None, approval_mode="guarded",
             spawn_request_id=request, policy_name=params["policyName"], workspace={}, environment={},
         )  # fmt: skip
-        session = self.live[name] = PlayedSession(launch)
+        session = self.live[name] = PlayedSession(launch, params["policyEpoch"])
         self._started(session)
 
     async def _restart(self, params: Mapping[str, Any]) -> None:

@@ -38,6 +38,7 @@ class World:
         self.sessions: list[PlayedSession] = []
         self.seen: Counter[str] = Counter()
         self.calm = False
+        self.newest = 0
         self.nursery: trio.Nursery
 
     def alive(self) -> list[PlayedSession]:
@@ -45,6 +46,8 @@ class World:
 
     def started(self, session: PlayedSession) -> None:
         self.seen["started"] += 1
+        assert session.epoch >= self.newest, "what was over was started"
+        self.newest = session.epoch
         self.sessions.append(session)
         self.nursery.start_soon(self._lead_a_life, session)
 
@@ -75,15 +78,17 @@ class World:
         for _ in range(6):
             policy = self.fleet.policies["P"]
             match self.sim.choose(7):
-                case 0 | 1 | 2:
+                case 0 | 1:
                     await self.ask(policy, Start())
-                case 3:
+                case 2 | 3:
                     await self.ask(policy, Stop())
+                    await self.sim.pause(8)
+                    await self.ask(policy, Start())
                 case 4:
                     await self.ask(policy, Restart())
                 case _:
                     await self.say(HOSTS[self.sim.choose(2)])
-            await self.sim.pause(25)
+            await self.sim.pause(20)
 
     async def say(self, host: str) -> None:
         """What the policy says, and where it is to run."""

@@ -5,6 +5,7 @@ from .agents import AgentCalls as AgentCalls
 from .automations import AutomationCalls as AutomationCalls
 from .channels import ChannelCalls as ChannelCalls
 from .commands import CommandCalls as CommandCalls
+from .config import ConfigCalls as ConfigCalls
 from .connectors import ConnectorCalls as ConnectorCalls
 from .deliveries import DeliveryCalls as DeliveryCalls
 from .maintenance import MaintenanceCalls as MaintenanceCalls
