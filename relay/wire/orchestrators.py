@@ -221,7 +221,8 @@ class OrchestratorHeartbeat:
 class SpawnAgent:
     """`POST /api/orchestrators/:id/spawn` and `POST /api/agents/spawn`.
 
-    `provider_config`, `workspace_mode`, `agent_id`, `model`, `effort` and `env` are handed on to the host.
+    `provider_config`, `workspace_mode`, `agent_id`, `model`, `effort` and `env` are handed on to the host, and so is the run of
+    an automation that it is for.
     """
 
     provider: Provider = f.choice(Provider, required=True)
@@ -240,6 +241,8 @@ class SpawnAgent:
     workspace_mode: WorkspaceMode | None = f.choice(WorkspaceMode)
     provider_config: dict[str, Any] | None = f.mapping(default=None)
     env: dict[str, str] | None = f.environment()
+    automation_id: str | None = f.text(160)
+    automation_run_id: str | None = f.text(160)
 
 
 @attrs.frozen(kw_only=True)
