@@ -116,6 +116,15 @@ UNREPEATED: list[Call] = [
     lambda client: client.start_recipe(wire.StartRecipe(name="r")),
     lambda client: client.stop_recipe("r"),
     lambda client: client.decide_step("r", "s", wire.DecideStep(decision=wire.StepDecision.RETRY)),
+    lambda client: client.set_config("n", "k", 1),
+    lambda client: client.delete_config("n", "k"),
+    lambda client: client.set_policy(
+        "p", wire.SpawnPolicy(orchestrator_id="h", provider=wire.Provider.CLAUDE)
+    ),
+    lambda client: client.delete_policy("p"),
+    lambda client: client.start_policy("p"),
+    lambda client: client.stop_policy("p"),
+    lambda client: client.restart_policy("p"),
     lambda client: client.connector_action("c", wire.ConnectorVerb.START),
     lambda client: client.create_token(wire.NewToken(role="r")),
     lambda client: client.revoke_token("t"),

@@ -21,13 +21,14 @@ class ConfigCalls(Calls):
     async def set_config(
         self, namespace: str, key: str, value: Any, updated_by: str | None = None
     ) -> wire.ConfigEntry:
-        """Write the next version (CFG-5). 400 with the place of each mistake, where relay itself reads the namespace. Not
-        repeated: each write is a version."""
+        """Write the next version (CFG-5). 400 with the place of each mistake, where relay itself reads the namespace.
+        Not repeated, as each write is a version: trouble leaves open whether it was written."""
         body = wire.SetConfig(value=value, updated_by=updated_by)
         return self._one(wire.ConfigEntry, await self._call("PUT", _entry(namespace, key), body))
 
     async def delete_config(self, namespace: str, key: str, updated_by: str | None = None) -> None:
-        """Delete the value; its history stays (CFG-8). 404: there is none. Not repeated."""
+        """Delete the value; its history stays (CFG-8). 404: there is none. Not repeated: trouble leaves open whether
+        it is gone."""
         await self._call("DELETE", _entry(namespace, key), query={"updatedBy": updated_by})
 
     async def config_history(self, namespace: str, key: str, limit: int = 100) -> list[wire.ConfigEntry]:
@@ -46,29 +47,32 @@ class ConfigCalls(Calls):
     async def set_policy(
         self, name: str, policy: wire.SpawnPolicy, updated_by: str | None = None
     ) -> wire.ConfigEntry:
-        """Write the policy's next version; nothing is started by it (POL-4). Not repeated."""
+        """Write the policy's next version; nothing is started by it (POL-4). Not repeated: trouble leaves open
+        whether it was written."""
         body = wire.SetConfig(value=wire.to_json(policy), updated_by=updated_by)
         return self._one(
             wire.ConfigEntry, await self._call("PUT", f"/api/spawn-policy/{segment(name)}", body)
         )
 
     async def delete_policy(self, name: str, updated_by: str | None = None) -> wire.Command:
-        """Stop the policy's agent and delete the policy (POL-6). 404: it, or its host, is unknown. Not repeated."""
+        """Stop the policy's agent and delete the policy (POL-6). 404: it, or its host, is unknown. Not repeated:
+        trouble leaves open whether it is gone."""
         path = f"/api/spawn-policy/{segment(name)}"
         return self._made(await self._call("DELETE", path, query={"updatedBy": updated_by}))
 
     async def start_policy(self, name: str) -> wire.Command:
         """Have the policy's host start an agent (POL-9). 404: the policy, or its host, is unknown. 409: the host is offline, or
-        an agent is starting or running. Not repeated."""
+        an agent is starting or running. Not repeated: trouble leaves open whether it was asked for."""
         return await self._do(name, "start")
 
     async def stop_policy(self, name: str) -> wire.Command:
-        """Have the policy's agent ended (POL-13). 404: the policy, or its host, is unknown. Not repeated."""
+        """Have the policy's agent ended (POL-13). 404: the policy, or its host, is unknown. Not repeated: trouble leaves
+        open whether it was asked for."""
         return await self._do(name, "stop")
 
     async def restart_policy(self, name: str) -> wire.Command:
-        """Have the policy's agent ended and started again (POL-16). As `start_policy` where none was ever started. Not
-        repeated."""
+        """Have the policy's agent ended and started again (POL-16). As `start_policy` where none was ever started.
+        Not repeated: trouble leaves open whether it was asked for."""
         return await self._do(name, "restart")
 
     async def provider_config(self, provider: str) -> wire.ProviderConfig:
