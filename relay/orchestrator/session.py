@@ -86,6 +86,7 @@ class Session:
             approval_mode=launch.approval_mode,
             policy_name=launch.policy_name,
             spawn_request_id=launch.spawn_request_id,
+            automation_run_id=launch.environment.get("AGENT_RELAY_AUTOMATION_RUN_ID") or None,
             pid=self.pid,
             started_at=wire.Instant(self.started_at),
         )

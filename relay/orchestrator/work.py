@@ -124,7 +124,7 @@ class Workshop:
             mode=asked.workspace_mode or wire.WorkspaceMode.INHERIT,
             id=request_id,
             owner=asked.policy_name or label,
-            scheduled=asked.policy_name is not None,
+            scheduled=asked.policy_name is not None or asked.automation_run_id is not None,
         )
         return await resolve(request, self._config.base_dir, self._locks)
 
@@ -147,6 +147,8 @@ class Workshop:
             "AGENT_RELAY_CAPS": ",".join(asked.capabilities),
             "AGENT_RELAY_SPAWN_REQUEST_ID": request_id,
             "AGENT_RELAY_POLICY": asked.policy_name or "",
+            "AGENT_RELAY_AUTOMATION_ID": asked.automation_id or "",
+            "AGENT_RELAY_AUTOMATION_RUN_ID": asked.automation_run_id or "",
             "AGENT_RELAY_PROMPT": asked.prompt or "",
             "AGENT_RELAY_MODEL": asked.model or "",
             "AGENT_RELAY_EFFORT": asked.effort or "",

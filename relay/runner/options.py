@@ -63,6 +63,8 @@ class Options:
     provider_args: Sequence[str] = ()
     policy_name: str | None = None
     spawn_request_id: str | None = None
+    automation_id: str | None = None
+    automation_run_id: str | None = None
     workspace: Mapping[str, Any] | None = None
     info_file: Path | None = None
     log_file: Path | None = None
@@ -156,6 +158,8 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str] | None = N
         ],
         policy_name=environ.get("AGENT_RELAY_POLICY") or None,
         spawn_request_id=environ.get("AGENT_RELAY_SPAWN_REQUEST_ID") or None,
+        automation_id=environ.get("AGENT_RELAY_AUTOMATION_ID") or None,
+        automation_run_id=environ.get("AGENT_RELAY_AUTOMATION_RUN_ID") or None,
         grace=_grace(config),
         workspace=_settings.document(environ, "AGENT_RELAY_WORKSPACE_JSON"),
         info_file=_path(environ, "AGENT_RELAY_RUNNER_INFO_FILE"),

@@ -89,6 +89,8 @@ class Presence:
             "runnerVersion": __version__,
             "policyName": options.policy_name,
             "spawnRequestId": options.spawn_request_id,
+            "automationId": options.automation_id,
+            "automationRunId": options.automation_run_id,
             "workspace": options.workspace,
         }
         card = wire.RegisterAgent(

@@ -180,6 +180,7 @@ class SpawnAction:
     model: str | None = f.text(120)
     effort: Effort | None = f.choice(Effort)
     workspace_mode: WorkspaceMode | None = f.choice(WorkspaceMode)
+    provider_config: dict[str, Any] | None = f.mapping(default=None)
     env: dict[str, str] | None = f.environment()
 
 
