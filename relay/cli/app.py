@@ -10,6 +10,7 @@ from .audit import audit
 from .automations import automations
 from .backups import backup, restore
 from .channels import channels
+from .commands import commands
 from .config import config, profiles
 from .connectors import connectors
 from .demo import command as demo
@@ -105,7 +106,7 @@ def main() -> None:
 
 
 for verb in (
-    serve, orchestrator, runner, agents, send, inbox, automations, channels, config, connectors, dlq, hosts, pairs, policies, profiles, recipes, tasks, tokens, workspaces, merge,
+    serve, orchestrator, runner, agents, send, inbox, automations, channels, commands, config, connectors, dlq, hosts, pairs, policies, profiles, recipes, tasks, tokens, workspaces, merge,
     tail, jobs, audit, backup, restore, routes, doctor, demo,
 ):  # fmt: skip
     main.add_command(verb)

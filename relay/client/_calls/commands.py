@@ -15,11 +15,19 @@ class CommandCalls(Calls):
         status: str | None = None,
         type: str | None = None,
         since: int | None = None,
+        after: str | None = None,
         limit: int | None = None,
     ) -> list[wire.Command]:
         """Those that fit every filter, oldest first (CMD-4). `since` is epoch milliseconds, inclusive: when they were made.
-        `limit`: 100 unless told, at most 500."""
-        query = {"target": target, "status": status, "type": type, "since": since, "limit": limit}
+        `after` is the id of the command that a list before this one ended with. `limit`: 100 unless told, at most 500."""
+        query = {
+            "target": target,
+            "status": status,
+            "type": type,
+            "since": since,
+            "after": after,
+            "limit": limit,
+        }
         return self._list(wire.Command, await self._get("/api/commands", query))
 
     async def command(self, id: str) -> wire.Command:
