@@ -64,7 +64,7 @@ from relay.fleet.tokens import Authority
 from relay.fleet.triggers import Triggers
 from relay.http.verifying import Verifier
 from relay.orchestrator.slots import Fence, Slots
-from relay.store import Decision, Event, Write
+from relay.store import Decision, Event, Write, chain
 from relay.store.durable import Durable, _leave
 from relay.store.sqlite import SQLiteStore
 from relay.testing import _explore
@@ -82,6 +82,7 @@ import test_simulated_channels as switching  # noqa: E402
 import test_simulated_command_hooks as hooks  # noqa: E402
 import test_simulated_commands as settlement  # noqa: E402
 import test_simulated_deliveries as ladder  # noqa: E402
+import test_simulated_jobs as keepers  # noqa: E402
 import test_simulated_maintenance as upkeep  # noqa: E402
 import test_simulated_merges as leases  # noqa: E402
 import test_simulated_pairs as two  # noqa: E402
@@ -643,6 +644,26 @@ def take_the_wall_clock_at_its_word(patch: Patch) -> None:
     patch(Absence, "owed", lambda owed, self, step: Missed())
 
 
+def trust_the_wall_clock_with_the_audit(patch: Patch) -> None:
+    patch(Absence, "leapt", lambda leapt, self: 0.0)
+
+
+def forget_the_anchor(patch: Patch) -> None:
+    def trim(trim: Any, *given: Any) -> Any:
+        cut = trim(*given)
+        return cut and attrs.evolve(cut, writes=cut.writes[1:])
+
+    patch(chain, "trim", trim)
+
+
+def keep_the_links_of_what_went(patch: Patch) -> None:
+    def trim(trim: Any, *given: Any) -> Any:
+        cut = trim(*given)
+        return cut and attrs.evolve(cut, writes=cut.writes[:2])
+
+    patch(chain, "trim", trim)
+
+
 def end_commands_by_the_wall_clock(patch: Patch) -> None:
     patch(commands.Command, "_prolonged", lambda prolonged, self, *given: setattr(self, "_ends", 0.0))
 
@@ -962,6 +983,9 @@ def hear_of_no_end(patch: Patch) -> None:
         (lose_whoever_is_quiet, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
         (report_who_was_not_lost, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
         (take_the_wall_clock_at_its_word, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
+        (trust_the_wall_clock_with_the_audit, keepers.test_the_chain_is_whole_and_nothing_goes_before_its_time),
+        (forget_the_anchor, keepers.test_the_chain_is_whole_and_nothing_goes_before_its_time),
+        (keep_the_links_of_what_went, keepers.test_the_chain_is_whole_and_nothing_goes_before_its_time),
         (end_commands_by_the_wall_clock, upkeep.test_nothing_ends_before_its_time_and_each_end_is_told_once),
         (hand_over_what_somebody_holds, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
         (give_a_hand_over_the_token_of_another, ladder.test_a_message_has_one_taker_at_a_time_and_ends_by_evidence),
