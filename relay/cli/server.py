@@ -61,7 +61,7 @@ def explained(error: RelayError, target: Target) -> Failure:
                 then=f"try again in {max(1, math.ceil(error.retry_after))} s",
                 refused=True,
             )
-        case client.ServerFailed(status=502):
+        case client.ServerFailed(status=502) if error.error.startswith("host "):
             return Failure(
                 error.error,
                 why=f"{target.url} answered 502: it was not answered itself",

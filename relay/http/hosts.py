@@ -112,7 +112,7 @@ async def passed_on(
     try:
         return await call.edge.upstream.ask(host, method, path, query=query, body=body, within=within)
     except Unanswered as error:
-        raise Refused(502, f"{host.id}: {error}") from None
+        raise Refused(502, f"host {host.id}: {error}") from None
 
 
 def segment(name: str) -> str:

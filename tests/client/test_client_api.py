@@ -221,6 +221,20 @@ async def test_orchestrators(client: Client, host: wire.Orchestrator) -> None:
     assert (spawn.type, spawn.target) == ("agent.spawn", "orchestrator-h1")
     action = wire.OrchestratorAction(action="shutdown", agent_id="a1")
     assert (await client.orchestrator_action("h1", action)).type == "agent.shutdown"
+    newer = wire.UpgradeOrchestrator(action="upgrade", target_version="3.0.0")
+    upgrade = await client.upgrade_orchestrator("h1", newer)
+    assert (upgrade.type, upgrade.params["targetVersion"]) == ("orchestrator.upgrade", "3.0.0")
+    nothing = wire.UpgradeOrchestrator(action="upgrade", providers=["unknown"])
+    await refused(400, client.upgrade_orchestrator, "h1", nothing)
+    await refused(422, client.host_says, "h1", "version")
+    await refused(422, client.host_says, "h1", "logs/s/1", {"lines": 1})
+    with pytest.raises(Refused):
+        await anext(client.follow_log("h1", "s"))
+    assert await client.orphans() == []
+    orphan = wire.Reclaim(worktree_path="/base/wt/x", repo_root="/base/repo")
+    assert (await client.reclaim_orphan(orphan)).params["reclaim"] is True
+    answer = wire.DecidePermission(approval_id="q", decision=wire.PermissionAnswer.DENY)
+    await refused(404, client.decide_permission, "nobody", answer)
     await client.delete_orchestrator("h1")
     assert await client.orchestrators() == []
     await refused(404, client.spawn, "h1", asked)

@@ -135,6 +135,11 @@ UNREPEATED: list[Call] = [
     lambda client: client.delete_workspace("w"),
     lambda client: client.spawn("h", wire.SpawnAgent(provider=wire.Provider.CLAUDE)),
     lambda client: client.orchestrator_action("h", wire.OrchestratorAction(action="restart")),
+    lambda client: client.upgrade_orchestrator("h", wire.UpgradeOrchestrator(action="upgrade")),
+    lambda client: client.reclaim_orphan(wire.Reclaim(worktree_path="/w", repo_root="/r")),
+    lambda client: client.decide_permission(
+        "a", wire.DecidePermission(approval_id="q", decision=wire.PermissionAnswer.DENY)
+    ),
     lambda client: client.act("w", wire.WorkspaceAction(action=wire.WorkspaceVerb.MERGE)),
 ]
 

@@ -77,7 +77,8 @@ class OrchestratorCalls(Calls):
         return self._one(wire.Command, self._object(answer).get("command"))
 
     async def decide_permission(self, agent: str, answer: wire.DecidePermission) -> wire.Command:
-        """A person's answer to a question of the agent. 404: unknown. 422: it is offline. Not repeated."""
+        """A person's answer to a question of the agent. 404: unknown. 422: it is offline. Not repeated:
+        trouble leaves it open."""
         made = await self._call("POST", f"/api/agents/{segment(agent)}/permission-decision", answer)
         return self._one(wire.Command, self._object(made).get("command"))
 
