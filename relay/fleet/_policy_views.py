@@ -12,7 +12,16 @@ from ._policy_protocol import Link
 from ._policy_rules import find_policy_state
 from ._records import text_member
 
-__all__ = ["find_host", "find_policy", "get_policy", "host_of", "link_of", "list_policies", "status_of"]
+__all__ = [
+    "alarms",
+    "find_host",
+    "find_policy",
+    "get_policy",
+    "host_of",
+    "link_of",
+    "list_policies",
+    "status_of",
+]
 
 
 def find_policy(store: Store, name: str) -> wire.SpawnPolicy | None:
@@ -43,6 +52,15 @@ def status_of(store: Store, entry: wire.ConfigEntry) -> wire.PolicyReport:
 def list_policies(store: Store) -> list[wire.PolicyReport]:
     """All policies with their states, by name (POL-2)."""
     return [status_of(store, entry) for entry in list_live(store, SPAWN_POLICY)]
+
+
+def alarms(store: Store) -> list[str]:
+    """What needs somebody's care. Without names, for anybody may ask for the health of a server."""
+    sql = "select count(*) from managed_agents where record ->> '$.quarantined' = 1"
+    row = store.row(sql)
+    count = int(row[0]) if row else 0
+    whose = "the agent of 1 policy" if count == 1 else f"the agents of {count} policies"
+    return [f"{whose} failed too often, and waits for a person: relay policies shows which"] if count else []
 
 
 def find_host(store: Store, orchestrator_id: str) -> wire.Orchestrator | None:

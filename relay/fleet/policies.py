@@ -68,7 +68,7 @@ from ._policy_rules import (
     quarantined,
     timer,
 )
-from ._policy_views import find_policy, get_policy, link_of, list_policies, status_of
+from ._policy_views import alarms, find_policy, get_policy, link_of, list_policies, status_of
 from ._post_protocol import ReleaseQueue, ResumeQueue
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ __all__ = [
     "SetPolicy",
     "Start",
     "Stop",
+    "alarms",
     "find_policy",
     "find_policy_state",
     "get_policy",

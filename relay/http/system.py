@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 import attrs
 
 from relay import wire
-from relay.fleet import jobs, maintenance, messages
+from relay.fleet import jobs, maintenance, messages, policies
 
 from .answers import Answer, ok
 from .routing import PUBLIC, Call, Routes
@@ -31,7 +31,7 @@ async def health(call: Call[None]) -> Answer:
         uptime_ms=round(call.edge.uptime() * 1000),
         counts=counts,
         backup_at=jobs.backed_up_at(call.fleet),
-        alarms=call.fleet.jobs.alarms(),
+        alarms=[*call.fleet.jobs.alarms(), *policies.alarms(call.fleet.store)],
     )
     return ok(report)
 

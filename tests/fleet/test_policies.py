@@ -438,6 +438,8 @@ async def test_an_agent_that_fails_again_and_again_is_left_alone_until_a_person_
     await fail(ready)
     now = state(ready)
     assert (now.status, now.quarantined, now.retry_at) == (S.FAILED, True, None)
+    (alarm,) = policies.alarms(ready.store)
+    assert "the agent of 1 policy" in alarm
     (audit,) = log.audits("server-policy-P-quarantined")
     assert audit["metadata"] == {"policyName": "P", "consecutiveFailures": 3}
     await trio.sleep(1000)
@@ -445,6 +447,7 @@ async def test_an_agent_that_fails_again_and_again_is_left_alone_until_a_person_
     await beat(ready)
     await ask(ready, Start())
     assert (state(ready).quarantined, state(ready).consecutive_failures) == (None, 0)
+    assert policies.alarms(ready.store) == []
 
 
 async def test_a_restart_frees_it_too(ready: Fleet) -> None:

@@ -30,7 +30,6 @@ from relay.fleet import (
     _automation_rules,
     _delivery_rows,
     _pair_rules,
-    _policy_orders,
     _queue,
     _task_book,
     _task_rules,
@@ -404,10 +403,6 @@ def start_beside_the_one_before(patch: Patch) -> None:
     patch(
         Slots, "_others", lambda others, self, policy, request: [] if request else others(self, policy, None)
     )
-
-
-def number_all_starts_alike(patch: Patch) -> None:
-    patch(_policy_orders, "next_epoch", lambda count, before, moment: 1)
 
 
 def start_elsewhere_at_once(patch: Patch) -> None:
@@ -946,7 +941,6 @@ def hear_of_no_end(patch: Patch) -> None:
         (start_what_is_over, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (start_without_a_last_look, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (start_beside_the_one_before, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
-        (number_all_starts_alike, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (start_elsewhere_at_once, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (overtake_what_waits, policy_queue.test_mail_for_a_policy_takes_one_way),
         (let_out_what_is_out, policy_queue.test_mail_for_a_policy_takes_one_way),
