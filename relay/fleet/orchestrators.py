@@ -22,7 +22,7 @@ import trio
 
 from relay import wire
 from relay.actors import ActorError, Context, Refusal, Step, Unavailable
-from relay.store import Decision, Event, Store, Write
+from relay.store import Decision, Event, Write
 
 from . import _upgrades as upgrades, agents, commands
 from ._actor import FleetActor
@@ -49,9 +49,11 @@ from ._orchestrator_protocol import (
     Upgrade,
     UpgradeMoved,
 )
+from ._orchestrator_rows import find_orchestrator, get_orchestrator, list_orchestrators
 from ._orchestrator_rules import announced, given, identity, news, register, row_of, vacated
 from ._policy_reports import of_host, of_new_sessions, report_exits
 from ._reclaim import reclaim
+from ._upgrade_chain import conclude, supersede
 from ._workspace_protocol import Report, Vacate
 
 if TYPE_CHECKING:
@@ -192,7 +194,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         await self.commit(attrs.evolve(decision, tells=(told,)), context)
         self.record = after
         self._leapt = self.fleet.absence.leapt()
-        await self._supersede()
+        await supersede(self.fleet, self._known())
         context.reply(message, decision.reply)
 
     def _ended(self, host: wire.Orchestrator, moment: Moment) -> upgrades.Ended | None:
@@ -211,32 +213,13 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         assert host.upgrade is not None
         result = {"version": host.version, "fromVersion": host.upgrade.from_version}
         known = {name: value for name, value in result.items() if value is not None}
-        await self._conclude(host.upgrade.command_id, ended, known if ended.error is None else None)
+        await conclude(self.fleet, host.upgrade.command_id, ended, known if ended.error is None else None)
         after, settled = upgrades.settle(host, ended, moment)
         return after, attrs.evolve(
             decision,
             writes=(*decision.writes, *settled.writes),
             events=(*decision.events, *settled.events),
         )
-
-    async def _conclude(
-        self, command_id: str | None, ended: upgrades.Ended, result: dict[str, Any] | None = None
-    ) -> None:
-        """The command ends so, unless it has ended."""
-        if command_id is None:
-            return
-        with trio.fail_after(NEIGHBOURS_WITHIN):
-            try:
-                end = commands.Conclude(ended.status, result, ended.error)
-                await self.fleet.commands[command_id].ask(end)
-            except NotFound:
-                pass
-
-    async def _supersede(self) -> None:
-        """Give up the commands of upgrades that another has taken the place of."""
-        why = "another upgrade of the host was asked for"
-        for key in upgrades.superseded(self.store, self._known()):
-            await self._conclude(key, upgrades.Ended("failed", wire.CommandStatus.CANCELED, why))
 
     def _moved(
         self,
@@ -257,7 +240,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
             ended = upgrades.on_news(self.record, command.id, command.status, command.error)
             self._moved(message, ended, context)
         try:
-            await self._supersede()
+            await supersede(self.fleet, self._known())
         except (ActorError, Unavailable, trio.TooSlowError):
             context.set_timer("mend", MEND_AGAIN, Mend())
 
@@ -364,24 +347,3 @@ async def spawn_anywhere(fleet: Fleet, request: wire.SpawnAgent, by: Caller | No
     raise Invalid(
         str(refused) if refused else f"no host that is online has the provider {request.provider.value}"
     )
-
-
-def find_orchestrator(store: Store, key: str) -> wire.Orchestrator | None:
-    row = store.row("select record from orchestrators where id = ?", key)
-    return wire.decode(wire.Orchestrator, row[0]) if row else None
-
-
-def get_orchestrator(store: Store, key: str) -> wire.Orchestrator:
-    """The host; raises `NotFound`."""
-    record = find_orchestrator(store, key)
-    if record is None:
-        raise NotFound("no such orchestrator")
-    return record
-
-
-def list_orchestrators(
-    store: Store, *, status: wire.OrchestratorStatus | None = None
-) -> list[wire.Orchestrator]:
-    """Hosts in the order of their ids."""
-    sql = "select record from orchestrators where (?1 is null or status = ?1) order by id"
-    return [wire.decode(wire.Orchestrator, record) for (record,) in store.rows(sql, status)]

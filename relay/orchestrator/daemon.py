@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -26,6 +27,7 @@ from relay.client import Client, open_client
 
 from ._loops import kept_up
 from ._problems import Refused, Restart
+from .address import advertised
 from .config import Config
 from .entitling import Entitling
 from .guests import Guests
@@ -104,7 +106,7 @@ class Orchestrator:
             id=config.id,
             hostname=config.hostname,
             base_dir=str(config.base_dir),
-            api_url=api_url,
+            api_url=advertised(config, urlsplit(api_url).port or 0),
             providers=list(config.providers),
             env_keys=sorted(config.env),
             version=__version__,

@@ -846,7 +846,7 @@ def take_any_command_for_that_of_the_upgrade(patch: Patch) -> None:
 def leave_the_command_of_an_upgrade_open(patch: Patch) -> None:
     async def nothing() -> None: ...
 
-    patch(orchestrators.Orchestrator, "_conclude", lambda conclude, *given: nothing())
+    patch(orchestrators, "conclude", lambda conclude, *given: nothing())
 
 
 def begin_again_under_another_key(patch: Patch) -> None:
