@@ -7,7 +7,8 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 
 - the whole: _fleet, _actor, _errors, _moment, _records, _staged, _waiting, _paths, _bystanders, _machine, machines, matching,
   health
-- agents: agents, _agent_protocol, _agent_rules, _agent_actions, _cards, _contact, _controllers, _prompts, _restart_spawn,
+- agents: agents, _agent_protocol, _agent_rules, _agent_actions, _cards, _contact, _controllers, _prompts, _permissions,
+  _restart_spawn,
   timeline
 - messages (the post office): messages, _post_protocol, _letters, _addresses, _recent, _mailboxes, _claims, _read_marks,
   _reactions, _queue, obligations
@@ -19,10 +20,11 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - configured: config, _config_rows, _config_values; policies, _policy_protocol, _policy_rules, _policy_news, _policy_orders,
   _policy_commands, _policy_reports, _policy_views; providers
 - pairs: pairs, _pair_protocol, _pair_rules
-- recipes: recipes, _recipe_protocol, _recipe_rules, _recipe_rows, _recipe_start, _recipe_work, _recipe_decision, _recipe_stop
 - automations: automations, _automation_protocol, _automation_rules, _automation_rows, _automation_deeds, _calendar; triggers,
   _trigger_rules
-- hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, hosts, _dispatch; commands, _command_protocol, _command_rules,
+- recipes: recipes, _recipe_protocol, _recipe_rules, _recipe_rows, _recipe_start, _recipe_work, _recipe_decision, _recipe_stop
+- hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, _orchestrator_rows,
+  _upgrades, _upgrade_chain, _reclaim, hosts, _dispatch; commands, _command_protocol, _command_rules,
   _command_rows, _command_hooks, _new_command
 - access: tokens, _token_rules, _token_profiles, _runner_tokens, denials
 - work: workspaces, _workspace_protocol, _workspace_actions, _workspace_rows, _owners, _settlement, merges, _auto_merge
