@@ -12,10 +12,11 @@ import attrs
 
 from relay import wire
 from relay.actors import Ask, Context
-from relay.store import Decision, Store
+from relay.store import Decision, Store, chain
 
 from ._actor import FleetActor
 from ._audit import record_activity
+from ._errors import Invalid
 from ._records import find_activity, fitting
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class ActivityLog(FleetActor[ActivityProtocol]):
         super().__init__(fleet)
 
     async def handle(self, message: WriteDown, context: Context[ActivityProtocol]) -> None:
+        if message.asked.client_id.startswith(chain.TRIMMED):
+            raise Invalid(
+                f"clientId: what begins with {chain.TRIMMED} tells where the audit begins, and is relay's own"
+            )
         known = find_activity(self.store, message.asked.client_id)
         if known is not None:
             context.reply(message, Noted(known, new=False))

@@ -93,6 +93,20 @@ async def test_the_audit_is_verified_and_damage_is_named(api: httpx2.AsyncClient
     assert "head: expected a number" in answer.json()["error"]
 
 
+async def test_nobody_else_tells_where_the_audit_begins(api: httpx2.AsyncClient) -> None:
+    note = {
+        "clientId": "server-audit-trim-1",
+        "kind": "state",
+        "title": "x",
+        "metadata": {"seq": 9, "digest": "d"},
+    }
+    answer = await api.post("/api/activity", json=note)
+    assert answer.status_code == 400
+    assert "relay's own" in answer.json()["error"]
+    assert (await api.get("/api/activity")).json() == []
+    assert (await api.get("/api/audit/verify")).json()["ok"] is True
+
+
 async def test_the_client_lists_runs_and_verifies(server: Any) -> None:
     async with open_client(server.base_url, server.token) as client:
         assert "backup" in {job.name for job in await client.jobs()}

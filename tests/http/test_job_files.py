@@ -16,7 +16,7 @@ from trio.testing import MockClock
 from relay import wire
 from relay.actors import System, open_system, virtual_wall
 from relay.fleet import Fleet, config, jobs, open_fleet
-from relay.store import open_store
+from relay.store import Owner, Write, open_store
 from relay.store.backups import backups_of, check, list_backups
 
 DAY = 86_400.0
@@ -159,3 +159,23 @@ async def test_a_backup_is_a_witness_of_the_audit(fleet: Fleet, tmp_path: Path) 
     tamper(tmp_path / "relay.db", *(f"delete from {table}" for table in everything))
     verdict = await jobs.verify(fleet)
     assert [each.kind for each in verdict.damages] == ["truncated"]
+
+
+async def test_a_server_that_stops_does_not_wait_for_a_backup(tmp_path: Path) -> None:
+    """It is given up between two steps, and leaves nothing of itself."""
+    path = tmp_path / "relay.db"
+    async with open_system() as system, open_store(path, system) as store, open_fleet(system, store) as fleet:
+        rows = tuple(Write("insert into meta values (?, ?)", (f"k{n}", "x" * 4_000)) for n in range(5_000))
+        store.stage(rows, (), Owner(), lambda error: None)
+        while store.row("select count(*) from meta where key like 'k%'") != (5_000,):
+            await trio.sleep(0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, fleet, "backup")
+            while not job(fleet, "backup").running:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        with trio.fail_after(60):
+            await fleet.keepers.stop()
+    assert list(backups_of(path).glob("*.partial*")) == []
+    for backup in list_backups(backups_of(path)):
+        check(backup.path)

@@ -317,6 +317,14 @@ async def test_a_database_is_backed_up_before_its_schema_moves(tmp_path: Path, s
     assert len(list_backups(backups_of(path))) == 1
 
 
+def test_the_folder_is_beside_the_database_or_where_one_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert backups_of(tmp_path / "relay.db") == tmp_path / "backups"
+    monkeypatch.setenv("AGENT_RELAY_BACKUP_DIR", str(tmp_path / "other"))
+    assert backups_of(tmp_path / "relay.db") == tmp_path / "other"
+
+
 async def test_the_store_backs_itself_up(tmp_path: Path, system: System) -> None:
     path = tmp_path / "relay.db"
     async with open_store(path, system, backups=tmp_path / "elsewhere") as store:
