@@ -27,7 +27,7 @@ KINDS = {
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-class _Span(click.ParamType):
+class _Span(click.ParamType[int]):
     """Seconds, or so many minutes, hours or days: 90, 15m, 12h, 30d."""
 
     name = "time"

@@ -70,6 +70,11 @@ class Principal:
         return "*" in self.scopes and self.jti is None and self.integration is None
 
     @property
+    def is_limited(self) -> bool:
+        """Whether it is for some agents, hosts or other things only."""
+        return self.constraints != UNCONSTRAINED
+
+    @property
     def held(self) -> Held:
         """What it has, and so may give away."""
         return Held(self.scopes, self.constraints, self.expires_at, self.jti)

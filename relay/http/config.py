@@ -6,6 +6,7 @@ from typing import Any
 from relay import wire
 from relay.fleet import config
 
+from . import reach
 from .answers import OK, Answer, created, ok
 from .policies import permit as permit_policy
 from .routing import Call, Routes
@@ -59,6 +60,7 @@ async def steward(call: Call[None]) -> Answer:
 
 @route("PUT", "/api/steward-config", scope="command:write", body=object)
 async def put_steward(call: Call[object]) -> Answer:
+    reach.whole_fleet(call.principal)
     place = wire.ConfigKey(namespace=config.STEWARD, key=config.STEWARD_KEY)
     return await _set(call, place, config.wrapped(call.body))
 

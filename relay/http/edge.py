@@ -102,6 +102,8 @@ class Edge(QuartTrio):
         principal: Principal,
     ) -> Call[Any]:
         body = _body(route, cast(Any, await receive())["body"])
+        if route.is_fleet_wide and principal.is_limited:
+            raise Refused(403, "this token is for some of the fleet only")
         early = route.scope != PUBLIC and not route.scope_checked_late
         if early and not principal.may(route.scope, **route.concerns(path)):
             raise Refused(403, "forbidden")

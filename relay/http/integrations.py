@@ -25,6 +25,7 @@ async def report(call: Call[bytes]) -> Answer:
     caller = _caller(call)
     _admit(call, caller)
     event = wire.decode(wire.IntegrationEvent, call.body)
+    call.need("integration:write", target=event.target, channel=event.channel)
     ingested = await integrations.ingest(call.fleet, caller, event)
     return created(ingested, new=ingested.created)
 

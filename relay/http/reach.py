@@ -32,6 +32,7 @@ __all__ = [
     "reads_command",
     "sees_workspace",
     "starts",
+    "whole_fleet",
     "workspace",
 ]
 
@@ -134,6 +135,12 @@ def reads_command(call: Call[Any], command: wire.Command) -> None:
     concerned = (command.target, command.source, params.get("agentId"), row.agent_id if row else None)
     if not is_its(call.fleet.store, call.principal, command.target):
         one_of(call.principal, concerned, f"command {command.id}")
+
+
+def whole_fleet(principal: Principal) -> None:
+    """What is asked concerns everybody. Raises `Forbidden` for whoever is limited to some."""
+    if principal.is_limited:
+        raise Forbidden("this token is for some of the fleet only")
 
 
 def sees_workspace(principal: Principal, row: wire.Workspace) -> bool:

@@ -32,6 +32,11 @@ PUBLIC = "public"
 MOST_MEMBERS = 64  # of a query string
 LARGEST = 9_007_199_254_740_991  # the largest integer that JSON readers agree on (VAL-3)
 
+FLEET_WIDE = frozenset(
+    {"automation:write", "config:write", "connector:write", "provider:write", "recipe:write", "system:write"}
+)
+"""What only a token without constraints may do: to change what is run, and where, is to reach all of it."""
+
 B = TypeVar("B")
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -189,6 +194,11 @@ class Route:
     @names.default
     def _names(self) -> tuple[str, ...]:
         return tuple(part[1:] for part in self.path[1:].split("/") if part.startswith(":"))
+
+    @property
+    def is_fleet_wide(self) -> bool:
+        """Whether it changes what concerns everybody, and not one thing that a token could be limited to."""
+        return self.method != "GET" and self.on is None and self.scope in FLEET_WIDE
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
         values = []
