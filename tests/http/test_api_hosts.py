@@ -405,3 +405,69 @@ async def test_the_roster_has_all_its_members(api: httpx2.AsyncClient) -> None:
     assert answer.json()["managedAgents"] == [agent]
     assert answer.json()["queuedSpawns"] == [waiting]
     assert (await api.patch(path, json={"agents": [agent]})).json()["queuedSpawns"] == []
+
+
+# -- tokens that are for some hosts only
+
+
+async def token(api: httpx2.AsyncClient, *scope: str, **constraints: list[str]) -> dict[str, str]:
+    made = await api.post(
+        "/api/tokens", json={"role": "operator", "scope": list(scope), "constraints": constraints}
+    )
+    assert made.status_code == 201, made.text
+    return {"X-Agent-Relay-Token": made.json()["token"]}
+
+
+@pytest.mark.spec("W-51")
+async def test_who_is_for_another_host_neither_upgrades_nor_asks_this_one(
+    api: httpx2.AsyncClient, host: HostApi
+) -> None:
+    await register(api, host)
+    await register(api, host, id="h3")
+    headers = await token(api, "command:write", "orchestrator:read", orchestrators=["h3"])
+    body = {"action": "upgrade", "targetVersion": "0.13.0"}
+    refused = await api.post("/api/orchestrators/h1/actions", json=body, headers=headers)
+    assert refused.status_code == 403
+    assert "upgrade" not in (await api.get("/api/orchestrators/h1")).json()
+    for what in (*PLAIN, "directories"):
+        answer = await api.get(f"/api/orchestrators/h1/{what}", headers=headers)
+        assert answer.status_code == 403, what
+    assert host.connections == 0
+    assert (await api.post("/api/orchestrators/h3/actions", json=body, headers=headers)).status_code == 202
+    assert (await api.get("/api/orchestrators/h3/version", headers=headers)).status_code == 200
+
+
+async def test_who_is_for_some_paths_sees_and_makes_no_folders_elsewhere(
+    api: httpx2.AsyncClient, host: HostApi
+) -> None:
+    await register(api, host)
+    headers = await token(api, "orchestrator:read", "orchestrator:write", paths=["/base/mine"])
+    path = "/api/orchestrators/h1/directories"
+    for asked, status in (
+        ("/base/mine", 200),
+        ("mine/below", 200),
+        ("/base", 403),
+        ("", 403),
+        ("/base/mine/../yours", 403),
+        ("mine/../yours", 403),
+    ):
+        answer = await api.get(path, params={"path": asked}, headers=headers)
+        assert answer.status_code == status, asked
+    for asked, status in (("/base/mine", 200), ("/base", 403), (7, 403)):
+        answer = await api.post(path, json={"path": asked, "name": "new"}, headers=headers)
+        assert answer.status_code == status, asked
+
+
+async def test_no_token_of_an_agent_answers_questions_or_opens_terminals(api: httpx2.AsyncClient) -> None:
+    """Whatever else it may do to that agent."""
+    await api.post("/api/agents", json={"id": "a1", "meta": {"runnerManaged": True}})
+    headers = await token(api, "agent:write", agents=["a1"])
+    body = {"approvalId": "q1", "decision": "approve"}
+    answer = await api.post("/api/agents/a1/permission-decision", json=body, headers=headers)
+    assert answer.status_code == 403
+    assert (await api.post("/api/agents/a1/terminal-session", headers=headers)).status_code == 403
+    assert (await api.delete("/api/agents/a1/terminal-session/s", headers=headers)).status_code == 403
+    assert (await api.get("/api/commands")).json() == []
+    person = await token(api, "agent:write", agents=["a1", "user"])
+    answer = await api.post("/api/agents/a1/permission-decision", json=body, headers=person)
+    assert answer.status_code == 202
