@@ -83,6 +83,19 @@ async def test_health(client: Client, server: Any) -> None:
     assert (health.status, health.counts.agents) == ("ok", 0)
 
 
+@pytest.mark.spec("SYS-15")
+async def test_maintenance(client: Client) -> None:
+    assert {"reaper", "backup"} <= {job.name for job in await client.jobs()}
+    ran = await client.run_job("backup")
+    assert ran.ok
+    assert (await client.health()).backup_at == ran.job.last_good_at
+    verdict = await client.verify_audit()
+    assert verdict.ok
+    assert (await client.verify_audit(verdict.head)).ok
+    await refused(404, client.run_job, "no/such job")
+    await refused(400, client.verify_audit, "nonsense")
+
+
 async def test_agents(client: Client) -> None:
     made = await client.register_agent(RegisterAgent(id="a1", tags=["t"], instance_id="i", meta={"pid": 7}))
     assert made == await client.agent("a1")

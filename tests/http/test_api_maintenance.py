@@ -1,4 +1,4 @@
-"""Maintenance jobs and the audit's chain, over HTTP and through the client."""
+"""Maintenance jobs and the audit's chain, over HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import apsw
 import httpx2
 import pytest
 
-from relay.client import Refused, open_client
 from relay.store.backups import backups_of, check
 
 
@@ -105,19 +104,6 @@ async def test_nobody_else_tells_where_the_audit_begins(api: httpx2.AsyncClient)
     assert "relay's own" in answer.json()["error"]
     assert (await api.get("/api/activity")).json() == []
     assert (await api.get("/api/audit/verify")).json()["ok"] is True
-
-
-async def test_the_client_lists_runs_and_verifies(server: Any) -> None:
-    async with open_client(server.base_url, server.token) as client:
-        assert "backup" in {job.name for job in await client.jobs()}
-        ran = await client.run_job("backup")
-        assert ran.ok
-        assert (await client.health()).backup_at == ran.job.last_good_at
-        verdict = await client.verify_audit()
-        assert verdict.ok
-        assert (await client.verify_audit(verdict.head)).ok
-        with pytest.raises(Refused):
-            await client.run_job("no/such job")
 
 
 async def test_jobs_and_the_audit_need_their_rights(limited_to: Callable[..., Any]) -> None:
