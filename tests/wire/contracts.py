@@ -26,6 +26,17 @@ NESTED = (
     wire.Upgrade,
 )
 
+TYPED: tuple[type[Any], ...] = (
+    wire.ManualSchedule,
+    wire.IntervalSchedule,
+    wire.CronSchedule,
+    wire.OnceSchedule,
+    wire.EventSchedule,
+    wire.MessageAction,
+    wire.TaskAction,
+    wire.SpawnAction,
+)
+
 some_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 kept_texts = some_texts.map(str.strip).filter(bool)
 json_values = st.recursive(
@@ -58,6 +69,11 @@ BY_MEMBER: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (wire.ConnectorResult, "exit_code"): st.none() | st.integers(0, 256),
     (wire.IntegrationSettings, "name"): st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True),
     (wire.OrchestratorAction, "action"): st.sampled_from(["restart", "shutdown"]),
+    (wire.IntervalSchedule, "seconds"): st.integers(60, 366 * 86_400),
+    (wire.EventSchedule, "event"): st.sampled_from(["task.created", "message.claim.released"]),
+    (wire.EventSchedule, "where"): st.none()
+    | st.dictionaries(st.sampled_from(["a", "a.b"]), st.none() | st.booleans() | some_texts | st.lists(some_texts)),
+    **{(kind, "type"): st.just(attrs.fields(kind).type.default) for kind in TYPED},
     (wire.UpgradeOrchestrator, "action"): st.just("upgrade"),
     (wire.UpgradeOrchestrator, "target_version"): st.sampled_from([None, "1.2.3", "0.12.0-rc.1"]),
     (wire.Reclaim, "worktree_path"): st.sampled_from(["/srv/a", "/"]),
