@@ -72,7 +72,9 @@ BY_MEMBER: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (wire.IntervalSchedule, "seconds"): st.integers(60, 366 * 86_400),
     (wire.EventSchedule, "event"): st.sampled_from(["task.created", "message.claim.released"]),
     (wire.EventSchedule, "where"): st.none()
-    | st.dictionaries(st.sampled_from(["a", "a.b"]), st.none() | st.booleans() | some_texts | st.lists(some_texts)),
+    | st.dictionaries(
+        st.sampled_from(["a", "a.b"]), st.none() | st.booleans() | some_texts | st.lists(some_texts)
+    ),
     **{(kind, "type"): st.just(attrs.fields(kind).type.default) for kind in TYPED},
     (wire.UpgradeOrchestrator, "action"): st.just("upgrade"),
     (wire.UpgradeOrchestrator, "target_version"): st.sampled_from([None, "1.2.3", "0.12.0-rc.1"]),
