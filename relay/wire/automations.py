@@ -51,8 +51,14 @@ SCALAR = (str, int, float, bool, type(None))
 
 
 def _kind(word: str) -> Any:
-    """The member that says which of several kinds an object is; it was looked at to choose the class."""
-    return attrs.field(default=word, metadata={"read": lambda value: value})
+    """The member that says which of several kinds an object is."""
+
+    def read(value: Any) -> str:
+        if value != word:
+            raise ValueError(f"expected {word}")
+        return word
+
+    return attrs.field(default=word, metadata={"read": read})
 
 
 def _one_of(kinds: Mapping[str, type[Any]]) -> Any:
