@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -58,22 +59,25 @@ class HostApi:
     behaviour: Behaviour = attrs.field(factory=lambda: saying(200, "{}"))
     asked: list[Asked] = attrs.field(factory=list)
     connections: int = 0
+    tls: ssl.SSLContext | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def serve(self, stream: trio.SocketStream) -> None:
+    async def serve(self, stream: trio.abc.Stream) -> None:
         self.connections += 1
+        if self.tls is not None:
+            stream = trio.SSLStream(stream, self.tls, server_side=True, https_compatible=True)  # type: ignore[arg-type,assignment]
         try:
             async with stream:
                 self.asked.append(await _request(stream))
                 await self.behaviour(stream)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, EOFError):
             pass
 
 
-async def _request(stream: trio.SocketStream) -> Asked:
+async def _request(stream: trio.abc.Stream) -> Asked:
     buffer = b""
     while b"\r\n\r\n" not in buffer:
         buffer += await _more(stream)
@@ -86,7 +90,7 @@ async def _request(stream: trio.SocketStream) -> Asked:
     return Asked(method, target, headers, body)
 
 
-async def _more(stream: trio.SocketStream) -> bytes:
+async def _more(stream: trio.abc.Stream) -> bytes:
     part = await stream.receive_some(65_536)
     if not part:
         raise EOFError
@@ -94,9 +98,9 @@ async def _more(stream: trio.SocketStream) -> bytes:
 
 
 @asynccontextmanager
-async def host_api(address: str = "127.0.0.1") -> AsyncIterator[HostApi]:
+async def host_api(address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[HostApi]:
     [listener] = await trio.open_tcp_listeners(0, host=address)
-    api = HostApi(listener.socket.getsockname()[1])
+    api = HostApi(listener.socket.getsockname()[1], tls=tls)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, api.serve, [listener])
         yield api

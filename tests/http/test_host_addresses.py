@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import trio
 from hostkit import host_api, saying
 from rawhttp import serving
+from receiving import PEM, trusting
 
 from relay.actors import open_system
 from relay.fleet import open_fleet
@@ -19,7 +21,7 @@ from relay.http.edge import Edge
 from relay.http.guard import Guard
 from relay.http.host_addresses import HostNetworks, Unfit, origin_of, parse_networks
 from relay.http.outgoing import Resolve
-from relay.http.upstream import open_upstream
+from relay.http.upstream import Upstream
 from relay.store import open_store
 
 CARD = {"id": "h1", "hostname": "h", "baseDir": "/base"}
@@ -245,13 +247,15 @@ async def test_members_of_the_card_cannot_say_where_it_is_called(api: httpx2.Asy
         assert (host.connections, secret.connections) == (1, 0)
 
 
-async def served(resolve: Resolve, use: Callable[[httpx2.AsyncClient], Any]) -> None:
+async def served(
+    resolve: Resolve, use: Callable[[httpx2.AsyncClient], Any], tls: ssl.SSLContext | None = None
+) -> None:
     async with (
         open_system() as system,
         open_store(None, system) as store,
         open_fleet(system, store) as fleet,
-        open_upstream("key", HostNetworks((), resolve)) as upstream,
     ):
+        upstream = Upstream("key", HostNetworks((), resolve), tls)
         edge = Edge(fleet, table(), Authenticator({"root": ROOT}), upstream, answer_within=10.0)
         async with (
             serving(Guard(edge)) as port,
@@ -302,3 +306,21 @@ async def test_a_host_without_an_address_is_taken_and_cannot_be_asked_until_it_r
             assert (await api.get("/api/orchestrators/h1/version")).status_code == 200
 
     await served(resolve, use)
+
+
+async def test_over_tls_the_host_must_be_who_its_name_says() -> None:
+    """Whoever took over the address cannot show the certificate, and is told no token."""
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    theirs.load_cert_chain(PEM)
+
+    async def use(api: httpx2.AsyncClient) -> None:
+        async with host_api(tls=theirs) as host:
+            for name, status in (("hooks.example", 200), ("other.example", 502)):
+                card = {**CARD, "apiUrl": f"https://{name}:{host.port}"}
+                assert (await api.post("/api/orchestrators", json=card)).status_code in (200, 201)
+                answer = await api.get("/api/orchestrators/h1/version")
+                assert answer.status_code == status, answer.text
+            assert "certificate" in answer.json()["error"]
+            assert len(host.asked) == 1
+
+    await served(resolving("127.0.0.1"), use, trusting())
