@@ -81,14 +81,20 @@ class World:
                 case 0 | 1:
                     await self.ask(policy, Start())
                 case 2 | 3:
-                    await self.ask(policy, Stop())
-                    await self.sim.pause(8)
-                    await self.ask(policy, Start())
+                    await self.stop_and_start(policy)
                 case 4:
                     await self.ask(policy, Restart())
-                case _:
+                case 5:
                     await self.say(HOSTS[self.sim.choose(2)])
+                case 6:
+                    await self.say(HOSTS[self.sim.choose(2)])
+                    await self.stop_and_start(policy)
             await self.sim.pause(20)
+
+    async def stop_and_start(self, policy: Any) -> None:
+        await self.ask(policy, Stop())
+        await self.sim.pause(8)
+        await self.ask(policy, Start())
 
     async def say(self, host: str) -> None:
         """What the policy says, and where it is to run."""
