@@ -24,7 +24,7 @@ import attrs
 import trio
 
 from relay import wire
-from relay.actors import ActorError, Context, Refusal, Step, Unavailable
+from relay.actors import ActorError, Ask, Context, Refusal, Step, Unavailable
 from relay.recipes import NoRecipe
 from relay.store import Decision, Store
 
@@ -34,7 +34,7 @@ from ._command_protocol import Adopt, Withdraw
 from ._command_rows import find_command
 from ._errors import Conflict, Invalid, NotFound
 from ._letters import joined
-from ._post_protocol import Send
+from ._post_protocol import Post, Send
 from ._recipe_decision import decided, note_of
 from ._recipe_protocol import (
     CommandMoved,
@@ -101,6 +101,14 @@ POST_WITHIN = 20.0  # seconds that the post office has
 AGAIN = 5.0  # seconds until what could not be given out is tried again
 LOOK_EVERY = 60.0
 TROUBLE = (ActorError, Unavailable, trio.TooSlowError)
+
+
+class Later(Exception):
+    """The post office has not answered: what it was asked is asked again."""
+
+    def __init__(self, trouble: Exception) -> None:
+        super().__init__(str(trouble))
+        self.trouble = trouble
 
 
 class RecipeRun(FleetActor[RecipeProtocol]):
@@ -205,7 +213,11 @@ class RecipeRun(FleetActor[RecipeProtocol]):
                 f"step {step.id} is {step.status} and the run is {run.status}; only what is held is decided"
             )
         if step.task_id is not None and asked.decision is not wire.StepDecision.RETRY:
-            await self._end_task(step.task_id, asked)
+            try:
+                await self._end_task(step.task_id, asked)
+            except Later as later:
+                context.defer(message).fail(later.trouble)
+                return
         moment = self.moment()
         after, made = decided(self.store, run, step, asked, moment)
         decision = joined(after, made.decision, kept(run, after, None), note_of(run, step, message, moment))
@@ -220,9 +232,16 @@ class RecipeRun(FleetActor[RecipeProtocol]):
         await self._set_task(number, status, f"{asked.decided_by} decided so")
 
     async def _set_task(self, number: int, status: wire.TaskStatus, why: str) -> None:
-        with trio.fail_after(POST_WITHIN):
-            said = wire.SetTaskStatus(status=status, body=why)
-            await self.fleet.post_office.ask(SetTaskStatus(number, said))
+        await self._post(SetTaskStatus(number, wire.SetTaskStatus(status=status, body=why)))
+
+    async def _post(self, message: Ask[Post, T]) -> T:
+        """What the post office answers; raises `Later`. That a decision could not be stored is another matter: then the actor
+        has to begin anew."""
+        try:
+            with trio.fail_after(POST_WITHIN):
+                return await self.fleet.post_office.ask(message)
+        except TROUBLE as trouble:
+            raise Later(trouble) from trouble
 
     # -- what is due
 
@@ -237,8 +256,8 @@ class RecipeRun(FleetActor[RecipeProtocol]):
             while steps := due(self.run):
                 for step in steps:
                     await self._give_out(step, context)
-        except TROUBLE as trouble:
-            log.warning("run %s: %s; it is tried again", self.id, str(trouble) or "no answer in time")
+        except Later as later:
+            log.warning("run %s: %s; it is tried again", self.id, str(later.trouble) or "no answer in time")
             context.set_timer("look", AGAIN, Look())
         if not expects(self.run):
             context.cancel_timer("look")
@@ -279,9 +298,8 @@ class RecipeRun(FleetActor[RecipeProtocol]):
         if run.withdrawn:
             return
         why = f"the recipe was stopped by {run.stopped_by}"
-        with trio.fail_after(POST_WITHIN):
-            while await self.fleet.post_office.ask(CancelTasks(source_of(run.id), why)):
-                pass
+        while await self._post(CancelTasks(source_of(run.id), why)):
+            pass
         await self._catch_up(context)
         await self._become(attrs.evolve(self._known(), withdrawn=True), context)
 
@@ -291,8 +309,7 @@ class RecipeRun(FleetActor[RecipeProtocol]):
             found = attrs.evolve(step, task_id=step.earlier_task_id, status=S.SUCCEEDED)
             return await self._become(replaced(run, found), context)
         try:
-            with trio.fail_after(POST_WITHIN):
-                given = await self._given(run, step)
+            given = await self._given(run, step)
         except Refusal as no:
             given = attrs.evolve(step, status=S.FAILED, error=cut(str(no), 4_000))
         task = find_task(self.store, given.task_id) if given.task_id is not None else None
@@ -303,9 +320,9 @@ class RecipeRun(FleetActor[RecipeProtocol]):
 
     async def _given(self, run: Run, step: wire.RunningStep) -> wire.RunningStep:
         if step.kind is Kind.MESSAGE:
-            sent = await self.fleet.post_office.ask(Send(letter_of(run, step)))
+            sent = await self._post(Send(letter_of(run, step)))
             return attrs.evolve(step, status=S.SUCCEEDED, message_id=sent.message.id)
-        made = await self.fleet.post_office.ask(Ingest(source_of(run.id), event_of(run, step), once=True))
+        made = await self._post(Ingest(source_of(run.id), event_of(run, step), once=True))
         return attrs.evolve(step, status=S.ASKED, task_id=made.task.id)
 
     async def _is_done_already(self, number: int) -> bool:

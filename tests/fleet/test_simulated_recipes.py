@@ -40,8 +40,11 @@ RECIPE = wire.decode(
         "roles": [{"role": "writer", "provider": "claude"}, {"role": "reader", "provider": "codex"}],
         "steps": [
             {"id": "write", "to": "writer", "body": "write"},
-            {"id": "say", "to": "reader", "kind": "message", "body": "soon", "after": ["write"]},
-            {"id": "read", "to": "reader", "body": "read", "after": ["say"]},
+            *(
+                {"id": f"say{n}", "to": "reader", "kind": "message", "body": "soon", "after": ["write"]}
+                for n in range(5)
+            ),
+            {"id": "read", "to": "reader", "body": "read", "after": ["say0", "say4"]},
         ],
     },
 )
@@ -129,7 +132,7 @@ class World:
         token = await self.ask(ref, commands.Claim("h1"))
         if not token:
             return
-        if self.often(6):
+        if self.often(12):
             self.forgotten.add(command.id)
             return
         await self.ask(ref, commands.Patch(wire.PatchCommand(status=C.RUNNING, token=token)))
@@ -138,7 +141,7 @@ class World:
         outcome = await self._done(command)
         for _ in range(1 + self.sim.choose(2)):
             await self.sim.pause(BEAT / 4)
-            if self.often(4):
+            if self.often(6):
                 return
             await self.ask(ref, commands.Patch(wire.PatchCommand(status=outcome, token=token)))
 
@@ -151,7 +154,7 @@ class World:
             return C.SUCCEEDED if agent is not None else C.FAILED
         run, role = command.params["recipeInstanceId"], command.params["recipeRole"]
         self.begun[run, f"spawn:{role}"].add(command.id)
-        if self.often(12):
+        if self.often(20):
             return C.FAILED
         if request not in self.sessions:
             self.sessions[request] = f"{run}-{role}"
@@ -177,7 +180,7 @@ class World:
                     await self.register(name, tag)
                 await self.ask(self.fleet.agents[name], agents.Heartbeat())
                 await self._look_for_work(name, f"tag:{tag}")
-                if self.often(10):
+                if self.often(4):
                     await self.ask(self.fleet.agents[name], agents.SetStatus(wire.AgentStatus.OFFLINE))
                     away[name] = number + 1 + self.sim.choose(12)
             await self.sim.pause(BEAT)
@@ -255,8 +258,8 @@ class World:
     faults=Faults(
         crash=0.01,
         delay=0.01,
-        named={"store.commit": 0.01},
-        most=8,
+        named={"store.commit": 0.04},
+        most=10,
         only=("recipes/*", "commands/*", "post-office", "agents/*"),
     ),
 )
