@@ -122,17 +122,20 @@ def orchestrator(
     """
     import json
 
+    import attrs
+
     from relay.orchestrator import Ready, Refused, Restart, load_config, run
 
     def announce(ready: Ready) -> None:
         where = {"agentId": ready.agent_id, "apiUrl": ready.api_url}
-        say(json.dumps(where) if as_json else f"{ready.agent_id} is registered at {target.url}")
+        say(json.dumps(where) if as_json else f"{ready.agent_id} is registered at {config.relay_url}")
 
     _log()
+    given = _given(url=target.url, token_file=target)
     try:
-        config = load_config(
-            config_file, id=name, base_dir=base_dir, relay_url=target.url, token=target.token()
-        )
+        config = load_config(config_file, id=name, base_dir=base_dir, relay_url=given.get("url"))
+        if config.token is None or "token_file" in given:
+            config = attrs.evolve(config, token=target.token())
         with ungrouped():
             run(config, announce)
     except Restart as restart:

@@ -119,3 +119,14 @@ def test_the_runner_explains_its_options(tmp_path: Path) -> None:
     missing = relay("runner")
     assert missing.returncode == 2
     assert missing.stderr.endswith("required: provider\n")
+
+
+def test_a_host_daemon_finds_the_server_by_its_configuration(server: Served, tmp_path: Path) -> None:
+    known = {"relayUrl": server.url, "token": (server.home / "token").read_text().strip(), "apiPort": 0}
+    path = tmp_path / "orchestrator.json"
+    path.write_text(json.dumps({"id": "by-file", "baseDir": str(tmp_path), **known}))
+    with started("orchestrator", "--config", str(path), RELAY_HOME=str(tmp_path)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"orchestrator-by-file is registered at {server.url}\n"
+        process.terminate()
+        assert process.wait(20) == 0
