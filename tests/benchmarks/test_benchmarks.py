@@ -48,6 +48,13 @@ def test_durable_decisions_stand_beside_a_transaction_each(load) -> None:
     assert_measured(rows)
 
 
+def test_who_asks_is_measured_beside_a_server_that_does_not_care(load) -> None:
+    authority = load("authority", SAMPLES=1, SECONDS=0.1, CONNECTIONS=(1,), CEILING=101.0)
+    rows = list(authority.rows())
+    assert [row.system for row in rows] == ["relay", "without authority", "share of its time"]
+    assert all(row.median > 0 for row in rows[:2])
+
+
 def test_the_bus_stands_beside_a_post_for_each_message(load) -> None:
     bus = load("bus", SAMPLES=1, SECONDS=0.05, BUSIEST=9.9, LATENCIES=3, LISTENERS=3, FANNED_OUT=50)
     rows = list(bus.rows())
