@@ -20,8 +20,8 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - configured: config, _config_rows, _config_values; policies, _policy_protocol, _policy_rules, _policy_news, _policy_orders,
   _policy_commands, _policy_reports, _policy_views; providers
 - pairs: pairs, _pair_protocol, _pair_rules
-- automations: automations, _automation_protocol, _automation_rules, _automation_rows, _automation_deeds, _calendar; triggers,
-  _trigger_rules
+- automations: automations, _automation_protocol, _automation_rules, _automation_rows, _automation_decisions, _automation_deeds,
+  _automation_pace, _calendar; triggers, _trigger_rules
 - recipes: recipes, _recipe_protocol, _recipe_rules, _recipe_rows, _recipe_start, _recipe_work, _recipe_decision, _recipe_stop
 - hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, _orchestrator_rows,
   _upgrades, _upgrade_chain, _reclaim, hosts, _dispatch; commands, _command_protocol, _command_rules,
