@@ -866,7 +866,7 @@ def leave_what_a_crash_has_left(patch: Patch) -> None:
 def plan_before_the_run_is_there(patch: Patch) -> None:
     async def begin_due(begin_due: Any, self: Any, row: Any, context: Any) -> None:
         at, now = row.record.next_run_at, self.fleet.system.wall()
-        if at is None or not self._is_due(at, now):
+        if at is None or not self._pace.is_due(at):
             return
         following = _automation_rules.following(row.record.schedule, at, now)
         planned = attrs.evolve(row, record=attrs.evolve(row.record, next_run_at=following))
