@@ -12,6 +12,7 @@ from relay import wire
 from relay.store import Event, Store, Write
 
 from ._automation_protocol import Occurrence
+from ._automation_rules import SET_BACK, coming
 from ._errors import NotFound
 from ._moment import Moment
 from ._records import fitting, text_of
@@ -20,7 +21,7 @@ __all__ = [
     "MOST_RUNS",
     "Row",
     "Waiting",
-    "due",
+    "coming_runs",
     "find_row",
     "find_run",
     "get_automation",
@@ -29,6 +30,7 @@ __all__ = [
     "inserted",
     "list_automations",
     "list_runs",
+    "overdue",
     "removed",
     "run_changed",
     "run_event",
@@ -221,13 +223,19 @@ def wakeable(store: Store) -> list[str]:
     return [key for (key,) in store.rows(WAKEABLE)]
 
 
-def due(store: Store, now: float, set_back: float) -> list[str]:
-    """The ids of automations whose time has come by the wall clock (`now`, epoch seconds), or was planned when that showed
-    `set_back` seconds more."""
+def overdue(store: Store, now: float) -> list[str]:
+    """The ids of automations that are to `Look`: by the wall clock (`now`, epoch seconds) one is due, or what it had planned is
+    not right any more."""
     sql = (
         "select id from automations where next_run_at <= ?1 or (next_run_at is not null and planned_at > ?2)"
     )
-    return [key for (key,) in store.rows(sql, round(now * 1000), round((now + set_back) * 1000))]
+    return [key for (key,) in store.rows(sql, round(now * 1000), round((now + SET_BACK) * 1000))]
+
+
+def coming_runs(store: Store, key: str, limit: int) -> wire.ComingRuns:
+    """When the automation runs next; raises `NotFound`."""
+    times = coming(get_automation(store, key), limit)
+    return wire.ComingRuns(times=[round(at * 1000) for at in times])
 
 
 def triggered_by_events(store: Store) -> list[str]:

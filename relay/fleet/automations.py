@@ -14,7 +14,6 @@ One actor per automation owns its row and the rows of its runs.
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +22,14 @@ import trio
 
 from relay import wire
 from relay.actors import ActorError, Context, Refusal, Step, Unavailable
-from relay.store import Decision, Event, Store, Write
+from relay.store import Decision, Write
 
 from . import _automation_rules as rules
 from ._actor import FleetActor
-from ._audit import Caller, audit
-from ._automation_deeds import Delivered, deliver, order
+from ._audit import Caller
+from ._automation_decisions import Begun, Run, begun, gathered, gone, kept, moved
+from ._automation_deeds import Delivered, deliver
+from ._automation_pace import Pace
 from ._automation_protocol import (
     AutomationProtocol,
     Change,
@@ -36,14 +37,12 @@ from ._automation_protocol import (
     Ended,
     Happened,
     Look,
-    Occurrence,
     Remove,
     RunNow,
 )
 from ._automation_rows import (
     Row,
-    Waiting,
-    due,
+    coming_runs,
     find_row,
     get_automation,
     going_on,
@@ -51,16 +50,12 @@ from ._automation_rows import (
     inserted,
     list_automations,
     list_runs,
-    removed,
-    run_changed,
-    run_event,
-    run_inserted,
+    overdue,
     updated,
     wakeable,
 )
 from ._automation_rules import MOST_COMING, MOVES
 from ._errors import Conflict, Invalid, NotFound
-from ._machine import NONE
 from ._moment import Moment
 from ._task_rows import find_task
 from .commands import Adopt, find_command
@@ -98,21 +93,11 @@ MOST_GOING_ON = 100
 
 POST_WITHIN = 20.0  # seconds that the post office has for a message or task
 AGAIN = 5.0  # seconds until it is asked again
-MINUTE = 60.0
-CLOSE = 0.0005  # seconds: half of what instants are kept with
 TROUBLE = (ActorError, Unavailable, trio.TooSlowError)
 
 
 class NotKnown(Exception):
     """Whether the post office has done it: it gave no answer. Its cause is why."""
-
-
-@attrs.define
-class Run:
-    """A run that is going on; `action` is what is still to be dispatched for it."""
-
-    record: wire.AutomationRun
-    action: wire.AutomationAction | None
 
 
 class Automation(FleetActor[AutomationProtocol]):
@@ -123,11 +108,7 @@ class Automation(FleetActor[AutomationProtocol]):
         self.id = key
         self.row = find_row(self.store, key)
         self._runs = {run.id: Run(run, action) for run, action in going_on(self.store, key)}
-        self._begun: deque[float] = deque()  # by events within the last minute, in seconds of the system
-        self._rings = (
-            float("nan"),
-            0.0,
-        )  # which next time is measured by the own clock, and when it is there
+        self._pace = Pace(fleet.system)
 
     def started(self, context: Context[AutomationProtocol]) -> None:
         if self.row is not None or self._runs:
@@ -210,48 +191,18 @@ class Automation(FleetActor[AutomationProtocol]):
         by: Caller | None,
         context: Context[AutomationProtocol],
     ) -> None:
-        known = wire.to_json(row.record)
-        event = Event(f"automation.{what}", "server", self.id, {"automation": known})
-        note, told = self._audited(row.record, what, moment, by)
-        tells = ((self.fleet.triggers, Changed(self.id)),)
-        decision = Decision(reply=None, writes=(write, note), events=(event, told), tells=tells)
-        await self.commit(decision, context)
+        await self._commit(kept(row, write, what, moment, by), context)
         self.row = row
         self._arm(context)
 
-    def _audited(
-        self, record: wire.Automation, what: str, moment: Moment, by: Caller | None, **facts: Any
-    ) -> tuple[Write, Event]:
-        return audit(
-            moment,
-            f"server-automation-{self.id}-{what}-{moment.ms}",
-            f"automation {record.name} was {what}",
-            body=record.action.type,
-            meta=self.id,
-            icon="ti-clock-play",
-            view="activity",
-            metadata={"automationId": self.id, **facts},
-            by=by,
-        )
+    async def _commit(self, decision: Decision[None], context: Context[AutomationProtocol]) -> None:
+        """Whoever tells of events hears that the automation may wait for others."""
+        tells = ((self.fleet.triggers, Changed(self.id)),)
+        await self.commit(attrs.evolve(decision, tells=tells), context)
 
     async def _remove(self, message: Remove, context: Context[AutomationProtocol]) -> None:
-        record = self._known().record
-        moment = self.moment()
-        left = [
-            attrs.evolve(
-                run.record, status=S.FAILED, error="the automation was removed", finished_at=moment.at
-            )
-            for run in self._runs.values()
-        ]
-        note, told = self._audited(record, "removed", moment, message.by)
-        gone = Event("automation.deleted", "server", self.id, {"automationId": self.id})
-        decision = Decision(
-            reply=None,
-            writes=(*(run_changed(run) for run in left), removed(self.id), note),
-            events=(*(run_event(record, run) for run in left), gone, told),
-            tells=((self.fleet.triggers, Changed(self.id)),),
-        )
-        await self.commit(decision, context)
+        decision = gone(self._known().record, self._runs.values(), self.moment(), message.by)
+        await self._commit(decision, context)
         self.row = None
         self._runs.clear()
         self._arm(context)
@@ -260,11 +211,11 @@ class Automation(FleetActor[AutomationProtocol]):
     # -- begun
 
     async def _run_now(self, message: RunNow, context: Context[AutomationProtocol]) -> None:
-        record = self._known().record
+        self._known()
         if len(self._runs) >= MOST_GOING_ON:
             raise Invalid(f"{MOST_GOING_ON} runs of it are going on; wait until one has ended")
-        run, command = await self._begin(Trigger.MANUAL, self._known(), context, by=message.by)
-        delivered = Delivered()
+        begun_ = await self._begin(Trigger.MANUAL, self._known(), context, by=message.by)
+        run, delivered = begun_.run, Delivered()
         if run.action is not None:
             try:
                 run, delivered = await self._dispatch(run, context)
@@ -277,7 +228,7 @@ class Automation(FleetActor[AutomationProtocol]):
         dispatch = wire.RunDispatch(
             automation=record,
             run=run.record,
-            command=command,
+            command=begun_.command,
             message=delivered.message,
             task=delivered.task,
         )
@@ -288,55 +239,18 @@ class Automation(FleetActor[AutomationProtocol]):
         trigger: wire.RunTrigger,
         row: Row,
         context: Context[AutomationProtocol],
-        *,
-        due_at: wire.Instant | None = None,
-        waiting: Waiting | None = None,
-        by: Caller | None = None,
-    ) -> tuple[Run, wire.Command | None]:
-        """A run, and the automation as `row` from now on; and the command, if it is a spawn that could be made."""
-        moment = self.moment()
-        run = wire.AutomationRun(
-            id=moment.new_id("run"),
-            automation_id=self.id,
-            trigger=trigger,
-            status=MOVES[NONE]["begin"],
-            due_at=due_at,
-            event=_event_of(waiting),
-            chain=list(waiting.occurrence.chain) if waiting is not None else [],
-            started_at=moment.at,
-        )
-        action, command = row.record.action, None
-        writes: tuple[Write, ...] = ()
-        events: tuple[Event, ...] = ()
-        if trigger is not Trigger.MANUAL and self._is_to_skip(row.record):
-            run = attrs.evolve(run, status=MOVES[NONE]["skip"], finished_at=moment.at)
-        else:
-            row = attrs.evolve(row, record=attrs.evolve(row.record, last_run_at=moment.at))
-            if isinstance(action, wire.SpawnAction):
-                try:
-                    command, writes, events = order(self.store, action, run, moment)
-                    run = attrs.evolve(run, command_id=command.id)
-                except Refusal as no:
-                    run = attrs.evolve(
-                        run, status=MOVES[NONE]["refuse"], error=str(no), finished_at=moment.at
-                    )
-        open_ = Run(run, None if run.status.final or command is not None else action)
-        if open_.action is None:
-            events += (run_event(row.record, run),)
-        if by is not None:
-            note, told = self._audited(row.record, "run", moment, by, automationRunId=run.id)
-            writes, events = (*writes, note), (*events, told)
-        decision = Decision(
-            reply=None,
-            writes=(*run_inserted(run, open_.action, moment), *writes, updated(row)),
-            events=events,
-            tells=((self.fleet.commands[command.id], Adopt()),) if command is not None else (),
-        )
-        await self.commit(decision, context)
-        self.row = row
-        if not run.status.final:
-            self._runs[run.id] = open_
-        return open_, command
+        **given: Any,
+    ) -> Begun:
+        """Begin a run; the automation is as `row` from now on."""
+        skip = trigger is not Trigger.MANUAL and self._is_to_skip(row.record)
+        found = begun(self.store, row, trigger, self.moment(), skip=skip, **given)
+        command = found.command
+        tells = ((self.fleet.commands[command.id], Adopt()),) if command is not None else ()
+        await self.commit(attrs.evolve(found.decision, tells=tells), context)
+        self.row = found.row
+        if not found.run.record.status.final:
+            self._runs[found.run.record.id] = found.run
+        return found
 
     def _is_to_skip(self, record: wire.Automation) -> bool:
         if len(self._runs) >= MOST_GOING_ON:
@@ -368,25 +282,13 @@ class Automation(FleetActor[AutomationProtocol]):
         delivered: Delivered,
         context: Context[AutomationProtocol],
     ) -> Run:
-        """The one way a run changes; without an event it has only been dispatched."""
-        moment = self.moment()
-        before = run.record
-        after = attrs.evolve(
-            before,
-            status=MOVES[before.status][event] if event is not None else before.status,
-            message_id=delivered.message.id if delivered.message is not None else before.message_id,
-            task_id=delivered.task.id if delivered.task is not None else before.task_id,
-            error=error,
-            finished_at=moment.at if event is not None else None,
-        )
-        told = run_event(self._known().record, after, delivered.task)
-        await self.commit(Decision(reply=None, writes=(run_changed(after),), events=(told,)), context)
-        run = Run(after, None)
-        if after.status.final:
-            del self._runs[after.id]
+        after, decision = moved(self._known().record, run, event, error, delivered, self.moment())
+        await self.commit(decision, context)
+        if after.record.status.final:
+            del self._runs[after.record.id]
         else:
-            self._runs[after.id] = run
-        return run
+            self._runs[after.record.id] = after
+        return after
 
     async def _ended(self, message: Ended, context: Context[AutomationProtocol]) -> None:
         run = self._runs.get(message.run_id)
@@ -432,14 +334,10 @@ class Automation(FleetActor[AutomationProtocol]):
             row = self._planned(record)
             await self.commit(Decision(reply=None, writes=(updated(row),)), context)
             self.row = row
-        elif self._is_due(record.next_run_at, now):
+        elif self._pace.is_due(record.next_run_at):
             following = rules.following(record.schedule, record.next_run_at, now)
             after = attrs.evolve(row, record=attrs.evolve(record, next_run_at=following), planned_at=now)
             await self._begin(Trigger.SCHEDULE, after, context, due_at=record.next_run_at)
-
-    def _is_due(self, at: float, now: float) -> bool:
-        known, ring = self._rings
-        return now >= at - CLOSE or (known == at and self.fleet.system.now() >= ring)
 
     # -- begun by events
 
@@ -448,8 +346,8 @@ class Automation(FleetActor[AutomationProtocol]):
         if row is not None and row.record.enabled and row.record.schedule == message.schedule:
             for occurrence in message.occurrences:
                 if occurrence.id > row.cursor:
-                    row = attrs.evolve(row, cursor=occurrence.id, waiting=_gathered(row.waiting, occurrence))
-                    if self._may_begin():
+                    row = attrs.evolve(row, cursor=occurrence.id, waiting=gathered(row.waiting, occurrence))
+                    if self._pace.may_begin():
                         row = await self._begin_by(row, context)
             if row is not self.row:
                 await self.commit(Decision(reply=None, writes=(updated(row),)), context)
@@ -458,71 +356,22 @@ class Automation(FleetActor[AutomationProtocol]):
         context.self_ref.tell(Look())
 
     async def _begin_waiting(self, context: Context[AutomationProtocol]) -> None:
-        if self.row is not None and self.row.waiting is not None and self._may_begin():
+        if self.row is not None and self.row.waiting is not None and self._pace.may_begin():
             await self._begin_by(self.row, context)
 
     async def _begin_by(self, row: Row, context: Context[AutomationProtocol]) -> Row:
         """A run for all that waits."""
         waiting = row.waiting
         await self._begin(Trigger.EVENT, attrs.evolve(row, waiting=None), context, waiting=waiting)
-        self._begun.append(self.fleet.system.now())
+        self._pace.begins()
         return self._known()
-
-    def _may_begin(self) -> bool:
-        now = self.fleet.system.now()
-        while self._begun and self._begun[0] + MINUTE <= now:
-            self._begun.popleft()
-        return len(self._begun) < rules.PER_MINUTE
 
     # -- timers
 
     def _arm(self, context: Context[AutomationProtocol]) -> None:
         """Be woken when there is something to begin."""
-        delay = self._delay()
+        delay = self._pace.delay(self.row)
         if delay is None:
             context.cancel_timer("due")
         else:
-            context.set_timer("due", max(0.0, delay), Look())
-
-    def _delay(self) -> float | None:
-        row, now = self.row, self.fleet.system.now()
-        if row is None:
-            return None
-        if row.waiting is not None and self._begun:
-            return self._begun[0] + MINUTE - now
-        at = row.record.next_run_at
-        if at is None:
-            return None
-        left = at - self._wall()
-        if isinstance(row.record.schedule, wire.IntervalSchedule):
-            if self._rings[0] != at:
-                self._rings = (at, now + min(left, row.record.schedule.seconds))
-            left = min(left, self._rings[1] - now)
-        return left
-
-
-def _gathered(waiting: Waiting | None, occurrence: Occurrence) -> Waiting:
-    """What waits, with one event more, which it is from now on."""
-    if waiting is None:
-        return Waiting(occurrence, 1)
-    chain = tuple(dict.fromkeys((*waiting.occurrence.chain, *occurrence.chain)))
-    return Waiting(attrs.evolve(occurrence, chain=chain), waiting.count + 1)
-
-
-def _event_of(waiting: Waiting | None) -> wire.RunEvent | None:
-    if waiting is None:
-        return None
-    event = waiting.occurrence
-    return wire.RunEvent(id=event.id, type=event.type, subject=event.subject, count=waiting.count)
-
-
-def overdue(store: Store, now: float) -> list[str]:
-    """The ids of automations that are to `Look`: by the wall clock (`now`, epoch seconds) one is due, or what it had planned is
-    not right any more."""
-    return due(store, now, rules.SET_BACK)
-
-
-def coming_runs(store: Store, key: str, limit: int) -> wire.ComingRuns:
-    """When the automation runs next; raises `NotFound`."""
-    times = rules.coming(get_automation(store, key), limit)
-    return wire.ComingRuns(times=[round(at * 1000) for at in times])
+            context.set_timer("due", delay, Look())
