@@ -45,6 +45,8 @@ from relay.fleet import (
     orchestrators,
     pairs,
     policies,
+    recipes,
+    tasks,
     tokens,
 )
 from relay.fleet._absence import Absence, Missed
@@ -88,6 +90,7 @@ import test_simulated_pairs as two  # noqa: E402
 import test_simulated_policies as slots  # noqa: E402
 import test_simulated_post as post  # noqa: E402
 import test_simulated_queue as policy_queue  # noqa: E402
+import test_simulated_recipes as once  # noqa: E402
 import test_simulated_tasks as work  # noqa: E402
 import test_simulated_tokens as access  # noqa: E402
 import test_simulated_upgrades as versions  # noqa: E402
@@ -896,6 +899,45 @@ def hear_of_no_end(patch: Patch) -> None:
     patch(Triggers, "_end", lambda end, *given: _nothing())
 
 
+def give_out_a_step_as_another_one(patch: Patch) -> None:
+    async def given(given: Any, self: Any, run: Any, step: Any) -> Any:
+        other = attrs.evolve(step, attempt=self.fleet.system.random.randrange(10**9))
+        return attrs.evolve(await given(self, run, other), attempt=step.attempt)
+
+    patch(recipes.RecipeRun, "_given", given)
+
+
+def give_the_tasks_of_those_who_are_gone_to_others(patch: Patch) -> None:
+    def release(release: Any, self: Any) -> Any:
+        before = tasks.GIVEN_UP
+        tasks.GIVEN_UP = before.replace(f"{tasks.NOT_A_STEP} and ", "")
+        try:
+            return release(self)
+        finally:
+            tasks.GIVEN_UP = before
+
+    patch(_task_rules, "is_done_once", lambda is_done_once, task: False)
+    patch(Tasks, "_release_orphaned", release)
+
+
+def do_again_what_was_done_after_all(patch: Patch) -> None:
+    async def done(done: Any, self: Any, number: int) -> bool:
+        return False
+
+    patch(recipes.RecipeRun, "_is_done_already", done)
+
+
+def begin_before_those_that_come_first(patch: Patch) -> None:
+    def due(due: Any, run: Any) -> Any:
+        return [step for step in run.steps if step.status == "waiting"] if run.status == "running" else []
+
+    patch(recipes, "due", due)
+
+
+def let_those_who_come_late_stay(patch: Patch) -> None:
+    patch(recipes, "to_end", lambda to_end, *given: None)
+
+
 @pytest.mark.parametrize(
     ("mutate", "simulation"),
     [
@@ -1003,6 +1045,11 @@ def hear_of_no_end(patch: Patch) -> None:
         (go_on_after_what_was_only_told, places.test_a_component_that_comes_back_misses_nothing),
         (go_back_for_nobody, places.test_a_component_that_comes_back_misses_nothing),
         (store_no_confirmation, places.test_a_component_that_comes_back_misses_nothing),
+        (give_out_a_step_as_another_one, once.test_recipes_never_run_a_step_twice),
+        (give_the_tasks_of_those_who_are_gone_to_others, once.test_recipes_never_run_a_step_twice),
+        (do_again_what_was_done_after_all, once.test_recipes_never_run_a_step_twice),
+        (begin_before_those_that_come_first, once.test_recipes_never_run_a_step_twice),
+        (let_those_who_come_late_stay, once.test_recipes_never_run_a_step_twice),
         (remember_what_has_ended, access.test_a_token_of_a_revoked_family_never_passes),
         (replace_what_has_ended, access.test_a_token_of_a_revoked_family_never_passes),
         (keep_what_is_replaced, access.test_a_token_of_a_revoked_family_never_passes),
