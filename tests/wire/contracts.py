@@ -68,6 +68,9 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
 BY_MEMBER: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (wire.ConnectorResult, "exit_code"): st.none() | st.integers(0, 256),
     (wire.IntegrationSettings, "name"): st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True),
+    (wire.Recipe, "name"): st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
+    (wire.RecipeRole, "role"): st.from_regex(r"[a-z][a-z0-9_-]{0,20}", fullmatch=True),
+    (wire.RecipeStep, "id"): st.from_regex(r"[a-z][a-z0-9_-]{0,20}", fullmatch=True),
     (wire.OrchestratorAction, "action"): st.sampled_from(["restart", "shutdown"]),
     (wire.IntervalSchedule, "seconds"): st.integers(60, 366 * 86_400),
     (wire.EventSchedule, "event"): st.sampled_from(["task.created", "message.claim.released"]),
