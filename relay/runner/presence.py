@@ -92,6 +92,7 @@ class Presence:
             "automationId": options.automation_id,
             "automationRunId": options.automation_run_id,
             "workspace": options.workspace,
+            "auth": options.credential.facts,
         }
         card = wire.RegisterAgent(
             id=options.agent_id,
