@@ -64,6 +64,7 @@ __all__ = [
     "host_of",
     "host_with",
     "list_tokens",
+    "newest",
     "startable",
     "within_reach",
 ]
@@ -123,11 +124,13 @@ class Renew(Ask[TokenProtocol, wire.Token]):
 
 @attrs.frozen
 class Remint(Ask[TokenProtocol, wire.Token]):
-    """Replaces the token of a runner of this host, also after its expiry (15.3)."""
+    """Replaces the token of a runner of this host, also after its expiry (15.3). `lost`: it was replaced before, and the host
+    vouches that the runner has never had what took its place; that is what is replaced then."""
 
     jti: str
     host_id: str
     by: Caller
+    lost: bool = False
 
 
 @attrs.frozen
@@ -243,7 +246,8 @@ class Authority(FleetActor[TokenProtocol]):
 
     async def _remint(self, message: Remint, context: Context[TokenProtocol]) -> None:
         moment = self.moment()
-        before = self._shown(message.jti, "remint", moment)
+        jti = newest(self.store, message.jti) if message.lost else message.jti
+        before = self._shown(jti, "remint", moment)
         token = reminted(before, message.host_id, moment.new_id("tok"), moment.at)
         facts = {"orchestratorId": message.host_id}
         title = f"{token.sub} received a new token through its host"
@@ -359,6 +363,13 @@ def _note(
 def find_token(store: Store, jti: str) -> wire.Token | None:
     row = store.row("select record from tokens where jti = ?", jti)
     return wire.decode(wire.Token, row[0]) if row else None
+
+
+def newest(store: Store, jti: str) -> str:
+    """What has taken this token's place, after however many others; itself if nothing has."""
+    while (found := find_token(store, jti)) is not None and found.replaced_by is not None:
+        jti = found.replaced_by
+    return jti
 
 
 def get_token(store: Store, jti: str) -> wire.Token:

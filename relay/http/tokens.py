@@ -101,7 +101,9 @@ async def remint(call: Call[bytes]) -> Answer:
         claims, _ = call.edge.tokens.keys.claims(shown.token, call.fleet.system.wall(), expired=True)
     except BadToken as bad:
         raise Forbidden(str(bad)) from None
-    return _issued(call, await call.fleet.tokens.ask(tokens.Remint(claims["jti"], host.id, call.by)))
+    return _issued(
+        call, await call.fleet.tokens.ask(tokens.Remint(claims["jti"], host.id, call.by, shown.lost is True))
+    )
 
 
 @route(

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import trio
 
 from relay import wire
-from relay.client import Client, Overloaded, Refused as RefusedByRelay, RelayError
+from relay.client import Client, Overloaded, Refused as RefusedByRelay, RelayError, Unauthorized
 
 from ._problems import Refused
 from .config import Config
@@ -106,8 +106,12 @@ class Entitling:
             await trio.sleep(RUNNER_RETRY)
 
     async def reminted(self, token: str) -> wire.IssuedToken:
-        """Another token for a runner of this host whose own is no good any more. Raises `RelayError`."""
-        return await self._relay.remint_token(self._config.id, token)
+        """Another token for a runner of this host whose own is no good any more; one that shows what was replaced before has
+        never had the answer. Raises `RelayError`."""
+        try:
+            return await self._relay.remint_token(self._config.id, token)
+        except Unauthorized:
+            return await self._relay.remint_token(self._config.id, token, lost=True)
 
 
 def _told(issued: wire.IssuedToken) -> Mapping[str, str]:

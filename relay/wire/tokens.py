@@ -109,9 +109,11 @@ class IssuedToken:
 
 @attrs.frozen(kw_only=True)
 class PresentToken:
-    """`POST /api/orchestrators/:id/runner-token`: the token that is to be replaced."""
+    """`POST /api/orchestrators/:id/runner-token`: the token that is to be replaced. `lost`: it was before, and the host
+    vouches that its runner has never had the answer."""
 
     token: str = f.text(LONGEST_TOKEN, required=True)
+    lost: bool | None = f.boolean()
 
 
 @attrs.frozen(kw_only=True)

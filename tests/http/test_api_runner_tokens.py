@@ -107,6 +107,20 @@ async def test_an_expired_token_is_minted_anew_once(world: World) -> None:
     assert facts["authSub"] == "orchestrator:o1"
 
 
+async def test_a_host_vouches_that_an_answer_was_lost(world: World) -> None:
+    """What was replaced before is replaced again, and what nobody has had ends; not for others, and not after a revocation."""
+    old = await make(world.api, **RUNNER)
+    lost = (await world.remint(old["token"])).json()
+    wish = {"token": old["token"], "lost": True}
+    assert (await world.remint(wish, by="o3")).status_code == 403
+    again = await world.remint(wish)
+    assert again.status_code == 201, again.text
+    assert not await world.stands(lost["token"])
+    assert await world.stands(again.json()["token"])
+    await world.api.post(f"/api/tokens/{again.json()['record']['jti']}/revoke")
+    assert (await world.remint(wish)).status_code == 403
+
+
 @pytest.mark.spec("W-118", "M-170", "ORC-51")
 @pytest.mark.parametrize(
     ("ago", "status"), [(30 * DAY, 201), (30 * DAY + 1, 403), (29 * DAY, 201), (31 * DAY, 403)]

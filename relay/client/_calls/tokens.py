@@ -59,8 +59,12 @@ class TokenCalls(Calls):
         answer = await self._call("POST", path, wire.MintRunnerToken(agent_id=agent_id), repeatable=True)
         return self._one(wire.IssuedToken, answer)
 
-    async def remint_token(self, orchestrator: str, token: str) -> wire.IssuedToken:
-        """Another token for a runner of this host in place of `token`, which may have expired (ORC-50). 403: it is none of
-        its, was revoked, or replaced before. Not repeated: trouble leaves open whether it was replaced."""
+    async def remint_token(
+        self, orchestrator: str, token: str, *, lost: bool | None = None
+    ) -> wire.IssuedToken:
+        """Another token for a runner of this host in place of `token`, which may have expired (ORC-50); with `lost` also
+        when that was replaced before, and nobody had the answer. 403: it is none of its, was revoked, or replaced before.
+        Not repeated: trouble leaves open whether it was replaced."""
         path = f"/api/orchestrators/{segment(orchestrator)}/runner-token"
-        return self._one(wire.IssuedToken, await self._call("POST", path, wire.PresentToken(token=token)))
+        shown = wire.PresentToken(token=token, lost=lost)
+        return self._one(wire.IssuedToken, await self._call("POST", path, shown))
