@@ -350,8 +350,13 @@ async def test_nothing_of_the_runners_own_reaches_the_agent(host: Host, relay: R
         "AGENT_RELAY_PROVIDER_SESSION_ID",
         "AGENT_RELAY_APPROVAL",
         "AGENT_RELAY_TOKEN",
+        "AGENT_RELAY_TOKEN_JTI",
+        "AGENT_RELAY_TOKEN_PROFILE",
+        "AGENT_RELAY_TOKEN_EXPIRES_AT",
+        "AGENT_RELAY_TOKEN_FILE",
         "AGENT_RELAY_WORKSPACE_MODE",
     }
+    assert host.token not in started["env"].values()
     assert started["hello"]["systemPrompt"] == "be kind"
     assert started["env"]["AGENT_RELAY_PROVIDER_SESSION_ID"] == started["hello"]["sessionId"]
 
