@@ -91,6 +91,8 @@ class Principal:
 
     def reaches(self, **resource: str | None) -> bool:
         """Whether its constraints leave it this, whatever it may do."""
+        if self.constraints is UNCONSTRAINED or not resource:
+            return True
         return all(self._reaches(kind, name) for kind, name in resource.items() if name is not None)
 
     def _reaches(self, kind: str, name: str) -> bool:
