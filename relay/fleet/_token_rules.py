@@ -197,6 +197,7 @@ def for_host(host_id: str, agent_id: str, jti: str, family: str | None, at: floa
 def for_runner(
     agent_id: str,
     *,
+    held: Held,
     host_id: str | None,
     policy: str | None,
     profile_id: str,
@@ -204,14 +205,15 @@ def for_runner(
     jti: str,
     at: float,
 ) -> wire.Token:
-    """What the runner of one agent gets, for this agent and no other."""
+    """What the runner of one agent gets, for this agent and no other: of what its profile may do what the asker may, too."""
     profile = PROFILES[profile_id]
+    scope = [name for name in profile.scopes if name in held.scopes or EVERYTHING in held.scopes]
     return wire.Token(
         jti=jti,
         family=jti,
         sub=f"{RUNNER}{agent_id}",
         role=profile.role,
-        scope=list(profile.scopes),
+        scope=scope,
         profile_id=profile_id,
         constraints=wire.Constraints(
             agents=[agent_id],

@@ -110,6 +110,7 @@ class MintForRunner(Ask[TokenProtocol, wire.Token]):
     agent_id: str
     host_id: str | None
     policy: str | None
+    held: Held
     by: Caller
     command_id: str | None = None
 
@@ -224,6 +225,7 @@ class Authority(FleetActor[TokenProtocol]):
         moment = self.moment()
         token = for_runner(
             message.agent_id,
+            held=message.held,
             host_id=message.host_id,
             policy=message.policy,
             profile_id=INTERACTIVE if message.command_id is None else AGENT,

@@ -5,11 +5,15 @@ from relay.fleet import activity
 
 from . import reach
 from .answers import Answer, created, ok
+from .errors import Refused
 from .routing import LARGEST, Call, Routes
 
 __all__ = ["route"]
 
 route = Routes()
+
+OURS = ("server-", "workspace-")
+"""How the ids of audit records begin: whoever took one before would keep relay's own from being written (ACT-2)."""
 
 
 @route("GET", "/api/activity", scope="activity:read")
@@ -31,5 +35,7 @@ async def list_(call: Call[None]) -> Answer:
 @route("POST", "/api/activity", scope="activity:write", body=wire.NewActivity)
 async def write(call: Call[wire.NewActivity]) -> Answer:
     call.need("activity:write", agent=call.body.agent_id)
+    if not call.principal.is_root and (call.body.client_id or "").startswith(OURS):
+        raise Refused(403, f"clientId: {' and '.join(OURS)} begin those of relay's own records")
     noted = await call.fleet.activity.ask(activity.WriteDown(call.body))
     return created(noted.activity, new=noted.new)

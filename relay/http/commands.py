@@ -14,10 +14,15 @@ __all__ = ["route"]
 
 route = Routes()
 
+FOR_PEOPLE = ("agent.permissionDecision", "prompt.inject")
+"""Commands that carry a person's word to an agent: no agent gives it, also not to itself."""
+
 
 @route("POST", "/api/commands", scope="command:write", body=wire.NewCommand)
 async def create(call: Call[wire.NewCommand]) -> Answer:
     reach.command_for(call, call.body.target)
+    if call.body.type in FOR_PEOPLE:
+        call.speak_as("user", "type")
     return created(await commands.create_command(call.fleet, call.body))
 
 

@@ -110,6 +110,7 @@ async def act(call: Call[object]) -> Answer:
 
 
 async def _upgrade(call: Call[object]) -> Answer:
+    call.need_reach(agent=orchestrators.get_orchestrator(call.fleet.store, call.path["id"]).agent_id)
     made = await _host(call).ask(orchestrators.Upgrade(call.read(wire.UpgradeOrchestrator), call.by))
     known = {"ok": True, "action": "upgrade", "command": made.command}
     return accepted({**known, "targetVersion": made.command.params["targetVersion"]})

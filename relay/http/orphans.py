@@ -8,6 +8,7 @@ import trio
 from relay import wire
 from relay.fleet import hosts, orchestrators, within
 
+from . import reach
 from .answers import Answer, accepted, ok
 from .routing import Call, Routes
 from .upstream import Unanswered
@@ -67,6 +68,7 @@ async def reclaim(call: Call[bytes]) -> Answer:
     """The scope is checked before the body is looked at (10.2)."""
     call.need("command:write")
     asked = wire.decode(wire.Reclaim, call.body or b"null")
+    reach.about(call.principal, None, "worktreePath")
     call.need("command:write", path=asked.worktree_path)
     hosts.must_be_orphan(call.fleet.store, asked)
     host = hosts.online_owner(call.fleet.store, asked.repo_root)

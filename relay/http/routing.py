@@ -137,6 +137,11 @@ class Call(Generic[B]):
         if not self.principal.may(scope, **resource):
             raise Refused(403, "forbidden")
 
+    def need_reach(self, **resource: str | None) -> None:
+        """That this is within the caller's constraints, whatever it may do. Raises 403."""
+        if not self.principal.reaches(**resource):
+            raise Refused(403, "forbidden")
+
     def speak_as(self, name: str, member: str) -> None:
         """Whoever has a name says and does nothing in another's; raises 403, and tells which `member` of the body is wrong."""
         if not self.principal.may_be(name):

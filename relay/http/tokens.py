@@ -79,7 +79,9 @@ async def exchange(call: Call[bytes]) -> Answer:
     _only_root(call)
     asked = wire.decode(wire.ExchangeToken, call.body)
     minted = await call.fleet.tokens.ask(
-        tokens.MintForRunner(asked.agent_id, asked.orchestrator_id, asked.policy_name, call.by)
+        tokens.MintForRunner(
+            asked.agent_id, asked.orchestrator_id, asked.policy_name, call.principal.held, call.by
+        )
     )
     return _issued(call, minted)
 
@@ -116,7 +118,7 @@ async def mint(call: Call[wire.MintRunnerToken]) -> Answer:
     call.need("orchestrator:write", orchestrator=host, agent=command.target)
     agent_id = call.body.agent_id
     policy = tokens.startable(call.fleet.store, command, host, agent_id)
-    minted = tokens.MintForRunner(agent_id, host, policy, call.by, command.id)
+    minted = tokens.MintForRunner(agent_id, host, policy, call.principal.held, call.by, command.id)
     return _issued(call, await call.fleet.tokens.ask(minted))
 
 

@@ -43,9 +43,10 @@ async def act(call: Call[dict[str, Any]]) -> Answer:
     action = call.read(wire.WorkspaceAction)
     if action.action in NEEDS_COMMAND:
         workspaces.isolated(row)
-        call.need("command:write", agent=action.agent_id or row.agent_id)
+        call.need("command:write", agent=action.agent_id)
     else:
-        call.need("agent:write", agent=action.agent_id or row.agent_id)
+        call.need("agent:write", agent=action.agent_id)
+    call.need_reach(agent=row.agent_id)
     if action.action is wire.WorkspaceVerb.STATUS:
         return ok(row)
     acted = await _workspace(call).ask(workspaces.Act(action, call.by))
@@ -56,7 +57,7 @@ async def act(call: Call[dict[str, Any]]) -> Answer:
 
 @route("DELETE", "/api/workspaces/:id", scope="command:write")
 async def remove(call: Call[None]) -> Answer:
-    _row(call)
+    call.need_reach(agent=_row(call).agent_id)
     return ok({"deleted": True, "workspace": await _workspace(call).ask(workspaces.Remove(call.by))})
 
 

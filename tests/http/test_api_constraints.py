@@ -128,6 +128,18 @@ A1 = [
     ("POST", "/api/agents/spawn", {"provider": "claude"}, 403),
     ("POST", "/api/workspaces/w2/actions", {"action": "ready"}, 403),
     ("POST", "/api/workspaces/w1/actions", {"action": "merge", "agentId": "a2"}, 403),
+    ("POST", "/api/workspaces/w2/actions", {"action": "cleanup", "agentId": "a1"}, 403),
+    ("DELETE", "/api/workspaces/w2", None, 403),
+    ("POST", "/api/workspaces/orphans/reclaim", {"worktreePath": "/srv/x", "repoRoot": "/srv/repo"}, 403),
+    ("POST", "/api/orchestrators/h1/actions", {"action": "upgrade", "targetVersion": "9.9.9"}, 403),
+    ("POST", "/api/commands", {"type": "agent.permissionDecision", "source": "s", "target": "a1"}, 403),
+    ("POST", "/api/agents/a1/permission-decision", {"approvalId": "x", "decision": "approve"}, 403),
+    (
+        "POST",
+        "/api/activity",
+        {"clientId": "server-message-99", "kind": "state", "title": "t", "agentId": "a1"},
+        403,
+    ),
 ]
 
 

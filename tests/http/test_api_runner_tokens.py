@@ -302,6 +302,18 @@ async def test_a_host_gets_a_token_for_the_agent_it_starts(world: World) -> None
     assert token not in (await world.api.get("/api/commands")).text
 
 
+async def test_a_runner_may_no_more_than_whoever_asks_for_its_token(world: World) -> None:
+    command = await spawned(world)
+    few = await make(
+        world.api,
+        scope=["orchestrator:write", "message:read"],
+        constraints={"agents": ["orchestrator-o1"], "orchestrators": ["o1"]},
+    )
+    path = f"/api/commands/{command}/runner-token"
+    answer = await as_(world.api, few["token"], "POST", path, {"agentId": "a1"})
+    assert answer.json()["record"]["scope"] == ["message:read"]
+
+
 async def test_a_host_gets_no_token_for_what_it_has_not_to_start(world: World) -> None:
     command, named = await spawned(world), await spawned(world, agentId="a7")
     pending = (await world.api.post("/api/orchestrators/o1/spawn", json={"provider": "claude"})).json()
