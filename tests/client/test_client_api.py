@@ -8,6 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -395,6 +396,78 @@ def test_where_a_token_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert find_token() is None
     monkeypatch.setenv("AGENT_RELAY_TOKEN", "of-the-environment")
     assert find_token() == "of-the-environment"
+
+
+@pytest.mark.spec("TOK-1", "TOK-2", "TOK-3", "TOK-5", "W-119")
+async def test_tokens(client: Client, host: wire.Orchestrator) -> None:
+    root = str(client.token)
+    asked = wire.NewToken(role="provider", profile_id="provider-agent", sub="runner:a1", ttl_seconds=60)
+    limits = wire.Constraints(agents=["a1"], orchestrators=["h1"])
+    made = await client.create_token(attrs.evolve(asked, constraints=limits))
+    assert await client.one_token(made.record.jti) == made.record
+    assert await client.tokens(sub="runner:a1", role="provider", limit=5) == [made.record]
+    await refused(400, client.create_token, wire.NewToken(role="root"))
+    async with open_client(client.url, made.token) as own:
+        assert own.token == made.token != client.token
+        renewed = await own.renew_token()
+        own.use_token(renewed.token)
+        assert [each.agent_id for each in await own.workspaces()] == ["a1"]
+    reminted = await client.remint_token("h1", renewed.token)
+    assert reminted.record.family == made.record.family
+    await refused(403, client.remint_token, "h1", renewed.token)
+    again = await client.remint_token("h1", renewed.token, lost=True)
+    assert await client.tokens(sub="runner:a1", live=True) == [again.record]
+    await client.revoke_token(again.record.jti)
+    await refused(404, client.revoke_token, again.record.jti)
+    client.use_token(made.token)
+    await refused(401, client.agents)
+    client.use_token(root)
+    interactive = await client.interactive_token(wire.ExchangeToken(agent_id="me"))
+    assert interactive.record.profile_id == "provider-interactive"
+    spawn = await client.spawn("h1", wire.SpawnAgent(provider=wire.Provider.CLAUDE))
+    await refused(409, client.runner_token, spawn.id, "a1")
+    await client.claim_command(spawn.id)
+    assert (await client.runner_token(spawn.id, "a1")).record.sub == "runner:a1"
+    assert len((await client.rotate_key()).retires) == 1
+
+
+async def test_who_is_refused_asks_again_with_the_token_that_took_its_place(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As programs do that an agent has started: the runner keeps the token that is good in a file."""
+    first, second = [
+        await client.create_token(wire.NewToken(role="r", scope=["agent:read", "event:read"]))
+        for _ in range(2)
+    ]
+    file = tmp_path / "token"
+    file.write_text(f"{first.token}\n")
+    monkeypatch.setenv("AGENT_RELAY_TOKEN_FILE", str(file))
+    monkeypatch.setenv("AGENT_RELAY_TOKEN", first.token)
+    async with open_client(client.url) as agent:
+        async with aclosing(agent.events(after=0)) as events:
+            await anext(events)
+            await client.revoke_token(first.record.jti)
+            await refused(401, agent.agents)
+            file.write_text(f"{second.token}\n")
+            assert await agent.agents() == []
+            assert agent.token == second.token
+            await client.register_agent(RegisterAgent(id="a1"))
+            async for event in events:
+                if event.type == "agent.status":
+                    break
+
+
+async def test_who_is_refused_may_have_another_token(client: Client) -> None:
+    first, second = [await client.create_token(wire.NewToken(role="admin")) for _ in range(2)]
+    await client.revoke_token(first.record.jti)
+
+    async def another(refused: str) -> str | None:
+        return second.token if refused == first.token else None
+
+    async with open_client(client.url, first.token) as client:
+        await refused(401, client.agents)
+        client.when_refused(another)
+        assert await client.agents() == []
 
 
 async def test_channels(client: Client) -> None:
