@@ -40,7 +40,6 @@ from .providers import Provider, ProviderProtocol
 from .recipes import RecipeProtocol, RecipeRun, unfinished
 from .tokens import Authority, Revocations, TokenProtocol
 from .triggers import TriggerProtocol, Triggers
-from .recipes import RecipeProtocol, RecipeRun, unfinished
 from .workspaces import Workspace, WorkspaceProtocol
 
 __all__ = ["Fleet", "open_fleet"]
@@ -66,10 +65,10 @@ class Fleet:
     pairs: Family[str, PairProtocol]
     connectors: Family[str, ConnectorProtocol]
     policies: Family[str, PolicyProtocol]
-    recipes: Family[str, RecipeProtocol]
     automations: Family[str, AutomationProtocol]
-    providers: Family[str, ProviderProtocol]
+    recipes: Family[str, RecipeProtocol]
     config: Family[tuple[str, str], ConfigProtocol]
+    providers: Family[str, ProviderProtocol]
     post_office: Ref[Post]
     switchboard: Ref[Switching]
     activity: Ref[ActivityProtocol]
@@ -77,9 +76,9 @@ class Fleet:
     keepers: Family[str, JobProtocol]
     bus_sessions: Ref[BusProtocol]
     callbacks: Ref[CallbackProtocol]
+    triggers: Ref[TriggerProtocol]
     tokens: Ref[TokenProtocol]
     denials: Ref[DenialProtocol]
-    triggers: Ref[TriggerProtocol]
     integrations: Integrations
     outgoing: Outgoing
     programs: Programs
@@ -117,8 +116,8 @@ class Fleet:
         self.connectors = system.family(partial(Connector, self), name="connectors", supervision=AT_ONCE)
         self.policies = system.family(partial(Policy, self), name="policies")
         self.recipes = system.family(partial(RecipeRun, self), name="recipes")
-        self.providers = system.family(partial(Provider, self), name="providers")
         self.config = system.family(partial(Configured, self), name="config")
+        self.providers = system.family(partial(Provider, self), name="providers")
         self.keepers = system.family(partial(Keeper, self), name="jobs")
 
     @property
@@ -154,15 +153,15 @@ class Fleet:
             self.orchestrators, _keys(self.store, "select id from orchestrators where status <> 'offline'")
         )
         await _wake(self.pairs, open_pairs(self.store))
-        await _wake(self.policies, wakeful(self.store))
         await _wake(self.recipes, unfinished(self.store))
+        await _wake(self.policies, wakeful(self.store))
         await _wake(self.deliveries, _keys(self.store, WITH_SOMEBODY))
         await _wake(self.agents, _keys(self.store, "select id from agents where status <> 'offline'"))
         self.triggers = await self.system.spawn(Triggers, self, name="triggers")
         await _wake(self.automations, wakeable(self.store))
         self.maintenance = await self.system.spawn(Maintenance, self, name="maintenance")
-
         await _wake(self.keepers, keepers(self))
+
     async def stop(self) -> None:
         """Let what is queued be handled, then stop everybody; those who ask others first."""
         await self.connectors.stop()
@@ -178,8 +177,8 @@ class Fleet:
         await self.agents.stop()
         await self.recipes.stop()
         await self.policies.stop()
-        await self.providers.stop()
         await self.config.stop()
+        await self.providers.stop()
         for single in (self.bus_sessions, self.switchboard, self.post_office, self.callbacks, self.activity):
             await self.system.stop(single)
         await self.system.stop(self.denials)

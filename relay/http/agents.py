@@ -105,6 +105,7 @@ async def prompt(call: Call[wire.PromptAgent]) -> Answer:
     return created({"ok": True, "messageId": done.message_id, "commandId": done.command_id})
 
 
+def _text(meta: Mapping[str, Any] | None, name: str) -> str | None:
     """What the agent says of itself, if it is a text."""
     value = (meta or {}).get(name)
     return value if isinstance(value, str) and value else None
@@ -120,12 +121,6 @@ async def decide(call: Call[wire.DecidePermission]) -> Answer:
     call.speak_as("user", "decision")
     command = await _agent(call).ask(agents.Decide(call.body, call.by))
     return accepted({"ok": True, "command": command})
-
-
-def _text(meta: Mapping[str, Any] | None, name: str) -> str | None:
-    """What the agent says of itself, if it is a text."""
-    value = (meta or {}).get(name)
-    return value if isinstance(value, str) and value else None
 
 
 def _agent(call: Call[Any]) -> Ref[agents.AgentProtocol]:

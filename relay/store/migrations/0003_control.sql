@@ -42,9 +42,9 @@ create index automation_runs_by_task on automation_runs (task_id) where task_id 
 create index automation_runs_by_automation on automation_runs (automation_id, seq);
 create index automation_runs_by_status on automation_runs (status, seq);
 
--- The audit: see chain.py. What was recorded before is linked in the order of its ids.
 create table maintenance_jobs (name text primary key, record text not null) without rowid;
 
+-- The audit: see chain.py. What was recorded before is linked in the order of its ids.
 create table audit_chain (
   seq integer primary key autoincrement, activity_id integer not null, content text not null, digest text not null
 );
