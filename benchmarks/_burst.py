@@ -1,7 +1,6 @@
 """A burst of messages to a tag of many agents, between real processes: what sends, what takes, and what must be true after."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +13,7 @@ import trio
 from _burst_agents import entries
 
 from relay import wire
+from relay.cli.demo.ports import reserve_port
 from relay.client import Client, RelayError, open_client
 
 HERE = Path(__file__).parent
@@ -28,9 +28,7 @@ class Server:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.home.mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -15,9 +15,9 @@ import attrs
 import pytest
 import trio
 from faulty import until
-from ports import reserve_port
 
 from relay import wire
+from relay.cli.demo.ports import reserve_port
 from relay.client import Client, Unreachable, open_client
 
 

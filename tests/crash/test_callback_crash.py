@@ -18,7 +18,8 @@ from typing import Any
 import httpx2
 import pytest
 import trio
-from ports import reserve_port
+
+from relay.cli.demo.ports import reserve_port
 
 HTTP = Path(__file__).parent.parent / "http"
 sys.path.insert(0, str(HTTP))

@@ -20,7 +20,8 @@ import attrs
 import httpx2
 import pytest
 import trio
-from ports import reserve_port
+
+from relay.cli.demo.ports import reserve_port
 
 ROUNDS = 20
 TOKEN = "crash-test-token-" + "x" * 32

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ports import reserve_port
 
+from relay.cli.demo.ports import reserve_port
 from relay.cli.demo.processes import caused, marked
 
 ROOT = Path(__file__).parent.parent.parent

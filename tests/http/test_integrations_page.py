@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 import trio
-from ports import reserve_port
 
+from relay.cli.demo.ports import reserve_port
 from relay.http import Settings, serve
 from relay.http.hosting import Hosting
 

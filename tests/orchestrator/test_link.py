@@ -12,9 +12,9 @@ import attrs
 import pytest
 import trio
 from hosts import until
-from ports import reserve_port
 
 from relay import wire
+from relay.cli.demo.ports import reserve_port
 from relay.client import Outcomes
 from relay.orchestrator import Config, serve
 from relay.orchestrator._http import Bad, Request, serve_http

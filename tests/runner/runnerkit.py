@@ -15,8 +15,8 @@ from typing import Any
 import attrs
 import httpx2
 import trio
-from ports import reserve_port
 
+from relay.cli.demo.ports import reserve_port
 from relay.runner import Options, Patience, serve
 
 WITHIN = 40.0  # seconds that anything may take

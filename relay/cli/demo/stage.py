@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from relay.cli.failure import Failure
 
+from .ports import reserve_port
 from .processes import caused, marked
 
 __all__ = ["Git", "Stage", "opened"]
@@ -59,7 +59,7 @@ class Git:
 class Stage:
     """The folder and its processes. Use `opened`."""
 
-    def __init__(self, root: Path, source: Path | None, port: int) -> None:
+    def __init__(self, root: Path, source: Path | None) -> None:
         self.root = root
         self.source = source
         self.home = root / "home"
@@ -70,7 +70,7 @@ class Stage:
             folder.mkdir()
         self.database = self.home / "relay.db"
         self.git, self.base = self._clone(self.projects / (source.name if source else "notebook"))
-        self.port = port
+        self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -184,9 +184,8 @@ def opened(source: Path | None, *, keep: bool) -> Iterator[Stage]:
     root = Path(tempfile.mkdtemp(prefix="relay-demo-")).resolve()
     stage = None
     try:
-        with _reserved_port() as holder:
-            stage = Stage(root, source, holder.getsockname()[1])
-            yield stage
+        stage = Stage(root, source)
+        yield stage
     finally:
         if stage is not None:
             stage.stop()
@@ -213,12 +212,3 @@ def _small_repository(target: Path) -> None:
     git("add", "README.md")
     identity = ("-c", "user.name=relay", "-c", "user.email=relay@localhost")
     git(*identity, "commit", "--quiet", "--no-gpg-sign", "-m", "Open a notebook")
-
-
-def _reserved_port() -> socket.socket:
-    """A port that stays ours while the socket is open: the server must come back on the same one. Nobody listens there, so
-    the kernel lets the server."""
-    holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind(("127.0.0.1", 0))
-    return holder

@@ -1,4 +1,4 @@
-"""Ports that stay ours: for a server that must come back on the same one, while other tests take theirs."""
+"""Ports that stay ours: for a server that must come back on the same one, while other programs take theirs."""
 
 import atexit
 import socket
