@@ -95,7 +95,18 @@ def explained(error: RelayError, target: Target) -> Failure:
 SHOWN_BY = {"merge": "workspaces", "send": "inbox"}
 """For commands that list nothing themselves: the one that lists what they are about. Others are about agents alone."""
 
-LISTS = ("channels", "connectors", "dlq", "hosts", "pairs", "policies", "profiles", "recipes", "tasks", "tokens")
+LISTS = (
+    "channels",
+    "connectors",
+    "dlq",
+    "hosts",
+    "pairs",
+    "policies",
+    "profiles",
+    "recipes",
+    "tasks",
+    "tokens",
+)
 
 
 def _then(status: int) -> str:

@@ -9,7 +9,16 @@ import attrs
 
 from relay import wire
 
-__all__ = ["AGENT_PROFILE", "MAINTENANCE", "RETENTION", "SPAWN_POLICY", "STEWARD", "STEWARD_KEY", "checked", "wrapped"]
+__all__ = [
+    "AGENT_PROFILE",
+    "MAINTENANCE",
+    "RETENTION",
+    "SPAWN_POLICY",
+    "STEWARD",
+    "STEWARD_KEY",
+    "checked",
+    "wrapped",
+]
 
 SPAWN_POLICY, STEWARD, AGENT_PROFILE = "spawn-policy", "steward", "agent-profile"
 STEWARD_KEY = "global"

@@ -228,7 +228,11 @@ def documents(*, most: int = 100) -> Any:
     def read(value: Any) -> Any:
         if value is None:
             return ABSENT
-        if not isinstance(value, list) or len(value) > most or not all(isinstance(each, dict) for each in value):
+        if (
+            not isinstance(value, list)
+            or len(value) > most
+            or not all(isinstance(each, dict) for each in value)
+        ):
             raise ValueError(f"expected a list of at most {most} objects")
         _measure(value)
         return value

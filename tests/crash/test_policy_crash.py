@@ -19,7 +19,7 @@ import httpx2
 import orjson
 import pytest
 import trio
-from policykit import POLICY, Caller, Scene, until
+from killkit import POLICY, Caller, Scene, until
 from test_server_crash import TOKEN, rows
 
 KILLS = int(os.environ.get("RELAY_KILLS", "8"))
