@@ -12,7 +12,7 @@ from relay.actors import Refusal
 from relay.store import Decision, Event, Store, Write
 
 from ._audit import Caller, audit
-from ._automation_deeds import Delivered, order
+from ._automation_deeds import Posted, order
 from ._automation_protocol import Occurrence
 from ._automation_rows import Row, Waiting, removed, run_changed, run_event, run_inserted, updated
 from ._automation_rules import MOVES
@@ -123,18 +123,18 @@ def moved(
     run: Run,
     event: str | None,
     error: str | None,
-    delivered: Delivered,
+    posted: Posted,
     moment: Moment,
 ) -> tuple[Run, Decision[None]]:
     """The one way a run changes; without an event it has only been dispatched."""
     after = attrs.evolve(
         run.record,
-        message_id=delivered.message.id if delivered.message is not None else run.record.message_id,
-        task_id=delivered.task.id if delivered.task is not None else run.record.task_id,
+        message_id=posted.message.id if posted.message is not None else run.record.message_id,
+        task_id=posted.task.id if posted.task is not None else run.record.task_id,
     )
     if event is not None:
         after = _ended(after, event, error, moment)
-    told = run_event(record, after, delivered.task)
+    told = run_event(record, after, posted.task)
     return Run(after, None), Decision(reply=None, writes=(run_changed(after),), events=(told,))
 
 

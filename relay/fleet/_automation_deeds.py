@@ -26,7 +26,7 @@ from ._trigger_rules import RUN_ID
 if TYPE_CHECKING:
     from ._fleet import Fleet
 
-__all__ = ["SPAWN_WITHIN", "Delivered", "deliver", "order", "sender"]
+__all__ = ["SPAWN_WITHIN", "Posted", "deliver", "order", "sender"]
 
 SPAWN_WITHIN = 3_600.0
 """Seconds that a host has to start an agent for a run; then the run has failed, and a later one may begin."""
@@ -35,7 +35,7 @@ HOSTS = "select record from orchestrators where id = ?1 or (?1 is null and statu
 
 
 @attrs.frozen
-class Delivered:
+class Posted:
     message: wire.Message | None = None
     task: wire.Task | None = None
 
@@ -76,17 +76,17 @@ def order(
     raise refused or Invalid("no host is online")
 
 
-async def deliver(fleet: Fleet, action: wire.AutomationAction, run: wire.AutomationRun) -> Delivered:
+async def deliver(fleet: Fleet, action: wire.AutomationAction, run: wire.AutomationRun) -> Posted:
     """Have the post office do it, or find that it has. Raises a `Refusal`."""
     match action:
         case wire.MessageAction():
             sent = await fleet.post_office.ask(Send(_message(action, run)))
-            return Delivered(message=sent.message)
+            return Posted(message=sent.message)
         case wire.TaskAction():
             source = sender(run.automation_id)
             event = await integrations.resolved(fleet, _task(action, run))
             ingested = await fleet.post_office.ask(Ingest(source, event, once=True))
-            return Delivered(message=ingested.message, task=ingested.task)
+            return Posted(message=ingested.message, task=ingested.task)
         case wire.SpawnAction():
             raise AssertionError("a spawn is written with its run")
 

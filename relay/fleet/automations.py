@@ -28,7 +28,7 @@ from . import _automation_rules as rules
 from ._actor import FleetActor
 from ._audit import Caller
 from ._automation_decisions import Begun, Run, begun, gathered, gone, kept, moved
-from ._automation_deeds import Delivered, deliver
+from ._automation_deeds import Posted, deliver
 from ._automation_pace import Pace
 from ._automation_protocol import (
     AutomationProtocol,
@@ -215,10 +215,10 @@ class Automation(FleetActor[AutomationProtocol]):
         if len(self._runs) >= MOST_GOING_ON:
             raise Invalid(f"{MOST_GOING_ON} runs of it are going on; wait until one has ended")
         begun_ = await self._begin(Trigger.MANUAL, self._known(), context, by=message.by)
-        run, delivered = begun_.run, Delivered()
+        run, posted = begun_.run, Posted()
         if run.action is not None:
             try:
-                run, delivered = await self._dispatch(run, context)
+                run, posted = await self._dispatch(run, context)
             except NotKnown as trouble:
                 context.defer(message).fail(trouble.__cause__ or trouble)
                 return
@@ -229,8 +229,8 @@ class Automation(FleetActor[AutomationProtocol]):
             automation=record,
             run=run.record,
             command=begun_.command,
-            message=delivered.message,
-            task=delivered.task,
+            message=posted.message,
+            task=posted.task,
         )
         context.reply(message, dispatch)
 
@@ -259,30 +259,30 @@ class Automation(FleetActor[AutomationProtocol]):
 
     # -- dispatched, ended
 
-    async def _dispatch(self, run: Run, context: Context[AutomationProtocol]) -> tuple[Run, Delivered]:
+    async def _dispatch(self, run: Run, context: Context[AutomationProtocol]) -> tuple[Run, Posted]:
         """Have the post office do what the run is for. Raises `NotKnown` when it may have or not; then it is asked again."""
         assert run.action is not None
-        delivered = Delivered()
+        posted = Posted()
         try:
             with trio.fail_after(POST_WITHIN):
-                delivered = await deliver(self.fleet, run.action, run.record)
+                posted = await deliver(self.fleet, run.action, run.record)
         except TROUBLE as trouble:
             context.set_timer("again", AGAIN, Look())
             raise NotKnown from trouble
         except Refusal as no:
-            return await self._move(run, "fail", str(no), delivered, context), delivered
-        event = "succeed" if delivered.task is None else None
-        return await self._move(run, event, None, delivered, context), delivered
+            return await self._move(run, "fail", str(no), posted, context), posted
+        event = "succeed" if posted.task is None else None
+        return await self._move(run, event, None, posted, context), posted
 
     async def _move(
         self,
         run: Run,
         event: str | None,
         error: str | None,
-        delivered: Delivered,
+        posted: Posted,
         context: Context[AutomationProtocol],
     ) -> Run:
-        after, decision = moved(self._known().record, run, event, error, delivered, self.moment())
+        after, decision = moved(self._known().record, run, event, error, posted, self.moment())
         await self.commit(decision, context)
         if after.record.status.final:
             del self._runs[after.record.id]
@@ -305,7 +305,7 @@ class Automation(FleetActor[AutomationProtocol]):
             task = find_task(self.store, run.record.task_id or 0)
             outcome = rules.outcome_of_task(task)
         if outcome is not None:
-            await self._move(run, *outcome, Delivered(task=task), context)
+            await self._move(run, *outcome, Posted(task=task), context)
 
     # -- due
 

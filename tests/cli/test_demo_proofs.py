@@ -18,6 +18,7 @@ import pytest
 from relay.cli.demo import plan, proofs
 from relay.cli.demo.evidence import Evidence, Outage
 from relay.cli.demo.stage import Git, opened
+from relay.store.chain import register
 
 MIGRATIONS = Path(plan.__file__).parent.parent.parent / "store" / "migrations"
 BASE = "main"
@@ -41,6 +42,7 @@ class Run:
         self.root = root
         self.git = Git(root / "repo")
         self.database = apsw.Connection(str(root / "relay.db"))
+        register(self.database)
 
     def commit(self, step: plan.Step) -> str:
         path = self.git.root / step.file
@@ -247,6 +249,7 @@ def never_come_back(run: Run) -> None:
 
 
 def die_of_something_else(run: Run) -> None:
+    run.database.execute("drop trigger activity_never_changes")
     run.database.execute("update activity set record = ?", (json.dumps({"metadata": {"exitCode": 1}}),))
 
 
