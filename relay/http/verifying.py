@@ -1,8 +1,8 @@
 """Whose token it is: verified once, then remembered until it expires, is revoked, or is crowded out by others.
 
-What is remembered is found by a digest of the text. The fleet tells of every end before anybody else hears of it
-(`fleet.tokens.Revocations`); between looking at a token's record and remembering it nothing else runs. So no request passes
-with a token whose revocation has been answered.
+What is remembered is found by a digest of the text, of which a token has one (`keys.SPELLING`). The fleet tells of every
+end before anybody else hears of it (`fleet.tokens.Revocations`); between looking at a token's record and remembering it
+nothing else runs. So no request passes with a token whose revocation has been answered.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class Verifier:
 
     def _remember(self, digest: bytes, principal: Principal, until: float) -> None:
         assert principal.jti is not None
+        self.forget([principal.jti])
         self._known[digest] = principal, until
         self._digests[principal.jti] = digest
         if len(self._known) > MOST:

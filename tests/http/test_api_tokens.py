@@ -103,6 +103,30 @@ async def test_a_revoked_token_is_none_from_then_on(api: httpx2.AsyncClient) -> 
     assert (await api.get(f"/api/tokens/{jti}")).json()["revokedAt"] > 0
 
 
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+SPELT = {
+    "spare bits": lambda text: text[:-1] + ALPHABET[ALPHABET.index(text[-1]) | 1],
+    "a sign that base64 has not": lambda text: text[:-5] + "!" + text[-5:],
+    "filled up": lambda text: text + "=",
+    "filled up too much": lambda text: text + "====",
+}
+"""Other texts with the same claims and, to whoever reads them leniently, the same signature."""
+
+
+@pytest.mark.spec("TOK-6", "TOK-7", "M-I34")
+@pytest.mark.parametrize("kind", SPELT)
+async def test_a_token_has_one_spelling_and_no_other_outlives_it(api: httpx2.AsyncClient, kind: str) -> None:
+    made = await make(api, scope=["agent:read"])
+    other = SPELT[kind](made["token"])
+    assert other != made["token"]
+    for text, status in ((made["token"], 200), (other, 401), (made["token"], 200)):
+        assert (await as_(api, text, "GET", "/api/agents")).status_code == status
+    await api.post(f"/api/tokens/{made['record']['jti']}/revoke")
+    for text in (made["token"], other):
+        assert (await as_(api, text, "GET", "/api/agents")).status_code == 401
+
+
 async def test_who_has_a_token_has_its_scopes_and_no_others(api: httpx2.AsyncClient) -> None:
     token = (await make(api, scope=["agent:read"]))["token"]
     assert (await as_(api, token, "GET", "/api/agents")).status_code == 200
