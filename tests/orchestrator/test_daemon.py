@@ -527,7 +527,7 @@ async def test_a_command_begun_by_an_earlier_daemon_is_finished(host: Host):
         assert (ended.status, ended.claim_token) == (SUCCEEDED, 2)
         assert len(await host.roster()) == 1
     late = wire.PatchCommand(status=wire.CommandStatus.FAILED, token=1)
-    with pytest.raises(RefusedByRelay, match="claimed"):
+    with pytest.raises(RefusedByRelay, match="succeeded for good"):
         await host.relay.patch_command(command.id, late)
 
 
