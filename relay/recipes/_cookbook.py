@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent / "bundled"
 MOST = 200  # files of a folder
+LONGEST = 120  # characters of a name
 
 Signature = tuple[int, int, int]
+Read = tuple[Signature, wire.Recipe | None, list[str]]
 
 
 class NoRecipe(Exception):
@@ -50,7 +52,8 @@ class Cookbook:
 
     def __init__(self, user: Path | None = None, *, bundled: Path = BUNDLED) -> None:
         self._folders = [(bundled, "bundled"), *([(user, "user")] if user is not None else [])]
-        self._known: dict[Path, tuple[Signature, wire.Recipe | None, list[str]]] = {}
+        self._known: dict[Path, Read] = {}
+        self._before: dict[Path, Read] = {}
         self._lock = threading.Lock()
 
     def all(self) -> list[wire.LoadedRecipe]:
@@ -68,11 +71,12 @@ class Cookbook:
             raise NoRecipe(f"the recipe {name} cannot be used: {'; '.join(shelf.broken[name].problems)}")
         if name not in shelf.recipes:
             known = ", ".join(sorted(shelf.recipes)) or "none"
-            raise NoRecipe(f"there is no recipe {name!r}; the recipes are {known}")
+            raise NoRecipe(f"there is no recipe {name[:LONGEST]!r}; the recipes are {known}")
         return shelf.recipes[name]
 
     def _look(self) -> _Shelf:
         with self._lock:
+            self._before, self._known = self._known, {}
             found = _Shelf({}, {})
             for folder, source in self._folders:
                 shelf = self._read(folder, source)
@@ -105,12 +109,13 @@ class Cookbook:
     def _file(self, path: Path) -> tuple[wire.Recipe | None, list[str]]:
         """As `check_file`; a file that has not changed is not read again."""
         signature = _signature(path)
-        known = self._known.get(path)
+        known = self._before.get(path)
         if known is None or known[0] != signature:
             recipe, problems = check_file(path)
             for problem in problems:
                 log.warning("%s", problem)
-            known = self._known[path] = (signature, recipe, problems)
+            known = (signature, recipe, problems)
+        self._known[path] = known
         return known[1], known[2]
 
 

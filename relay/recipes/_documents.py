@@ -1,16 +1,18 @@
 """From the text of a file to what it says: lists, texts, numbers, and objects whose members have places.
 
-TOML is `tomllib`'s. Of YAML only what JSON could say as well is taken: no anchors and aliases, which let a small file become a
-huge document, no tags, which name types, no second document. Plain words are read as YAML 1.2 has them, so `no` is a text.
-Nothing here recurses, so that depth costs nothing before it is refused.
+Only what JSON could say as well is taken. Of YAML no anchors and aliases, which let a small file become a huge document, no tags,
+which name types, no second document; its plain words are read as YAML 1.2 has them, so `no` is a text. Of TOML, which is
+`tomllib`'s, no dates and times. Nothing here recurses, so that depth costs nothing before it is refused.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +57,11 @@ def read_document(path: Path) -> Document:
     """What the file says; raises `Unreadable`."""
     text = _read(path)
     try:
-        return _toml(text) if path.suffix == ".toml" else _yaml(text)
+        document = _toml(text) if path.suffix == ".toml" else _yaml(text)
     except RecursionError:
         raise Unreadable(f"is nested more than {DEEPEST} levels deep") from None
+    document.problems += map(document.placed, _strange(document.content))
+    return document
 
 
 def _read(path: Path) -> str:
@@ -74,7 +78,7 @@ def _read(path: Path) -> str:
     if len(data) > LARGEST:
         raise Unreadable(f"is larger than {LARGEST} bytes")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise Unreadable(f"is not UTF-8 (line {line})") from None
@@ -82,23 +86,32 @@ def _read(path: Path) -> str:
 
 def _toml(text: str) -> Document:
     try:
-        document = Document(tomllib.loads(text))
+        return Document(tomllib.loads(text))
     except ValueError as error:  # with the place; a number of thousands of digits is one, too
         raise Unreadable(f"is not TOML: {error}") from None
-    _measure(document.content)
-    return document
 
 
-def _measure(content: Any) -> None:
-    level, depth = [content], 0
+def _strange(content: Any) -> Iterator[str]:
+    """What JSON could not say, each with the path of its member; raises `Unreadable` where it is too deep."""
+    level, depth = [("", content)], 0
     while level:
         depth += 1
-        if depth > DEEPEST:
-            raise Unreadable(f"is nested more than {DEEPEST} levels deep")
-        containers = [each for each in level if isinstance(each, dict | list)]
-        level = [
-            below for each in containers for below in (each.values() if isinstance(each, dict) else each)
-        ]
+        below: list[tuple[str, Any]] = []
+        for path, value in level:
+            if isinstance(value, dict | list) and depth > DEEPEST:
+                raise Unreadable(f"is nested more than {DEEPEST} levels deep")
+            if isinstance(value, dict):
+                below += ((f"{path}.{name}" if path else name, member) for name, member in value.items())
+            elif isinstance(value, list):
+                below += ((f"{path}[{number}]", member) for number, member in enumerate(value))
+            elif isinstance(value, str):
+                if "\0" in value:
+                    yield f"{path}: holds the character NUL, which can be given to no program"
+            elif isinstance(value, float) and not math.isfinite(value):
+                yield f"{path}: {value} is no number that is taken"
+            elif value is not None and not isinstance(value, int | float):
+                yield f"{path}: a date or time is not taken: make it a text"
+        level = below
 
 
 def _yaml(text: str) -> Document:

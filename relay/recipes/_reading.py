@@ -26,15 +26,17 @@ def check_file(path: Path) -> tuple[wire.Recipe | None, list[str]]:
     except Unreadable as error:
         return None, [f"{path}: {error}"]
     recipe, problems = _understood(document)
-    told = [cut(problem) for problem in (*document.problems, *map(document.placed, problems))]
+    told = [_line(problem) for problem in (*document.problems, *map(document.placed, problems))]
     told = list(dict.fromkeys(told))
     if len(told) > MOST:
         told = [*told[:MOST], f"and {len(told) - MOST} more"]
     return (None if told else recipe), [f"{path}: {problem}" for problem in told]
 
 
-def cut(problem: str) -> str:
-    """What is wrong may be that something is far too long."""
+def _line(problem: str) -> str:
+    """One line, although what is wrong may be that a name is far too long, or that it breaks lines."""
+    if not problem.isprintable():
+        problem = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in problem)
     return problem if len(problem) <= LONGEST else f"{problem[: LONGEST // 2]} … {problem[-LONGEST // 2 :]}"
 
 
@@ -46,11 +48,11 @@ def _understood(document: Document) -> tuple[wire.Recipe | None, list[str]]:
     try:
         recipe = wire.decode(wire.Recipe, content)
     except wire.Invalid as error:
-        problems = [*_shorter(error.problems, problems), *problems]
+        problems = [*_others(error.problems, [*document.problems, *problems]), *problems]
     return recipe, problems
 
 
-def _shorter(problems: list[str], better: list[str]) -> Iterator[str]:
+def _others(problems: list[str], better: list[str]) -> Iterator[str]:
     """Those of which nothing better is said."""
     known = {problem.partition(":")[0] for problem in better}
     return (problem for problem in problems if problem.partition(":")[0] not in known)

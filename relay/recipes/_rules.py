@@ -1,9 +1,8 @@
-"""What a recipe must be beyond the types of its members. It is judged as it was read, whatever else is wrong with it, so that
-every mistake can be told at once."""
+"""What a recipe must be beyond the types of its members. It is judged whatever else is wrong with it, so that every mistake can be
+told at once."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
@@ -36,6 +35,7 @@ Places = list[tuple[str, dict[str, Any]]]
 
 def mistakes(content: dict[str, Any]) -> Iterator[str]:
     """What is wrong, each with the path of its member."""
+    content = _trimmed(content)
     roles, steps = _each(content, "roles"), _each(content, "steps")
     yield from _strange(content, wire.Recipe, "")
     if isinstance(given := content.get("input"), dict):
@@ -53,6 +53,15 @@ def mistakes(content: dict[str, Any]) -> Iterator[str]:
     names = {role["role"] for _, role in roles if isinstance(role.get("role"), str)}
     yield from _of_steps(steps, names)
     yield from _of_placeholders(content, roles, steps, names)
+
+
+def _trimmed(content: Any) -> Any:
+    """With its texts as they are taken: without what is blank around them."""
+    if isinstance(content, dict):
+        return {name: _trimmed(member) for name, member in content.items()}
+    if isinstance(content, list):
+        return [_trimmed(each) for each in content]
+    return content.strip() if isinstance(content, str) else content
 
 
 def _each(content: dict[str, Any], member: str) -> Places:
@@ -75,14 +84,14 @@ def _strange(given: dict[str, Any], kind: type[Any], path: str) -> Iterator[str]
 
 
 def _repeated(places: Places, member: str) -> Iterator[str]:
-    counts = Counter(each.get(member) for _, each in places if isinstance(each.get(member), str))
-    first: set[str] = set()
+    known: set[str] = set()
     for path, each in places:
         name = each.get(member)
-        if isinstance(name, str) and counts[name] > 1:
-            if name in first:
-                yield f"{path}.{member}: {name!r} is there twice"
-            first.add(name)
+        if not isinstance(name, str) or not name:
+            continue
+        if name in known:
+            yield f"{path}.{member}: {name!r} is there twice"
+        known.add(name)
 
 
 def _of_steps(steps: Places, roles: set[str]) -> Iterator[str]:
@@ -90,7 +99,7 @@ def _of_steps(steps: Places, roles: set[str]) -> Iterator[str]:
     graph: dict[str, set[str]] = {}
     for path, step in steps:
         to = step.get("to")
-        if isinstance(to, str) and to.strip() and to not in roles:
+        if isinstance(to, str) and to and to not in roles:
             yield f"{path}.to: there is no role {to!r}; the roles are {', '.join(sorted(roles)) or 'none'}"
         if step.get("kind") == wire.StepKind.SPAWN:
             yield f"{path}.kind: every role is started by itself; expected message, task"
@@ -113,11 +122,15 @@ def _of_placeholders(content: dict[str, Any], roles: Places, steps: Places, name
     texts += [
         (f"{path}.{member}", step.get(member)) for path, step in steps for member in ("subject", "body")
     ]
+    said: set[str] = set()
     for path, text in texts:
         if not isinstance(text, str):
             continue
+        said.update(placeholders(text))
         for name in unknown(text, names):
             known = ", ".join([*GENERAL, *(f"role.{role}" for role in sorted(names))])
             yield f"{path}: {{{{{name}}}}} stands for nothing; expected one of {known}"
         if "input" not in content and "input" in placeholders(text):
             yield f"{path}: {{{{input}}}} needs a member `input` which says what that is"
+    if isinstance(content.get("input"), dict) and "input" not in said:
+        yield "input: it would go nowhere; write {{input}} in a prompt, a subject or a body"

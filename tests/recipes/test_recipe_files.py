@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given as given_, settings, strategies as st
 
 from relay import wire
 from relay.recipes import LARGEST, Cookbook, NoRecipe, check_file, fill
@@ -34,6 +35,10 @@ def role(**members: Any) -> dict[str, Any]:
 
 def step(**members: Any) -> dict[str, Any]:
     return good(steps=[{"id": "write", "to": "writer", "body": "write", **members}])
+
+
+def given(**members: Any) -> dict[str, Any]:
+    return {**step(body="{{input}}"), "input": members}
 
 
 def problems(folder: Path, content: str | bytes | dict[str, Any], name: str = "r.yaml") -> list[str]:
@@ -102,12 +107,11 @@ def without(content: dict[str, Any], member: str) -> dict[str, Any]:
         ),
         (good(step=[]), "step: there is no such member; did you mean steps?"),
         (good(input="x"), "input: expected an object"),
-        (good(input={}), "input.about: is required"),
-        (
-            good(input={"about": "x", "defaults": "y"}),
-            "input.defaults: there is no such member; did you mean default?",
-        ),
-        (good(input={"about": "x", "default": "y" * 2_001}), "input.default: longer than 2000 characters"),
+        (given(), "input.about: is required"),
+        (given(about="x", defaults="y"), "input.defaults: there is no such member; did you mean default?"),
+        (given(about="x", default="y" * 2_001), "input.default: longer than 2000 characters"),
+        (given(about="x", default=7), "input.default: expected a text"),
+        (good(input={"about": "x"}), "input: it would go nowhere; write {{input}} in a prompt"),
         (good(steps={"id": "a"}), "steps: expected a list of at most 100 objects"),
         (good(steps=[7]), "steps[0]: expected an object"),
         (step(id=None), "steps[0].id: is required"),
@@ -124,6 +128,17 @@ def without(content: dict[str, Any], member: str) -> dict[str, Any]:
         (step(after="write"), "steps[0].after: expected a list of texts"),
         (step(after=["wirte"]), "steps[0].after[0]: there is no step 'wirte'"),
         (step(after=["write"]), "steps: write waits for write, so none of them could ever begin"),
+        (good(name=" start "), "name: start is no name for a recipe"),
+        (
+            good(roles=[{"role": "r", "provider": "claude"}, {"role": " r", "provider": "codex"}], steps=[]),
+            "roles[1].role: 'r' is there twice",
+        ),
+        (
+            good(steps=[{"id": "a", "to": "writer", "body": "x"}, {"id": "a ", "to": "reader", "body": "x"}]),
+            "steps[1].id: 'a' is there twice",
+        ),
+        (role(prompt="a\0b"), "roles[0].prompt: holds the character NUL, which can be given to no program"),
+        (role(providerArgs=["a", "\0"]), "roles[0].providerArgs[1]: holds the character NUL"),
         (step(afer=[]), "steps[0].afer: there is no such member; did you mean after?"),
         (
             good(steps=[{"id": "a", "to": "writer", "body": "x"}, {"id": "a", "to": "reader", "body": "x"}]),
@@ -186,6 +201,34 @@ def test_what_is_no_document_of_yaml(tmp_path: Path, text: str, told: str) -> No
 def test_what_is_no_document_of_toml(tmp_path: Path, text: str, told: str) -> None:
     (found,) = problems(tmp_path, text, "r.toml")
     assert told in found
+
+
+@pytest.mark.parametrize(
+    ("member", "told"),
+    [
+        ("description = 2020-01-01", "description: a date or time is not taken: make it a text"),
+        ("description = 07:32:00", "description: a date or time is not taken: make it a text"),
+        ("description = inf", "description: inf is no number that is taken"),
+        (
+            "description = 'd'\ninput = {about = 'x', y = [1, {z = 2020-01-01T00:00:00Z}]}",
+            "input.y[1].z: a date or time is not taken",
+        ),
+    ],
+)
+def test_what_json_could_not_say_is_no_value_of_toml(tmp_path: Path, member: str, told: str) -> None:
+    found = problems(tmp_path, MINIMAL.replace('description = "d"', member), "r.toml")
+    assert any(each.startswith(told) for each in found)
+    told_of = [each for each in found if each.partition(":")[0] == told.partition(":")[0]]
+    assert len(told_of) == 1, "once"
+
+
+def test_numbers_without_end_are_not_taken(tmp_path: Path) -> None:
+    found = problems(tmp_path, role(providerConfig={"most": 7}) | {})
+    assert found == []
+    text = "name: m\ndescription: d\nroles: [{role: r, provider: claude, providerConfig: {most: 1e999}}]\n"
+    assert problems(tmp_path, text) == [
+        "roles[0].providerConfig.most: inf is no number that is taken (line 3)"
+    ]
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -305,10 +348,21 @@ def test_thousands_of_mistakes_are_not_all_told(tmp_path: Path) -> None:
     assert len(long[0]) < 500
 
 
+@pytest.mark.parametrize("name", ["r.yaml", "r.toml"])
+def test_a_mistake_is_one_line_whatever_is_in_it(tmp_path: Path, name: str) -> None:
+    """Else a file could say that all is well with it, or write to a terminal."""
+    strange = r'"\u001b[31mx\nr.yaml: all is well"'
+    content = f"{strange} = 1\n{MINIMAL}" if name == "r.toml" else f"{strange}: 1\n"
+    found = [each for each in problems(tmp_path, content, name) if "no such member" in each]
+    assert len(found) == 1
+    assert found[0].startswith(r"\x1b[31mx\nr.yaml: all is well: there is no such member")
+
+
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     assert problems(tmp_path, "#" * (LARGEST + 1)) == [f"is larger than {LARGEST} bytes"]
     assert problems(tmp_path, b"name: m\ndescription: \xff\xfe\n") == ["is not UTF-8 (line 2)"]
     assert problems(tmp_path, MINIMAL, "r.json") == ["a recipe is a file .toml, .yaml or .yml"]
+    assert problems(tmp_path, "name: m\n".encode("utf-16")) == ["is not UTF-8 (line 1)"]
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "nowhere.yml").symlink_to(tmp_path / "gone")
@@ -320,6 +374,22 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     ):
         _, (found,) = check_file(tmp_path / name)
         assert found in (f"{tmp_path / name}: {told}", f"{tmp_path / name}: is no regular file")
+
+
+@pytest.mark.parametrize("name", ["r.toml", "r.yaml"])
+def test_what_editors_put_before_and_between_lines_is_no_mistake(tmp_path: Path, name: str) -> None:
+    text = MINIMAL if name == "r.toml" else yaml.safe_dump(GOOD)
+    assert problems(tmp_path, b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode(), name) == []
+
+
+@given_(
+    st.binary(max_size=200)
+    | st.text(alphabet="[]{}:-'\"\n &*!|>?%@`#=.,x0~\t\0é", max_size=80).map(str.encode)
+)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_in_a_file_it_is_told_what_is_wrong(tmp_path: Path, content: bytes) -> None:
+    for name in ("r.yaml", "r.toml"):
+        assert problems(tmp_path, content, name)
 
 
 def test_the_same_recipe_in_three_forms(tmp_path: Path) -> None:
