@@ -80,6 +80,14 @@ BY_MEMBER: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     ),
     **{(kind, "type"): st.just(attrs.fields(kind).type.default) for kind in TYPED},
     (wire.UpgradeOrchestrator, "action"): st.just("upgrade"),
+    (wire.Restart, "delay_ms"): st.integers(1, 3_600_000),
+    (wire.Restart, "max_delay_ms"): st.integers(1, 86_400_000),
+    (wire.Restart, "healthy_after_ms"): st.integers(1, 86_400_000),
+    (wire.Restart, "quarantine_after"): st.integers(0, 1_000),
+    (wire.Retention, "event_days"): st.integers(1, 3_650),
+    (wire.Retention, "audit_days"): st.integers(1, 36_500),
+    (wire.Retention, "automation_run_days"): st.integers(1, 3_650),
+    (wire.Retention, "cleaned_workspace_hours"): st.integers(1, 8_760),
     (wire.UpgradeOrchestrator, "target_version"): st.sampled_from([None, "1.2.3", "0.12.0-rc.1"]),
     (wire.Reclaim, "worktree_path"): st.sampled_from(["/srv/a", "/"]),
     (wire.Reclaim, "repo_root"): st.sampled_from(["/srv/a", "/"]),
@@ -125,7 +133,9 @@ def _typed(declared: Any) -> st.SearchStrategy[Any]:
     if typing.get_origin(declared) is tuple:
         return st.lists(_typed(arguments[0]), max_size=3).map(tuple)
     if arguments:
-        return st.lists(_typed(arguments[0]), max_size=3, unique=not attrs.has(arguments[0]))
+        return st.lists(
+            _typed(arguments[0]), max_size=3, unique=not (arguments[0] is Any or attrs.has(arguments[0]))
+        )
     return st.sampled_from(list(declared)) if issubclass(declared, StrEnum) else objects(declared)
 
 
