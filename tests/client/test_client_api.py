@@ -93,6 +93,8 @@ async def test_maintenance(client: Client) -> None:
     verdict = await client.verify_audit()
     assert verdict.ok
     assert (await client.verify_audit(verdict.head)).ok
+    assert await client.reap() == wire.Reaped()
+    assert (await client.stats()).commands_by_status["pending"] == 0
     await refused(404, client.run_job, "no/such job")
     await refused(400, client.verify_audit, "nonsense")
 
@@ -112,6 +114,29 @@ async def test_agents(client: Client) -> None:
     await client.delete_agent("a1")
     await refused(404, client.agent, "a1")
     await refused(404, client.delete_agent, "a1")
+
+
+@pytest.mark.spec("AGT-30", "AGT-31", "AGT-47", "AGT-48")
+async def test_what_is_asked_of_agents(client: Client, host: wire.Orchestrator) -> None:
+    await client.register_agent(RegisterAgent(id="a1", meta={"runnerManaged": True}))
+    asked = await client.agent_action("a1", wire.AgentVerb.SHUTDOWN)
+    assert (asked.type, asked.target) == ("agent.shutdown", "orchestrator-h1")
+    await refused(404, client.agent_action, "nobody", wire.AgentVerb.SHUTDOWN)
+    said = await client.prompt("a1", "go on")
+    assert (await client.message(said["messageId"])).body == "go on"
+    assert (await client.command(said["commandId"])).target == "a1"
+    await refused(404, client.prompt, "nobody", "x")
+    moved = wire.Heartbeat(meta={"timelineEvent": {"status": "compacting"}})
+    await client.heartbeat("a1", moved)
+    assert [entry.status for entry in await client.timeline("a1", limit=1)] == ["compacting"]
+    kinds = {"status": wire.AgentStatus.ONLINE, "kind": wire.AgentKind.PROVIDER}
+    assert [each.id for each in await client.agents(**kinds)] == ["a1"]
+    await refused(422, client.open_terminal, "a1")
+    await refused(422, client.close_terminal, "a1", "s")
+    spawned = await client.start_agent(wire.SpawnAgent(provider=wire.Provider.COMMAND))
+    assert spawned.target == "orchestrator-h1"
+    elsewhere = wire.SpawnAgent(provider=wire.Provider.COMMAND, cwd="/nowhere")
+    await refused(400, client.start_agent, elsewhere)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +183,11 @@ async def test_messages(client: Client) -> None:
     assert (await client.delivery(first.id)).read_by == ["a2"]
     assert await client.messages(for_="a2", since=first.id, limit=5) == []
     await refused(404, client.message, 99)
+    waits = await client.send(SendMessage(from_="a1", to="policy:p", body="for whoever it is"))
+    assert [each.id for each in await client.queued_messages("policy:p")] == [waits.id]
+    await client.delete_message(waits.id)
+    await refused(404, client.delete_message, waits.id)
+    assert await client.queued_messages("p", limit=5) == []
     await client.set_status("a2", wire.SetStatus(status=wire.AgentStatus.OFFLINE))
     await refused(422, client.send, SendMessage(from_="a1", to="a2", body="x"))
 
@@ -241,6 +271,7 @@ async def test_orchestrators(client: Client, host: wire.Orchestrator) -> None:
     nothing = wire.UpgradeOrchestrator(action="upgrade", providers=["unknown"])
     await refused(400, client.upgrade_orchestrator, "h1", nothing)
     await refused(422, client.host_says, "h1", "version")
+    await refused(422, client.make_directory, "h1", "new", "shop")
     await refused(422, client.host_says, "h1", "logs/s/1", {"lines": 1})
     with pytest.raises(Refused):
         await anext(client.follow_log("h1", "s"))
@@ -278,6 +309,69 @@ async def test_a_workspace_is_deleted(client: Client, host: wire.Orchestrator) -
     await client.act("w1", wire.WorkspaceAction(action=wire.WorkspaceVerb.ABANDON))
     await client.delete_workspace("w1")
     await refused(404, client.workspace, "w1")
+
+
+@pytest.mark.spec("CFG-3", "CFG-5", "CFG-8", "CFG-10")
+async def test_configured_values(client: Client) -> None:
+    first = await client.set_config("deploy", "window", {"from": "22:00"}, "me")
+    assert (first.version, first.updated_by) == (1, "me")
+    second = await client.set_config("deploy", "window", None)
+    assert await client.config_value("deploy", "window") == second
+    assert await client.config("deploy") == [second]
+    await client.delete_config("deploy", "window", "me")
+    assert [entry.version for entry in await client.config_history("deploy", "window", limit=2)] == [3, 2]
+    await refused(404, client.config_value, "deploy", "window")
+    await refused(404, client.delete_config, "deploy", "window")
+    await refused(400, client.set_config, "maintenance", "retention", {"eventDays": 0})
+
+
+async def test_profiles_and_the_stewards(client: Client) -> None:
+    profile = wire.AgentProfile(description="reviews", env={"A": "b"})
+    made = await client.set_profile("reviewer", profile, "me")
+    assert (made.version, made.value["description"]) == (1, "reviews")
+    assert await client.profile("reviewer") == made
+    assert await client.profiles() == [made]
+    await client.delete_profile("reviewer", "me")
+    await refused(404, client.profile, "reviewer")
+    await refused(404, client.delete_profile, "reviewer")
+    assert (await client.steward_config()).version == 0
+    written = await client.set_steward_config(wire.StewardConfig(enabled=True), "me")
+    assert await client.steward_config() == written
+
+
+@pytest.mark.spec("POL-2", "POL-4", "POL-6", "POL-9", "POL-13", "POL-16")
+async def test_policies(client: Client, host: wire.Orchestrator) -> None:
+    policy = wire.SpawnPolicy(orchestrator_id="h1", provider=wire.Provider.CLAUDE)
+    assert (await client.set_policy("p", policy, "me")).version == 1
+    assert [report.state.status for report in await client.policies()] == [wire.PolicyStatus.STOPPED]
+    started = await client.start_policy("p")
+    assert (started.type, started.target) == ("agent.spawn", "orchestrator-h1")
+    known = await client.policy("p")
+    assert (known.state.status, known.policy["orchestratorId"]) == (wire.PolicyStatus.STARTING, "h1")
+    await refused(409, client.start_policy, "p")
+    assert (await client.restart_policy("p")).type == "agent.restart"
+    assert (await client.stop_policy("p")).type == "agent.shutdown"
+    assert (await client.delete_policy("p", "me")).type == "agent.shutdown"
+    for call in (client.policy, client.start_policy, client.stop_policy, client.delete_policy):
+        await refused(404, call, "p")
+
+
+@pytest.mark.spec("PRV-1", "PRV-3", "PRV-6", "HST-1")
+async def test_providers(client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    written = await client.set_provider_config(
+        "claude", wire.SetProviderConfig(command="no-such-program", env={"KEY": "secret"})
+    )
+    assert written.env["KEY"] != "secret"
+    assert await client.provider_config("claude") == written
+    assert (await client.provider_configs())["claude"] == written
+    looked = await client.test_provider("claude")
+    assert (looked.ok, looked.command) == (False, "no-such-program")
+    await refused(400, client.provider_config, "none")
+    (tmp_path / "box").mkdir()
+    monkeypatch.setenv("AGENT_RELAY_BASE_DIR", str(tmp_path))
+    found = await client.server_directories()
+    assert "box" in [entry["name"] for entry in found["entries"]]
+    await refused(400, client.server_directories, "../..")
 
 
 async def test_activity(client: Client) -> None:
@@ -409,8 +503,10 @@ async def test_tokens(client: Client, host: wire.Orchestrator) -> None:
     await refused(400, client.create_token, wire.NewToken(role="root"))
     async with open_client(client.url, made.token) as own:
         assert own.token == made.token != client.token
-        renewed = await own.renew_token()
-        own.use_token(renewed.token)
+    client.use_token(made.token)
+    renewed = await client.renew_token()
+    client.use_token(root)
+    async with open_client(client.url, renewed.token) as own:
         assert [each.agent_id for each in await own.workspaces()] == ["a1"]
     reminted = await client.remint_token("h1", renewed.token)
     assert reminted.record.family == made.record.family
@@ -550,15 +646,19 @@ async def test_pairs(client: Client) -> None:
 
 async def test_tasks(client: Client) -> None:
     await client.register_agent(RegisterAgent(id="a1"))
-    event = {"title": "build broken", "target": "a1"}
-    await client._transport.call("POST", "/api/integrations/events", event, repeatable=False)
+    assert await client.integrations() == []
+    event = wire.IntegrationEvent(title="build broken", target="a1", key="b1")
+    reported = await client.report_event(event)
+    assert (reported.created, (await client.report_event(event)).created) == (True, False)
     (task,) = await client.tasks(status="open", source="root", target="a1", limit=1)
     assert await client.tasks(claimed_by="a1", channel="c") == []
     held = await client.claim_task(task.id, "a1")
     assert (held.ok, held.task) == (True, await client.task(task.id))
     done = wire.SetTaskStatus(status=wire.TaskStatus.DONE, agent_id="a1", body="built")
     assert (await client.set_task_status(task.id, done)).status is wire.TaskStatus.DONE
-    assert [event.type for event in await client.task_events(task.id)] == ["created", "claimed", "status"]
+    assert [event.type for event in await client.task_events(task.id)] == [
+        *("created", "updated", "claimed", "status")
+    ]
     await refused(404, client.task, 9)
     await refused(409, client.claim_task, task.id, "a1")
 

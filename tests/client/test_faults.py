@@ -140,6 +140,17 @@ UNREPEATED: list[Call] = [
     lambda client: client.decide_permission(
         "a", wire.DecidePermission(approval_id="q", decision=wire.PermissionAnswer.DENY)
     ),
+    lambda client: client.start_agent(wire.SpawnAgent(provider=wire.Provider.CLAUDE)),
+    lambda client: client.agent_action("a", wire.AgentVerb.RESTART),
+    lambda client: client.prompt("a", "x"),
+    lambda client: client.open_terminal("a"),
+    lambda client: client.close_terminal("a", "s"),
+    lambda client: client.delete_message(1),
+    lambda client: client.report_event(wire.IntegrationEvent(title="x", target="a")),
+    lambda client: client.make_directory("h", "x"),
+    lambda client: client.set_profile("p", wire.AgentProfile()),
+    lambda client: client.delete_profile("p"),
+    lambda client: client.set_steward_config(wire.StewardConfig()),
     lambda client: client.act("w", wire.WorkspaceAction(action=wire.WorkspaceVerb.MERGE)),
 ]
 

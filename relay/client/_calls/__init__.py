@@ -12,6 +12,8 @@ from .maintenance import MaintenanceCalls as MaintenanceCalls
 from .messages import MessageCalls as MessageCalls
 from .orchestrators import OrchestratorCalls as OrchestratorCalls
 from .pairs import PairCalls as PairCalls
+from .policies import PolicyCalls as PolicyCalls
+from .providers import ProviderCalls as ProviderCalls
 from .recipes import RecipeCalls as RecipeCalls
 from .tasks import TaskCalls as TaskCalls
 from .tokens import TokenCalls as TokenCalls

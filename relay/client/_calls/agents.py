@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from relay import wire
 
 from .base import Calls, segment
@@ -13,9 +15,12 @@ class AgentCalls(Calls):
         over, and its earlier session gets 409 from then on (AGT-20)."""
         return self._one(wire.Agent, await self._call("POST", "/api/agents", agent, repeatable=True))
 
-    async def agents(self) -> list[wire.Agent]:
-        """All agents, by id."""
-        return self._list(wire.Agent, await self._get("/api/agents"))
+    async def agents(
+        self, *, status: wire.AgentStatus | None = None, kind: wire.AgentKind | None = None
+    ) -> list[wire.Agent]:
+        """Those that fit every filter, by id."""
+        query = {"status": status, "kind": kind}
+        return self._list(wire.Agent, await self._get("/api/agents", query))
 
     async def agent(self, id: str) -> wire.Agent:
         """One agent. 404: nobody has that id."""
@@ -49,3 +54,45 @@ class AgentCalls(Calls):
     async def delete_agent(self, id: str) -> None:
         """Forget the agent (AGT-18). 404: unknown. Not repeated: trouble leaves open whether it is gone."""
         await self._call("DELETE", f"/api/agents/{segment(id)}")
+
+    async def timeline(
+        self, id: str, *, before: int | None = None, limit: int | None = None
+    ) -> list[wire.TimelineEntry]:
+        """What happened to the agent, newest first; `before` is the id of an entry, to go on from it. `limit`: 100 unless told,
+        at most 500. 404: unknown."""
+        query = {"before": before, "limit": limit}
+        return self._list(wire.TimelineEntry, await self._get(f"/api/agents/{segment(id)}/timeline", query))
+
+    async def start_agent(self, agent: wire.SpawnAgent) -> wire.Command:
+        """Start an agent on the first host that fits; the answer is the command that does it (14.4). 400: no host does. `spawn`
+        names the host. Not repeated: trouble leaves it open."""
+        return self._command(await self._call("POST", "/api/agents/spawn", agent))
+
+    async def agent_action(self, id: str, action: wire.AgentVerb) -> wire.Command:
+        """Have the agent restarted, shut down, interrupted …; the answer is the command that does it (AGT-30). 400: it
+        cannot do that as it is now. 409, 422: it cannot be resumed. 404: unknown. Not repeated: trouble leaves it open."""
+        body = wire.ActOnAgent(action=action)
+        return self._command(await self._call("POST", f"/api/agents/{segment(id)}/actions", body))
+
+    async def prompt(self, id: str, text: str) -> dict[str, Any]:
+        """A text of the user's for the agent's session; the answer has `messageId` and `commandId` (AGT-48). 404: unknown. 422: it
+        is offline. Not repeated: trouble leaves open whether it is said."""
+        body = wire.PromptAgent(body=text)
+        return self._object(await self._call("POST", f"/api/agents/{segment(id)}/prompt", body))
+
+    async def decide_permission(self, id: str, answer: wire.DecidePermission) -> wire.Command:
+        """A person's answer to a question of the agent. 404: unknown. 422: it is offline. Not repeated:
+        trouble leaves it open."""
+        path = f"/api/agents/{segment(id)}/permission-decision"
+        return self._command(await self._call("POST", path, answer))
+
+    async def open_terminal(self, id: str, ttl_ms: int | None = None) -> dict[str, Any]:
+        """A terminal beside the agent's session, on its host, for `ttl_ms` (an hour unless told, at most four). The answer has
+        `session`, and `attach`, the command that shows it there. 404: unknown. 422: its host has none to give. Not repeated:
+        trouble leaves open whether there is one."""
+        body = wire.OpenTerminal(ttl_ms=ttl_ms)
+        return self._object(await self._call("POST", f"/api/agents/{segment(id)}/terminal-session", body))
+
+    async def close_terminal(self, id: str, session: str) -> None:
+        """End a terminal. 404: unknown. Not repeated: trouble leaves open whether it has ended."""
+        await self._call("DELETE", f"/api/agents/{segment(id)}/terminal-session/{segment(session)}")

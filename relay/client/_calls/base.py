@@ -47,6 +47,10 @@ class Calls:
             raise Garbled(self.url, "it is no list")
         return [self._one(kind, item) for item in answer]
 
+    def _command(self, answer: Any) -> wire.Command:
+        """The command that an answer says stands for what was asked."""
+        return self._one(wire.Command, self._object(answer).get("command"))
+
     def _object(self, answer: Any) -> dict[str, Any]:
         if not isinstance(answer, dict):
             raise Garbled(self.url, "it is no object")

@@ -1,4 +1,4 @@
-"""Configured values, spawn policies, and how providers are started."""
+"""Configured values, and what relay itself keeps there: profiles of agents, and how stewards work."""
 
 from __future__ import annotations
 
@@ -36,60 +36,40 @@ class ConfigCalls(Calls):
         found = await self._get(f"{_entry(namespace, key)}/history", {"limit": limit})
         return self._list(wire.ConfigEntry, found)
 
-    async def policies(self) -> list[wire.PolicyReport]:
-        """All spawn policies with the states of their agents, by name (POL-2)."""
-        return self._list(wire.PolicyReport, await self._get("/api/spawn-policies"))
+    async def profiles(self) -> list[wire.ConfigEntry]:
+        """All profiles of agents, by name."""
+        return self._list(wire.ConfigEntry, await self._get("/api/agent-profiles"))
 
-    async def policy(self, name: str) -> wire.PolicyReport:
-        """One policy, and how its agent is. 404: unknown."""
-        return self._one(wire.PolicyReport, await self._get(f"/api/spawn-policy/{segment(name)}/status"))
+    async def profile(self, name: str) -> wire.ConfigEntry:
+        """One profile with its version. 404: there is none."""
+        return self._one(wire.ConfigEntry, await self._get(_profile(name)))
 
-    async def set_policy(
-        self, name: str, policy: wire.SpawnPolicy, updated_by: str | None = None
+    async def set_profile(
+        self, name: str, profile: wire.AgentProfile, updated_by: str | None = None
     ) -> wire.ConfigEntry:
-        """Write the policy's next version; nothing is started by it (POL-4). Not repeated: trouble leaves open
-        whether it was written."""
-        body = wire.SetConfig(value=wire.to_json(policy), updated_by=updated_by)
-        return self._one(
-            wire.ConfigEntry, await self._call("PUT", f"/api/spawn-policy/{segment(name)}", body)
-        )
+        """Write the profile's next version. Not repeated: trouble leaves open whether it was written."""
+        body = wire.SetConfig(value=wire.to_json(profile), updated_by=updated_by)
+        return self._one(wire.ConfigEntry, await self._call("PUT", _profile(name), body))
 
-    async def delete_policy(self, name: str, updated_by: str | None = None) -> wire.Command:
-        """Stop the policy's agent and delete the policy (POL-6). 404: it, or its host, is unknown. Not repeated:
-        trouble leaves open whether it is gone."""
-        path = f"/api/spawn-policy/{segment(name)}"
-        return self._made(await self._call("DELETE", path, query={"updatedBy": updated_by}))
+    async def delete_profile(self, name: str, updated_by: str | None = None) -> None:
+        """Delete the profile; its history stays. 404: there is none. Not repeated: trouble leaves open whether it is gone."""
+        await self._call("DELETE", _profile(name), query={"updatedBy": updated_by})
 
-    async def start_policy(self, name: str) -> wire.Command:
-        """Have the policy's host start an agent (POL-9). 404: the policy, or its host, is unknown. 409: the host is offline, or
-        an agent is starting or running. Not repeated: trouble leaves open whether it was asked for."""
-        return await self._do(name, "start")
+    async def steward_config(self) -> wire.ConfigEntry:
+        """How stewards work; version 0 as long as nobody wrote one."""
+        return self._one(wire.ConfigEntry, await self._get("/api/steward-config"))
 
-    async def stop_policy(self, name: str) -> wire.Command:
-        """Have the policy's agent ended (POL-13). 404: the policy, or its host, is unknown. Not repeated: trouble leaves
-        open whether it was asked for."""
-        return await self._do(name, "stop")
-
-    async def restart_policy(self, name: str) -> wire.Command:
-        """Have the policy's agent ended and started again (POL-16). As `start_policy` where none was ever started.
-        Not repeated: trouble leaves open whether it was asked for."""
-        return await self._do(name, "restart")
-
-    async def provider_config(self, provider: str) -> wire.ProviderConfig:
-        """How a provider's program is started, with masks for the values of its environment (PRV-2)."""
-        return self._one(wire.ProviderConfig, await self._get(f"/api/providers/{segment(provider)}/config"))
-
-    async def set_provider_config(self, provider: str, config: wire.SetProviderConfig) -> wire.ProviderConfig:
-        """Replace it; what is absent has its default again (PRV-3)."""
-        path = f"/api/providers/{segment(provider)}/config"
-        return self._one(wire.ProviderConfig, await self._call("PUT", path, config, repeatable=True))
-
-    async def _do(self, name: str, verb: str) -> wire.Command:
-        return self._made(await self._call("POST", f"/api/spawn-policy/{segment(name)}/{verb}"))
-
-    def _made(self, answer: Any) -> wire.Command:
-        return self._one(wire.Command, self._object(answer).get("command"))
+    async def set_steward_config(
+        self, config: wire.StewardConfig, updated_by: str | None = None
+    ) -> wire.ConfigEntry:
+        """Say how stewards work. Not repeated: trouble leaves open whether it was written."""
+        body = wire.SetConfig(value=wire.to_json(config), updated_by=updated_by)
+        return self._one(wire.ConfigEntry, await self._call("PUT", "/api/steward-config", body))
 
 
 def _entry(namespace: str, key: str) -> str:
     return f"/api/config/{segment(namespace)}/{segment(key)}"
+
+
+def _profile(name: str) -> str:
+    return f"/api/agent-profiles/{segment(name)}"

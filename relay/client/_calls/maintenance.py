@@ -8,6 +8,14 @@ from .base import Calls, segment
 
 
 class MaintenanceCalls(Calls):
+    async def stats(self) -> wire.Stats:
+        """How much of what there is, and in which status."""
+        return self._one(wire.Stats, await self._get("/api/stats"))
+
+    async def reap(self) -> wire.Reaped:
+        """A maintenance run now, and what it has ended or freed (SYS-11)."""
+        return self._one(wire.Reaped, await self._call("POST", "/api/system/reap", repeatable=True))
+
     async def jobs(self) -> list[wire.Job]:
         """What relay does by itself now and then, and how the last runs went."""
         return self._list(wire.Job, await self._get("/api/maintenance/jobs"))

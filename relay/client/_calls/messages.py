@@ -35,6 +35,17 @@ class MessageCalls(Calls):
         """One message, with its claim and its read marks. 404: unknown."""
         return self._one(wire.Message, await self._get(f"/api/messages/{id}"))
 
+    async def queued_messages(self, for_: str, *, limit: int | None = None) -> list[wire.Message]:
+        """What waits for a policy (`policy:reviewer`, or its name), oldest first (MSG-34). `limit`: 100 unless told, at most 500."""
+        return self._list(
+            wire.Message, await self._get("/api/messages/queued", {"for": for_, "limit": limit})
+        )
+
+    async def delete_message(self, id: int) -> None:
+        """Take the message away, with all that belongs to it (MSG-26). 404: unknown. Not repeated: trouble leaves open whether
+        it is gone."""
+        await self._call("DELETE", f"/api/messages/{id}")
+
     async def thread(self, id: int) -> list[wire.Message]:
         """The thread that a message belongs to, oldest first, at most 1 000 messages (MSG-24). 404: unknown."""
         return self._list(wire.Message, await self._get(f"/api/messages/{id}/thread"))

@@ -38,26 +38,35 @@ class OrchestratorCalls(Calls):
     async def spawn(self, orchestrator: str, agent: wire.SpawnAgent) -> wire.Command:
         """Ask a host to start an agent (14.4); the answer is the command that does it. 409: it is offline. 400: it lacks the
         provider, or the folder is outside its own. 404: unknown. Not repeated: trouble leaves it open."""
-        answer = await self._call("POST", f"/api/orchestrators/{segment(orchestrator)}/spawn", agent)
-        return self._one(wire.Command, self._object(answer).get("command"))
+        return self._command(
+            await self._call("POST", f"/api/orchestrators/{segment(orchestrator)}/spawn", agent)
+        )
 
     async def orchestrator_action(self, id: str, action: wire.OrchestratorAction) -> wire.Command:
         """Restart or shut down one agent of the host, or all; the answer is the command that does it (14.5). 404: unknown.
         Not repeated: trouble leaves it open."""
-        answer = await self._call("POST", f"/api/orchestrators/{segment(id)}/actions", action)
-        return self._one(wire.Command, self._object(answer).get("command"))
+        return self._command(await self._call("POST", f"/api/orchestrators/{segment(id)}/actions", action))
 
     async def upgrade_orchestrator(self, id: str, upgrade: wire.UpgradeOrchestrator) -> wire.Command:
         """Have the host change its version; the answer is the command that does it, and the host's `upgrade` tells how it came
         out (14.6). 404: unknown. 409: that would be an older version. Not repeated: trouble leaves it open."""
-        answer = await self._call("POST", f"/api/orchestrators/{segment(id)}/actions", upgrade)
-        return self._one(wire.Command, self._object(answer).get("command"))
+        return self._command(await self._call("POST", f"/api/orchestrators/{segment(id)}/actions", upgrade))
 
     async def host_says(self, id: str, what: str, query: dict[str, Any] | None = None) -> Any:
         """What only the host knows: `directories`, `providers`, `sessions`, `version` or `logs/<session>` (14.8). 404: unknown.
         422: it has no API, or is offline. 502: it does not answer. Other statuses are the host's own."""
         path = "/".join(segment(part) for part in what.split("/", 1))
         return await self._get(f"/api/orchestrators/{segment(id)}/{path}", query)
+
+    async def make_directory(self, id: str, name: str, parent: str = "") -> dict[str, Any]:
+        """Make a folder on the host in `parent`, which is below its base directory, or that; the answer shows what is in it.
+        Raises as `host_says`. Not repeated: trouble leaves open whether it is there."""
+        body = {"path": parent, "name": name}
+        return self._object(await self._call("POST", f"/api/orchestrators/{segment(id)}/directories", body))
+
+    async def server_directories(self, path: str | None = None) -> dict[str, Any]:
+        """Folders of the server's own machine, below the one it is configured with (O-55). 400: none, or not below that."""
+        return await self._get_object("/api/host/directories", {"path": path})
 
     def follow_log(self, id: str, session: str, *, lines: int = 100) -> AsyncGenerator[list[str]]:
         """The last lines of a session's log on a host, then all that is new as it comes, until the session is over. Close it
@@ -73,14 +82,7 @@ class OrchestratorCalls(Calls):
     async def reclaim_orphan(self, orphan: wire.Reclaim) -> wire.Command:
         """Have the host remove such a worktree; the answer is the command that does it (10.2). 409: a workspace is in it, or no
         host that has the repository is online. Not repeated: trouble leaves it open."""
-        answer = await self._call("POST", "/api/workspaces/orphans/reclaim", orphan)
-        return self._one(wire.Command, self._object(answer).get("command"))
-
-    async def decide_permission(self, agent: str, answer: wire.DecidePermission) -> wire.Command:
-        """A person's answer to a question of the agent. 404: unknown. 422: it is offline. Not repeated:
-        trouble leaves it open."""
-        made = await self._call("POST", f"/api/agents/{segment(agent)}/permission-decision", answer)
-        return self._one(wire.Command, self._object(made).get("command"))
+        return self._command(await self._call("POST", "/api/workspaces/orphans/reclaim", orphan))
 
     async def delete_orchestrator(self, id: str) -> None:
         """Forget the host (ORC-8). 404: unknown. Not repeated: trouble leaves open whether it is gone."""

@@ -29,6 +29,16 @@ class TaskCalls(Calls):
         }
         return self._list(wire.Task, await self._get("/api/tasks", query))
 
+    async def integrations(self) -> list[wire.Integration]:
+        """The programs that may report tasks, without their secrets (INT-2)."""
+        return self._list(wire.Integration, await self._get("/api/integrations"))
+
+    async def report_event(self, event: wire.IntegrationEvent) -> wire.Ingested:
+        """What an integration has to say: a task, made or brought up to date (9.2). 403: the token is of no integration, or it may
+        not address that target. 429: too often. Repeated only with a key; without one, trouble leaves open whether there is a task."""
+        path, again = "/api/integrations/events", event.identity is not None
+        return self._one(wire.Ingested, await self._call("POST", path, event, repeatable=again))
+
     async def task(self, id: int) -> wire.Task:
         """One task. 404: unknown."""
         return self._one(wire.Task, await self._get(f"/api/tasks/{id}"))
