@@ -133,9 +133,9 @@ async def test_what_is_asked_of_agents(client: Client, host: wire.Orchestrator) 
     assert [each.id for each in await client.agents(**kinds)] == ["a1"]
     await refused(422, client.open_terminal, "a1")
     await refused(422, client.close_terminal, "a1", "s")
-    spawned = await client.start_agent(wire.SpawnAgent(provider=wire.Provider.COMMAND))
+    spawned = await client.start_agent(wire.SpawnAgent(provider=wire.Provider.CLAUDE))
     assert spawned.target == "orchestrator-h1"
-    elsewhere = wire.SpawnAgent(provider=wire.Provider.COMMAND, cwd="/nowhere")
+    elsewhere = wire.SpawnAgent(provider=wire.Provider.CLAUDE, cwd="/nowhere")
     await refused(400, client.start_agent, elsewhere)
 
 
