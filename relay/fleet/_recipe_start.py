@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping
-from typing import Any
+
+import attrs
 
 from relay import wire
 from relay.recipes import fill
 from relay.store import Decision, Event, Write
 
 from ._audit import audit
+from ._dispatch import spawn_order
 from ._errors import Invalid
 from ._moment import Moment
 from ._new_command import new_command
@@ -84,7 +86,8 @@ def _unfit(recipe: wire.Recipe, asked: wire.StartRecipe, host: wire.Orchestrator
 
 
 def _cwd(asked: wire.StartRecipe, host: wire.Orchestrator) -> str:
-    return asked.cwd or host.base_dir
+    cwd = asked.cwd or host.base_dir
+    return normalised(cwd) if cwd.startswith("/") else cwd
 
 
 def _places(recipe: wire.Recipe, asked: wire.StartRecipe, host: wire.Orchestrator) -> list[str]:
@@ -203,36 +206,22 @@ def _spawn(
         approval_mode=role.approval_mode,
         provider_args=role.provider_args,
         prompt=prompt,
-        spawn_request_id=moment.new_id("sp"),
         model=role.model,
         effort=role.effort,
         workspace_mode=role.workspace_mode,
         provider_config=role.provider_config,
     )
-    params: dict[str, Any] = {
-        "action": "spawn",
-        **wire.to_json(request),
-        "permissionMode": role.approval_mode.value,
-        "orchestratorId": host.id,
-        "recipeInstanceId": key,
-        "recipeName": recipe.name,
-        "recipeRole": role.role,
-        "requestedBy": "recipe",
-        "requestedAt": moment.ms,
-    }
-    return _asked(host, params, request.spawn_request_id)
-
-
-def _asked(host: wire.Orchestrator, params: dict[str, Any], request: str | None) -> wire.NewCommand:
-    return wire.NewCommand(
-        type="agent.spawn",
-        source="system",
-        target=host.agent_id,
-        params=params,
-        correlation_id=request,
+    order = spawn_order(
+        host,
+        request,
+        moment,
         ttl_ms=PENDING_MS,
-        execution_ms=EXECUTION_MS,
+        requestedBy="recipe",
+        recipeInstanceId=key,
+        recipeName=recipe.name,
+        recipeRole=role.role,
     )
+    return attrs.evolve(order, execution_ms=EXECUTION_MS)
 
 
 def asked_again(before: wire.Command, moment: Moment) -> wire.NewCommand:

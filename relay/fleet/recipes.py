@@ -24,9 +24,9 @@ import attrs
 import trio
 
 from relay import wire
-from relay.actors import ActorError, Ask, Context, Refusal, Step, Unavailable
+from relay.actors import Context, Step
 from relay.recipes import NoRecipe
-from relay.store import Decision, Store
+from relay.store import Decision
 
 from ._actor import FleetActor
 from ._audit import Caller
@@ -34,7 +34,6 @@ from ._command_protocol import Adopt, Withdraw
 from ._command_rows import find_command
 from ._errors import Conflict, Invalid, NotFound
 from ._letters import joined
-from ._post_protocol import Post, Send
 from ._recipe_decision import decided, note_of
 from ._recipe_protocol import (
     CommandMoved,
@@ -44,7 +43,6 @@ from ._recipe_protocol import (
     Start,
     Stop,
     TaskMoved,
-    source_of,
 )
 from ._recipe_rows import find_instance, get_instance, kept, list_instances, unfinished
 from ._recipe_rules import (
@@ -52,7 +50,6 @@ from ._recipe_rules import (
     OPEN,
     by_command,
     by_task,
-    cut,
     due,
     expects,
     judged,
@@ -62,9 +59,8 @@ from ._recipe_rules import (
 )
 from ._recipe_start import fitting_host, started
 from ._recipe_stop import late, stopped
-from ._recipe_work import event_of, letter_of
-from ._task_protocol import CancelTasks, Ingest, SetTaskStatus
-from ._task_rows import find_task, task_events
+from ._recipe_work import Later, end_task, given_out, last_word, withdraw_tasks
+from ._task_rows import find_task
 from .orchestrators import find_orchestrator, list_orchestrators
 
 if TYPE_CHECKING:
@@ -97,18 +93,8 @@ R = wire.RecipeStatus
 Kind = wire.StepKind
 Run = wire.RecipeInstance
 
-POST_WITHIN = 20.0  # seconds that the post office has
 AGAIN = 5.0  # seconds until what could not be given out is tried again
 LOOK_EVERY = 60.0
-TROUBLE = (ActorError, Unavailable, trio.TooSlowError)
-
-
-class Later(Exception):
-    """The post office has not answered: what it was asked is asked again."""
-
-    def __init__(self, trouble: Exception) -> None:
-        super().__init__(str(trouble))
-        self.trouble = trouble
 
 
 class RecipeRun(FleetActor[RecipeProtocol]):
@@ -214,7 +200,7 @@ class RecipeRun(FleetActor[RecipeProtocol]):
             )
         if step.task_id is not None and asked.decision is not wire.StepDecision.RETRY:
             try:
-                await self._end_task(step.task_id, asked)
+                await end_task(self.fleet, step.task_id, asked)
             except Later as later:
                 context.defer(message).fail(later.trouble)
                 return
@@ -225,23 +211,6 @@ class RecipeRun(FleetActor[RecipeProtocol]):
         await self.commit(self._looking(decision, context), context)
         self.run = after
         context.reply(message, after)
-
-    async def _end_task(self, number: int, asked: wire.DecideStep) -> None:
-        succeeded = asked.decision is wire.StepDecision.SUCCEEDED
-        status = wire.TaskStatus.DONE if succeeded else wire.TaskStatus.FAILED
-        await self._set_task(number, status, f"{asked.decided_by} decided so")
-
-    async def _set_task(self, number: int, status: wire.TaskStatus, why: str) -> None:
-        await self._post(SetTaskStatus(number, wire.SetTaskStatus(status=status, body=why)))
-
-    async def _post(self, message: Ask[Post, T]) -> T:
-        """What the post office answers; raises `Later`. That a decision could not be stored is another matter: then the actor
-        has to begin anew."""
-        try:
-            with trio.fail_after(POST_WITHIN):
-                return await self.fleet.post_office.ask(message)
-        except TROUBLE as trouble:
-            raise Later(trouble) from trouble
 
     # -- what is due
 
@@ -297,42 +266,19 @@ class RecipeRun(FleetActor[RecipeProtocol]):
                 self.fleet.commands[step.command_id].tell(Withdraw())
         if run.withdrawn:
             return
-        why = f"the recipe was stopped by {run.stopped_by}"
-        while await self._post(CancelTasks(source_of(run.id), why)):
-            pass
+        await withdraw_tasks(self.fleet, run)
         await self._catch_up(context)
         await self._become(attrs.evolve(self._known(), withdrawn=True), context)
 
     async def _give_out(self, step: wire.RunningStep, context: Context[RecipeProtocol]) -> None:
         run = self._known()
-        if step.earlier_task_id is not None and await self._is_done_already(step.earlier_task_id):
-            found = attrs.evolve(step, task_id=step.earlier_task_id, status=S.SUCCEEDED)
-            return await self._become(replaced(run, found), context)
-        try:
-            given = await self._given(run, step)
-        except Refusal as no:
-            given = attrs.evolve(step, status=S.FAILED, error=cut(str(no), 4_000))
+        given = await given_out(self.fleet, run, step)
+        moment = self.moment()
+        after = replaced(run, attrs.evolve(given, updated_at=moment.at))
         task = find_task(self.store, given.task_id) if given.task_id is not None else None
-        after = replaced(run, attrs.evolve(given, updated_at=self.moment().at))
         if task is not None:
-            after = by_task(after, task, last_word(self.store, task), self.moment())
-        return await self._become(after, context)
-
-    async def _given(self, run: Run, step: wire.RunningStep) -> wire.RunningStep:
-        if step.kind is Kind.MESSAGE:
-            sent = await self._post(Send(letter_of(run, step)))
-            return attrs.evolve(step, status=S.SUCCEEDED, message_id=sent.message.id)
-        made = await self._post(Ingest(source_of(run.id), event_of(run, step), once=True))
-        return attrs.evolve(step, status=S.ASKED, task_id=made.task.id)
-
-    async def _is_done_already(self, number: int) -> bool:
-        """Whether the attempt before has been done after all. If not, nobody will do it any more."""
-        try:
-            await self._set_task(number, wire.TaskStatus.CANCELED, "a person has it done again")
-        except Conflict:
-            task = find_task(self.store, number)
-            return task is not None and task.status is wire.TaskStatus.DONE
-        return False
+            after = by_task(after, task, last_word(self.store, task), moment)
+        await self._become(after, context)
 
 
 def anywhere(host: wire.Orchestrator, cwd: str) -> bool:
@@ -359,11 +305,3 @@ async def start_recipe(
     host = fitting_host(loaded.recipe, asked, list_orchestrators(fleet.store), may)
     run = fleet.recipes[key or fleet.system.new_id("rcp")]
     return await run.ask(Start(loaded.recipe, asked, host.id, by))
-
-
-def last_word(store: Store, task: wire.Task) -> str | None:
-    """What was said of it last, if it ended otherwise than by being done."""
-    if task.status not in (wire.TaskStatus.FAILED, wire.TaskStatus.CANCELED):
-        return None
-    history = task_events(store, task.id)
-    return history[-1].body if history else None

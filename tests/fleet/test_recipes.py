@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -44,6 +45,7 @@ R = wire.RecipeStatus
 S = wire.StepStatus
 T = wire.TaskStatus
 Word = wire.StepDecision
+SPAWN_REQUEST = re.compile(r"sp_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @pytest.fixture
@@ -99,6 +101,7 @@ async def test_a_start_is_a_run_and_a_spawn_for_each_role(fleet: Fleet, log: Log
     assert writer["tags"] == [f"{run.id}/writer", "w"]
     assert (writer["recipeInstanceId"], writer["recipeRole"]) == (run.id, "writer")
     assert (writer["cwd"], reader["cwd"]) == (BASE, f"{BASE}/docs")
+    assert all(SPAWN_REQUEST.fullmatch(each["spawnRequestId"]) for each in (writer, reader))
     told = log.events()[seen:]
     assert [event["type"] for event in told] == [
         "command.requested",
@@ -588,6 +591,13 @@ async def test_what_is_given_goes_into_prompts_and_steps(fleet: Fleet) -> None:
     assert given.commands[0].params["prompt"].startswith("{{cwd}} \N{ROCKET}")
     assert wire.length(given.instance.steps[1].subject or "") <= 240
     assert known(fleet, given.instance.id) == given.instance
+
+
+async def test_a_directory_has_one_name(fleet: Fleet) -> None:
+    made = await begin(fleet, cwd=f"{BASE}//a/../b/.")
+    assert made.instance.cwd == f"{BASE}/b"
+    assert [command.params["cwd"] for command in made.commands] == [f"{BASE}/b", f"{BASE}/b/docs"]
+    assert made.instance.steps[2].body == f"write in {BASE}/b"
 
 
 @pytest.mark.spec("REC-9", "M-216")

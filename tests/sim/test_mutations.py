@@ -31,6 +31,7 @@ from relay.fleet import (
     _delivery_rows,
     _pair_rules,
     _queue,
+    _recipe_work,
     _task_book,
     _task_rules,
     _upgrades,
@@ -900,11 +901,11 @@ def hear_of_no_end(patch: Patch) -> None:
 
 
 def give_out_a_step_as_another_one(patch: Patch) -> None:
-    async def given(given: Any, self: Any, run: Any, step: Any) -> Any:
-        other = attrs.evolve(step, attempt=self.fleet.system.random.randrange(10**9))
-        return attrs.evolve(await given(self, run, other), attempt=step.attempt)
+    async def given(given: Any, fleet: Any, run: Any, step: Any) -> Any:
+        other = attrs.evolve(step, attempt=fleet.system.random.randrange(10**9))
+        return attrs.evolve(await given(fleet, run, other), attempt=step.attempt)
 
-    patch(recipes.RecipeRun, "_given", given)
+    patch(recipes, "given_out", given)
 
 
 def give_the_tasks_of_those_who_are_gone_to_others(patch: Patch) -> None:
@@ -921,10 +922,10 @@ def give_the_tasks_of_those_who_are_gone_to_others(patch: Patch) -> None:
 
 
 def do_again_what_was_done_after_all(patch: Patch) -> None:
-    async def done(done: Any, self: Any, number: int) -> bool:
+    async def done(done: Any, fleet: Any, number: int) -> bool:
         return False
 
-    patch(recipes.RecipeRun, "_is_done_already", done)
+    patch(_recipe_work, "was_done_after_all", done)
 
 
 def begin_before_those_that_come_first(patch: Patch) -> None:
