@@ -15,6 +15,7 @@ from ._token_profiles import AGENT, EVERYTHING, HOST, PROFILES, ROLE_SCOPES, Pro
 
 __all__ = [
     "LEEWAY",
+    "LIVE",
     "MOVES",
     "REMINT_WITHIN",
     "Held",
@@ -205,7 +206,8 @@ def for_runner(
     jti: str,
     at: float,
 ) -> wire.Token:
-    """What the runner of one agent gets, for this agent and no other: of what its profile may do what the asker may, too."""
+    """What the runner of one agent gets, for this agent and no other: of what its profile may do what the asker may, too,
+    and of all that no agent is bound to by itself what the asker is limited to."""
     profile = PROFILES[profile_id]
     scope = [name for name in profile.scopes if name in held.scopes or EVERYTHING in held.scopes]
     return wire.Token(
@@ -215,7 +217,8 @@ def for_runner(
         role=profile.role,
         scope=scope,
         profile_id=profile_id,
-        constraints=wire.Constraints(
+        constraints=attrs.evolve(
+            held.constraints,
             agents=[agent_id],
             orchestrators=[] if host_id is None else [host_id],
             policies=[] if policy is None else [policy],

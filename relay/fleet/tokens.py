@@ -1,8 +1,11 @@
 """Tokens: who may do what, for how long, and until when (messaging-control 18 and 22.12, agents-workspaces 15).
 
-One actor, the authority, owns all records. What a token's text is it does not know: the edge signs what stands here. They move by `MOVES`.
+One actor, the authority, owns all records. What a token's text is it does not know: the edge signs what stands here.
+They move by `MOVES`.
 
-1. A token never has more than its maker: scopes, constraints and time only narrow.
+1. A token never has more than its maker, in scopes and in constraints, nor is there longer; but what a host gets for
+   registering, and a runner for being started, is there for as long as they are. Who asks must have a token that stands when
+   it is made, however early the request was let in.
 2. Those that replaced each other are a family. A successor is stored and its predecessor ended in one transaction, so of
    several who ask with one token only one gets another. A revocation ends all of the family.
 3. Who verified a token and remembers it is told of its end before anybody hears that it has ended.
@@ -10,24 +13,47 @@ One actor, the authority, owns all records. What a token's text is it does not k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from relay import wire
-from relay.actors import Ask, Context, Step
-from relay.store import Decision, Event, Store, Write
+from relay.actors import Context, Step
+from relay.store import Decision, Event, Write
 
 from ._actor import FleetActor
-from ._audit import Caller, audit
+from ._audit import Caller
 from ._errors import Forbidden, NotFound
 from ._moment import Moment
-from ._records import text_of
-from ._runner_tokens import host_of, host_with, startable
+from ._runner_tokens import granted, host_of, host_with, startable
+from ._token_notes import noted, rotated
 from ._token_profiles import AGENT, INTERACTIVE, PROFILES
+from ._token_protocol import (
+    Create,
+    MintForHost,
+    MintForRunner,
+    NoteRotation,
+    Purge,
+    Remint,
+    Renew,
+    Revoke,
+    TokenProtocol,
+)
+from ._token_rows import (
+    ended,
+    find_token,
+    get_token,
+    inserted,
+    list_tokens,
+    live_in,
+    live_of,
+    newest,
+    purged,
+)
 from ._token_rules import (
     LEEWAY,
+    LIVE,
     MOVES,
     REMINT_WITHIN,
     Held,
@@ -61,6 +87,7 @@ __all__ = [
     "TokenProtocol",
     "find_token",
     "get_token",
+    "granted",
     "host_of",
     "host_with",
     "list_tokens",
@@ -69,91 +96,8 @@ __all__ = [
     "within_reach",
 ]
 
-INSERT = (
-    "insert into tokens (jti, family, sub, role, expires_at, revoked_at, replaced_by, record, created_at)"
-    " values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-END = "update tokens set revoked_at = ?, replaced_by = ?, record = ? where jti = ? and revoked_at is null"
-PURGE = "delete from tokens where expires_at < ?1 or revoked_at < ?1 * 1000"
 KEPT = 2 * REMINT_WITHIN  # seconds that a record is kept when the token is of no more use
 REGISTRATION = "registration"
-
-
-class TokenProtocol:
-    """What the authority understands."""
-
-
-@attrs.frozen
-class Create(Ask[TokenProtocol, wire.Token]):
-    """A token that somebody asks for who has `held` (TOK-3)."""
-
-    asked: wire.NewToken
-    held: Held
-    by: Caller
-
-
-@attrs.frozen
-class MintForHost(Ask[TokenProtocol, wire.Token | None]):
-    """For a host that has registered, in place of what it got for that before. None when its caller has no more than half
-    used up what it got, or could not give that much away."""
-
-    host_id: str
-    agent_id: str
-    held: Held
-    by: Caller
-
-
-@attrs.frozen
-class MintForRunner(Ask[TokenProtocol, wire.Token]):
-    """For the runner of one agent: one that `host_id` is about to start, or a person at a terminal."""
-
-    agent_id: str
-    host_id: str | None
-    policy: str | None
-    held: Held
-    by: Caller
-    command_id: str | None = None
-
-
-@attrs.frozen
-class Renew(Ask[TokenProtocol, wire.Token]):
-    """Replaces the token with this `jti`, for whoever has it."""
-
-    jti: str
-    by: Caller
-
-
-@attrs.frozen
-class Remint(Ask[TokenProtocol, wire.Token]):
-    """Replaces the token of a runner of this host, also after its expiry (15.3). `lost`: it was replaced before, and the host
-    vouches that the runner has never had what took its place; that is what is replaced then."""
-
-    jti: str
-    host_id: str
-    by: Caller
-    lost: bool = False
-
-
-@attrs.frozen
-class Revoke(Ask[TokenProtocol, None]):
-    """Ends the token, and all of its family (TOK-5)."""
-
-    jti: str
-    held: Held
-    by: Caller
-
-
-@attrs.frozen
-class NoteRotation(Ask[TokenProtocol, None]):
-    """Another key signs from now on."""
-
-    kid: str
-    by: Caller
-
-
-@attrs.frozen
-class Purge(Ask[TokenProtocol, int]):
-    """Forgets tokens that have been of no use for long; the answer is how many."""
 
 
 class Revocations:
@@ -173,11 +117,17 @@ class Authority(FleetActor[TokenProtocol]):
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet)
 
+    def moment(self) -> Moment:
+        """Now, by the clock that tokens are held against: also when it was set back, and right."""
+        return Moment.now(self.fleet.system, self.store)
+
     def started(self, context: Context[TokenProtocol]) -> None:
         """What an earlier life has ended, and had no time to say so."""
         self.fleet.revocations.tell(None)
 
     def handle(self, message: Any, context: Context[TokenProtocol]) -> Step:
+        if not isinstance(message, Purge):
+            self._must_stand(message.by)
         match message:
             case Create():
                 return self._create(message, context)
@@ -200,7 +150,7 @@ class Authority(FleetActor[TokenProtocol]):
     async def _create(self, message: Create, context: Context[TokenProtocol]) -> None:
         moment = self.moment()
         token = created(message.asked, message.held, moment.new_id("tok"), moment.at, message.by.subject)
-        note = _note("create", f"a token was made for {token.sub}", token, moment, message.by)
+        note = noted("create", f"a token was made for {token.sub}", token, moment, message.by)
         await self._put(token, (), note, moment, context)
         context.reply(message, token)
 
@@ -216,8 +166,8 @@ class Authority(FleetActor[TokenProtocol]):
         if excess(attrs.evolve(message.held, expires_at=None), token) is not None:
             context.reply(message, None)
             return
-        before = [each for each in _live_of(self.store, token.sub) if each.created_by == REGISTRATION]
-        note = _note("mint", f"host {host_id} received a token", token, moment, message.by)
+        before = [each for each in live_of(self.store, token.sub) if each.created_by == REGISTRATION]
+        note = noted("mint", f"host {host_id} received a token", token, moment, message.by)
         await self._put(token, before, note, moment, context)
         context.reply(message, token)
 
@@ -235,14 +185,14 @@ class Authority(FleetActor[TokenProtocol]):
         )
         facts = {"orchestratorId": message.host_id, "commandId": message.command_id}
         title = f"the runner of {message.agent_id} received a token"
-        await self._put(token, (), _note("mint", title, token, moment, message.by, facts), moment, context)
+        await self._put(token, (), noted("mint", title, token, moment, message.by, facts), moment, context)
         context.reply(message, token)
 
     async def _renew(self, message: Renew, context: Context[TokenProtocol]) -> None:
         moment = self.moment()
         before = self._shown(message.jti, "renew", moment)
         token = renewed(before, moment.new_id("tok"), moment.at)
-        note = _note("renew", f"{token.sub} renewed its token", token, moment, message.by)
+        note = noted("renew", f"{token.sub} renewed its token", token, moment, message.by)
         await self._put(token, (before,), note, moment, context)
         context.reply(message, token)
 
@@ -253,7 +203,7 @@ class Authority(FleetActor[TokenProtocol]):
         token = reminted(before, message.host_id, moment.new_id("tok"), moment.at)
         facts = {"orchestratorId": message.host_id}
         title = f"{token.sub} received a new token through its host"
-        note = _note("remint", title, token, moment, message.by, facts)
+        note = noted("remint", title, token, moment, message.by, facts)
         await self._put(token, (before,), note, moment, context)
         context.reply(message, token)
 
@@ -268,34 +218,29 @@ class Authority(FleetActor[TokenProtocol]):
             raise Forbidden(
                 f"constraints.{kind}: the token reaches further than the one that wants it revoked"
             )
-        ended = _live_in(self.store, token.family)
-        writes = tuple(_end(each, None, moment) for each in ended)
-        note, told = _note("revoke", f"the token of {token.sub} was revoked", token, moment, message.by)
+        family = live_in(self.store, token.family)
+        writes = tuple(ended(each, None, moment) for each in family)
+        note, told = noted("revoke", f"the token of {token.sub} was revoked", token, moment, message.by)
         await self.commit(Decision(reply=None, writes=(*writes, note), events=(told,)), context)
-        self.fleet.revocations.tell([each.jti for each in ended])
+        self.fleet.revocations.tell([each.jti for each in family])
         context.reply(message, None)
 
     async def _note_rotation(self, message: NoteRotation, context: Context[TokenProtocol]) -> None:
-        moment = self.moment()
-        note, told = audit(
-            moment,
-            f"server-token-key-{message.kid}-{moment.ms}",
-            "another key signs tokens from now on",
-            body=message.kid,
-            icon="ti-key",
-            view="security",
-            metadata={"kid": message.kid},
-            by=message.by,
-        )
+        note, told = rotated(message.kid, self.moment(), message.by)
         await self.commit(Decision(reply=None, writes=(note,), events=(told,)), context)
         context.reply(message, None)
 
     async def _purge(self, message: Purge, context: Context[TokenProtocol]) -> None:
-        before = int(self.moment().at) - KEPT
-        useless = "select count(*) from tokens where expires_at < ?1 or revoked_at < ?1 * 1000"
-        (count,) = self.store.row(useless, before) or (0,)
-        await self.commit(Decision(reply=None, writes=(Write(PURGE, (before,)),) if count else ()), context)
+        before = int(self.moment().at - self.fleet.absence.leapt()) - KEPT
+        count, writes = purged(self.store, before)
+        await self.commit(Decision(reply=None, writes=writes), context)
         context.reply(message, count)
+
+    def _must_stand(self, by: Caller) -> None:
+        """Whoever asks may have been let in before its token was ended here. Raises `Forbidden`."""
+        token = find_token(self.store, by.jti) if by.jti is not None else None
+        if by.jti is not None and (token is None or state_of(token, self.moment().at) != LIVE):
+            raise Forbidden("the token that asks for this is not valid any more")
 
     def _shown(self, jti: str, event: str, moment: Moment) -> wire.Token:
         """The record of a token that somebody has shown. Raises `Forbidden`, if nothing can come of the event."""
@@ -313,97 +258,14 @@ class Authority(FleetActor[TokenProtocol]):
         context: Context[TokenProtocol],
     ) -> None:
         """Store it and end those that it replaces, together; then whoever remembers those forgets them."""
-        ends = tuple(_end(each, token.jti, moment) for each in instead_of)
+        ends = tuple(ended(each, token.jti, moment) for each in instead_of)
         write, told = note
-        await self.commit(Decision(reply=None, writes=(_row(token), *ends, write), events=(told,)), context)
+        await self.commit(
+            Decision(reply=None, writes=(inserted(token), *ends, write), events=(told,)), context
+        )
         if instead_of:
             self.fleet.revocations.tell([each.jti for each in instead_of])
 
 
 def _half_used(token: wire.Token, at: float) -> bool:
     return token.expires_at is not None and 2 * at > (token.created_at or 0.0) + token.expires_at
-
-
-def _row(token: wire.Token) -> Write:
-    known = text_of(wire.to_json(token))
-    created_at = round((token.created_at or 0.0) * 1000)
-    return Write(
-        INSERT,
-        (token.jti, token.family, token.sub, token.role, token.expires_at, None, None, known, created_at),
-    )
-
-
-def _end(token: wire.Token, replaced_by: str | None, moment: Moment) -> Write:
-    after = attrs.evolve(token, revoked_at=wire.Instant(moment.at), replaced_by=replaced_by)
-    return Write(END, (moment.ms, replaced_by, text_of(wire.to_json(after)), token.jti), 1)
-
-
-def _note(
-    what: str,
-    title: str,
-    token: wire.Token,
-    moment: Moment,
-    by: Caller,
-    facts: Mapping[str, str | None] | None = None,
-) -> tuple[Write, Event]:
-    """What is on record of it; never the token's text (W-I39)."""
-    kind = "runner-token-remint" if what == "remint" else f"token-{what}"
-    known = {**(facts or {}), "jti": token.jti, "sub": token.sub, "profileId": token.profile_id}
-    return audit(
-        moment,
-        f"server-{kind}-{token.jti}-{moment.ms}",
-        title,
-        body=token.sub,
-        meta=token.jti,
-        icon="ti-key",
-        view="security",
-        metadata={name: value for name, value in known.items() if value is not None},
-        by=by,
-    )
-
-
-def find_token(store: Store, jti: str) -> wire.Token | None:
-    row = store.row("select record from tokens where jti = ?", jti)
-    return wire.decode(wire.Token, row[0]) if row else None
-
-
-def newest(store: Store, jti: str) -> str:
-    """What has taken this token's place, after however many others; itself if nothing has."""
-    while (found := find_token(store, jti)) is not None and found.replaced_by is not None:
-        jti = found.replaced_by
-    return jti
-
-
-def get_token(store: Store, jti: str) -> wire.Token:
-    """The record; raises `NotFound`."""
-    token = find_token(store, jti)
-    if token is None:
-        raise NotFound("no such token")
-    return token
-
-
-def list_tokens(
-    store: Store,
-    *,
-    sub: str | None = None,
-    role: str | None = None,
-    live: float | None = None,
-    limit: int = 100,
-) -> list[wire.Token]:
-    """The newest first; with `live`, an instant, only those that are neither revoked nor expired then."""
-    sql = (
-        "select record from tokens where (?1 is null or sub = ?1) and (?2 is null or role = ?2)"
-        " and (?3 is null or (revoked_at is null and (expires_at is null or expires_at > ?3)))"
-        " order by created_at desc, jti desc limit ?4"
-    )
-    return [wire.decode(wire.Token, record) for (record,) in store.rows(sql, sub, role, live, limit)]
-
-
-def _live_in(store: Store, family: str) -> list[wire.Token]:
-    sql = "select record from tokens where family = ? and revoked_at is null"
-    return [wire.decode(wire.Token, record) for (record,) in store.rows(sql, family)]
-
-
-def _live_of(store: Store, sub: str) -> list[wire.Token]:
-    sql = "select record from tokens where sub = ? and revoked_at is null"
-    return [wire.decode(wire.Token, record) for (record,) in store.rows(sql, sub)]

@@ -62,7 +62,7 @@ from relay.fleet._task_draft import Draft
 from relay.fleet.bus_sessions import BusSessions
 from relay.fleet.integrations import Integrations
 from relay.fleet.tasks import Compare, Tasks
-from relay.fleet.tokens import Authority
+from relay.fleet.tokens import Authority, Revocations
 from relay.fleet.triggers import Triggers
 from relay.http.verifying import Verifier
 from relay.orchestrator.slots import Fence, Slots
@@ -787,9 +787,18 @@ def remember_what_has_ended(patch: Patch) -> None:
     patch(Verifier, "forget", lambda forget, self, jtis: None)
 
 
+def say_so_before_it_has_ended(patch: Patch) -> None:
+    async def commit(commit: Any, self: Any, *given: Any) -> Any:
+        self.fleet.revocations.tell(None)
+        return await commit(self, *given)
+
+    patch(Authority, "commit", commit)
+    patch(Revocations, "tell", lambda tell, self, jtis: tell(self, jtis) if jtis is None else None)
+
+
 def replace_what_has_ended(patch: Patch) -> None:
     patch(Authority, "_shown", lambda shown, self, jti, *more: tokens.get_token(self.store, jti))
-    patch(tokens, "_end", lambda end, token, *more: attrs.evolve(end(token, *more), rows=None))
+    patch(tokens, "ended", lambda end, token, *more: attrs.evolve(end(token, *more), rows=None))
 
 
 def keep_what_is_replaced(patch: Patch) -> None:
@@ -1052,6 +1061,7 @@ def let_those_who_come_late_stay(patch: Patch) -> None:
         (begin_before_those_that_come_first, once.test_recipes_never_run_a_step_twice),
         (let_those_who_come_late_stay, once.test_recipes_never_run_a_step_twice),
         (remember_what_has_ended, access.test_a_token_of_a_revoked_family_never_passes),
+        (say_so_before_it_has_ended, access.test_a_token_of_a_revoked_family_never_passes),
         (replace_what_has_ended, access.test_a_token_of_a_revoked_family_never_passes),
         (keep_what_is_replaced, access.test_a_token_of_a_revoked_family_never_passes),
         (begin_a_family_with_each, access.test_a_token_of_a_revoked_family_never_passes),
