@@ -11,15 +11,16 @@ from relay import wire
 from relay.actors import Refusal
 from relay.store import Decision, Event, Store, Write
 
+from . import _automation_rules as rules
 from ._audit import Caller, audit
-from ._automation_deeds import Posted, order
-from ._automation_protocol import Occurrence
+from ._automation_deeds import Outcome, Posted, order
+from ._automation_protocol import Create, Occurrence
 from ._automation_rows import Row, Waiting, removed, run_changed, run_event, run_inserted, updated
 from ._automation_rules import MOVES
 from ._machine import NONE
 from ._moment import Moment
 
-__all__ = ["Begun", "Run", "begun", "gathered", "gone", "kept", "moved"]
+__all__ = ["Begun", "Run", "begun", "changed", "gathered", "gone", "kept", "made", "moved", "planned"]
 
 
 @attrs.frozen
@@ -38,6 +39,36 @@ class Begun:
     row: Row
     command: wire.Command | None
     decision: Decision[None]
+
+
+def made(key: str, message: Create, now: float, seen: int, moment: Moment) -> Row:
+    """A new automation. Raises `Invalid` if its schedule never comes round."""
+    rules.check(message.asked.schedule, now)
+    record = wire.Automation(
+        **attrs.asdict(message.asked, recurse=False),
+        id=key,
+        created_by=message.by.subject if message.by is not None else None,
+        created_at=moment.at,
+        updated_at=moment.at,
+    )
+    return planned(record, now, seen)
+
+
+def changed(before: Row, asked: wire.ChangeAutomation, now: float, seen: int, moment: Moment) -> Row:
+    """The automation with what is asked for; if that is about when, from now on. Raises `Invalid` as `made`."""
+    record = attrs.evolve(rules.changed(before.record, asked), updated_at=moment.at)
+    enabled = record.enabled and not before.record.enabled
+    if asked.schedule is not None or enabled:
+        rules.check(record.schedule, now)
+    if (record.schedule, record.enabled) != (before.record.schedule, before.record.enabled):
+        return planned(record, now, seen)
+    return attrs.evolve(before, record=record)
+
+
+def planned(record: wire.Automation, now: float, seen: int) -> Row:
+    """The automation, from `now` on (epoch seconds): with the next time of its schedule, and none of the events that were `seen`."""
+    at = rules.first(record.schedule, now) if record.enabled else None
+    return Row(record=attrs.evolve(record, next_run_at=at), planned_at=now, cursor=seen)
 
 
 def kept(row: Row, write: Write, what: str, moment: Moment, by: Caller | None) -> Decision[None]:
@@ -121,19 +152,18 @@ def _new(
 def moved(
     record: wire.Automation,
     run: Run,
-    event: str | None,
-    error: str | None,
     posted: Posted,
+    outcome: Outcome | None,
     moment: Moment,
 ) -> tuple[Run, Decision[None]]:
-    """The one way a run changes; without an event it has only been dispatched."""
+    """The one way a run changes; without an outcome it has only been dispatched."""
     after = attrs.evolve(
         run.record,
         message_id=posted.message.id if posted.message is not None else run.record.message_id,
         task_id=posted.task.id if posted.task is not None else run.record.task_id,
     )
-    if event is not None:
-        after = _ended(after, event, error, moment)
+    if outcome is not None:
+        after = _ended(after, *outcome, moment)
     told = run_event(record, after, posted.task)
     return Run(after, None), Decision(reply=None, writes=(run_changed(after),), events=(told,))
 

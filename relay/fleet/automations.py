@@ -18,17 +18,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import trio
 
 from relay import wire
-from relay.actors import ActorError, Context, Refusal, Step, Unavailable
+from relay.actors import Context, Step
 from relay.store import Decision, Write
 
 from . import _automation_rules as rules
 from ._actor import FleetActor
 from ._audit import Caller
-from ._automation_decisions import Begun, Run, begun, gathered, gone, kept, moved
-from ._automation_deeds import Posted, deliver
+from ._automation_decisions import Begun, Run, begun, changed, gathered, gone, kept, made, moved, planned
+from ._automation_deeds import NotKnown, Outcome, Posted, posted, what_came_of
 from ._automation_pace import Pace
 from ._automation_protocol import (
     AutomationProtocol,
@@ -57,8 +56,7 @@ from ._automation_rows import (
 from ._automation_rules import MOST_COMING, MOVES
 from ._errors import Conflict, Invalid, NotFound
 from ._moment import Moment
-from ._task_rows import find_task
-from .commands import Adopt, find_command
+from .commands import Adopt
 from .triggers import Changed
 
 if TYPE_CHECKING:
@@ -91,13 +89,7 @@ MOST = 1_000
 MOST_GOING_ON = 100
 """Runs of one automation at the same time; what would be more is skipped, or refused."""
 
-POST_WITHIN = 20.0  # seconds that the post office has for a message or task
-AGAIN = 5.0  # seconds until it is asked again
-TROUBLE = (ActorError, Unavailable, trio.TooSlowError)
-
-
-class NotKnown(Exception):
-    """Whether the post office has done it: it gave no answer. Its cause is why."""
+AGAIN = 5.0  # seconds until the post office is asked again
 
 
 class Automation(FleetActor[AutomationProtocol]):
@@ -147,40 +139,16 @@ class Automation(FleetActor[AutomationProtocol]):
             raise Conflict("there is such an automation")
         if how_many(self.store) >= MOST:
             raise Conflict(f"there are {MOST} automations; remove one first")
-        rules.check(message.asked.schedule, self._wall())
         moment = self.moment()
-        record = wire.Automation(
-            **attrs.asdict(message.asked, recurse=False),
-            id=self.id,
-            created_by=message.by.subject if message.by is not None else None,
-            created_at=moment.at,
-            updated_at=moment.at,
-        )
-        row = self._planned(record)
+        row = made(self.id, message, self._wall(), self.store.events.last_id, moment)
         await self._keep(row, inserted(row, moment), "created", moment, message.by, context)
         context.reply(message, row.record)
 
     async def _change(self, message: Change, context: Context[AutomationProtocol]) -> None:
-        before = self._known()
-        now = self._wall()
-        if message.asked.schedule is not None:
-            rules.check(message.asked.schedule, now)
         moment = self.moment()
-        record = attrs.evolve(rules.changed(before.record, message.asked), updated_at=moment.at)
-        row = attrs.evolve(before, record=record)
-        if (record.schedule, record.enabled) != (before.record.schedule, before.record.enabled):
-            if record.enabled and not before.record.enabled:
-                rules.check(record.schedule, now)
-            row = self._planned(record)
+        row = changed(self._known(), message.asked, self._wall(), self.store.events.last_id, moment)
         await self._keep(row, updated(row), "updated", moment, message.by, context)
         context.reply(message, row.record)
-
-    def _planned(self, record: wire.Automation) -> Row:
-        """The automation, from now on: with the next time of its schedule, and nothing that happened before."""
-        now = self._wall()
-        at = rules.first(record.schedule, now) if record.enabled else None
-        record = attrs.evolve(record, next_run_at=at)
-        return Row(record=record, planned_at=now, cursor=self.store.events.last_id)
 
     async def _keep(
         self,
@@ -215,22 +183,21 @@ class Automation(FleetActor[AutomationProtocol]):
         if len(self._runs) >= MOST_GOING_ON:
             raise Invalid(f"{MOST_GOING_ON} runs of it are going on; wait until one has ended")
         begun_ = await self._begin(Trigger.MANUAL, self._known(), context, by=message.by)
-        run, posted = begun_.run, Posted()
+        run, found = begun_.run, Posted()
         if run.action is not None:
             try:
-                run, posted = await self._dispatch(run, context)
+                run, found = await self._dispatch(run, context)
             except NotKnown as trouble:
                 context.defer(message).fail(trouble.__cause__ or trouble)
                 return
         if run.record.status is S.FAILED:
             raise Invalid(run.record.error or "it cannot be dispatched")
-        record = self._known().record
         dispatch = wire.RunDispatch(
-            automation=record,
+            automation=self._known().record,
             run=run.record,
             command=begun_.command,
-            message=posted.message,
-            task=posted.task,
+            message=found.message,
+            task=found.task,
         )
         context.reply(message, dispatch)
 
@@ -262,27 +229,17 @@ class Automation(FleetActor[AutomationProtocol]):
     async def _dispatch(self, run: Run, context: Context[AutomationProtocol]) -> tuple[Run, Posted]:
         """Have the post office do what the run is for. Raises `NotKnown` when it may have or not; then it is asked again."""
         assert run.action is not None
-        posted = Posted()
         try:
-            with trio.fail_after(POST_WITHIN):
-                posted = await deliver(self.fleet, run.action, run.record)
-        except TROUBLE as trouble:
+            found, outcome = await posted(self.fleet, run.action, run.record)
+        except NotKnown:
             context.set_timer("again", AGAIN, Look())
-            raise NotKnown from trouble
-        except Refusal as no:
-            return await self._move(run, "fail", str(no), posted, context), posted
-        event = "succeed" if posted.task is None else None
-        return await self._move(run, event, None, posted, context), posted
+            raise
+        return await self._move(run, found, outcome, context), found
 
     async def _move(
-        self,
-        run: Run,
-        event: str | None,
-        error: str | None,
-        posted: Posted,
-        context: Context[AutomationProtocol],
+        self, run: Run, found: Posted, outcome: Outcome | None, context: Context[AutomationProtocol]
     ) -> Run:
-        after, decision = moved(self._known().record, run, event, error, posted, self.moment())
+        after, decision = moved(self._known().record, run, found, outcome, self.moment())
         await self.commit(decision, context)
         if after.record.status.final:
             del self._runs[after.record.id]
@@ -298,14 +255,9 @@ class Automation(FleetActor[AutomationProtocol]):
 
     async def _settle(self, run: Run, context: Context[AutomationProtocol]) -> None:
         """End the run, if what it has begun has ended."""
-        task = None
-        if run.record.command_id is not None:
-            outcome = rules.outcome_of_command(find_command(self.store, run.record.command_id))
-        else:
-            task = find_task(self.store, run.record.task_id or 0)
-            outcome = rules.outcome_of_task(task)
+        found, outcome = what_came_of(self.store, run.record)
         if outcome is not None:
-            await self._move(run, *outcome, Posted(task=task), context)
+            await self._move(run, found, outcome, context)
 
     # -- due
 
@@ -331,7 +283,7 @@ class Automation(FleetActor[AutomationProtocol]):
         if record.next_run_at is None:
             return
         if rules.is_set_back(record.schedule, row.planned_at, now):
-            row = self._planned(record)
+            row = planned(record, now, self.store.events.last_id)
             await self.commit(Decision(reply=None, writes=(updated(row),)), context)
             self.row = row
         elif self._pace.is_due(record.next_run_at):
