@@ -65,7 +65,7 @@ def order(
     is none."""
     given = attrs.asdict(action, recurse=False)
     del given["type"], given["orchestrator_id"]
-    wished = wire.SpawnAgent(**given, automation_id=run.automation_id, automation_run_id=run.id)
+    request = wire.SpawnAgent(**given, automation_id=run.automation_id, automation_run_id=run.id)
     refused: Refusal | None = None
     hosts = [
         wire.decode(wire.Orchestrator, record) for (record,) in store.rows(HOSTS, action.orchestrator_id)
