@@ -73,12 +73,13 @@ def verified(path: Path, head: str | None = None) -> wire.AuditVerdict:
     from relay.fleet.jobs import told
     from relay.store.backups import backups_of, list_backups
     from relay.store.chain import Head, verify
+    from relay.store.witnesses import witnesses
 
     try:
         noted = [Head.read(head)] if head else []
     except ValueError as error:
         raise Failure("the head is none", why=str(error), then="relay audit verify prints one") from error
-    noted += [backup.held.head for backup in list_backups(backups_of(path), path.stem)]
+    backups = list_backups(backups_of(path), path.stem)
     try:
         with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
 
@@ -86,7 +87,7 @@ def verified(path: Path, head: str | None = None) -> wire.AuditVerdict:
                 return connection.execute(sql, params).fetchall()
 
             connection.execute("begin")
-            return told(verify(rows, noted))
+            return told(verify(rows, [*noted, *witnesses(rows, backups)]))
     except apsw.Error as error:
         then = "start its server once, which brings the schema up to date, or restore a backup"
         raise Failure(f"{path} cannot be read as relay's database", why=str(error), then=then) from error

@@ -45,7 +45,7 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
     import json
 
     from relay.http import CannotListen, IntegrationsUnusable, Ready, TokenUnusable, run
-    from relay.store import Locked, NewerDatabase, UnusableDatabase
+    from relay.store import DamagedDatabase, Locked, NewerDatabase, UnusableDatabase
 
     def announce(ready: Ready) -> None:
         where = {"url": ready.base_url} | ({"tokenFile": str(ready.token_file)} if ready.token_file else {})
@@ -55,6 +55,7 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
     _log()
     folder = home()
     path = database or folder / "relay.db"
+    named = f" --database {path}" if database else ""
     again = "".join(f" --{name} {value}" for name, value in _given(host=host, port=port).items())
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,8 +83,13 @@ def serve(database: Path | None, host: str, port: int, allowed: tuple[str, ...],
     except NewerDatabase as error:
         then = f"use the relay that wrote it, or relay serve{again} --database PATH"
         raise Failure("relay cannot start", why=str(error), then=then) from error
+    except DamagedDatabase as error:
+        then = (
+            f"relay restore{named} puts a backup in its place and keeps the file (relay backup{named} --list)"
+        )
+        raise Failure("relay cannot start", why=str(error), then=then) from error
     except UnusableDatabase as error:
-        then = f"restore {path} from a copy, or relay serve{again} --database PATH"
+        then = f"mend that, or relay restore{named}, or relay serve{again} --database PATH"
         raise Failure("relay cannot start", why=str(error), then=then) from error
 
 

@@ -13,6 +13,7 @@ import attrs
 from relay import wire
 from relay.actors import Ask, Context
 from relay.store import Decision, Store, chain
+from relay.store.witnesses import RESTORED
 
 from ._actor import FleetActor
 from ._audit import record_activity
@@ -49,10 +50,11 @@ class ActivityLog(FleetActor[ActivityProtocol]):
         super().__init__(fleet)
 
     async def handle(self, message: WriteDown, context: Context[ActivityProtocol]) -> None:
-        if message.asked.client_id.startswith(chain.TRIMMED):
-            raise Invalid(
-                f"clientId: what begins with {chain.TRIMMED} tells where the audit begins, and is relay's own"
-            )
+        for own in (chain.TRIMMED, RESTORED):
+            if message.asked.client_id.startswith(own):
+                raise Invalid(
+                    f"clientId: what begins with {own} tells of the audit itself, and is relay's own"
+                )
         known = find_activity(self.store, message.asked.client_id)
         if known is not None:
             context.reply(message, Noted(known, new=False))

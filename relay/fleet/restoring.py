@@ -12,6 +12,7 @@ from typing import Any
 import apsw
 
 from relay import wire
+from relay.store.witnesses import RESTORED
 
 __all__ = ["FLOOR", "FURTHER", "prepare"]
 
@@ -53,7 +54,7 @@ def _record(connection: apsw.Connection, event: int, backup: str, known: dict[st
     ms = round(at * 1000)
     record = wire.Activity(
         id=number,
-        client_id=f"server-system-restore-{ms}",
+        client_id=f"{RESTORED}{ms}",
         kind=wire.ActivityKind.STATE,
         title="the database was restored from a backup",
         body=backup,

@@ -13,6 +13,7 @@ from ._lock import owned as owned
 from ._log import EventLog as EventLog
 from ._types import (
     Conflict as Conflict,
+    DamagedDatabase as DamagedDatabase,
     Event as Event,
     Locked as Locked,
     LoggedEvent as LoggedEvent,

@@ -7,14 +7,16 @@ are drawn here, in commit order, and rewound with what is undone, so the log has
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import apsw
 import attrs
+import orjson
 
-from ._types import Conflict, Done, LoggedEvent, Owner, StoreFailed, Superseded, Write
+from ._types import Conflict, Done, Event, LoggedEvent, Owner, StoreFailed, Superseded, Write
 
-__all__ = ["Batch", "Part", "Undated", "refuse"]
+__all__ = ["Batch", "Part", "part_of", "refuse"]
 
 EVENT = "insert into events (id, at, type, source, subject, data) values (?, ?, ?, ?, ?, ?)"
 
@@ -146,3 +148,32 @@ def _failed(error: Exception) -> StoreFailed:
     failed = StoreFailed(f"the transaction could not be committed: {error}")
     failed.__cause__ = error
     return failed
+
+
+def part_of(writes: Sequence[Write], events: Sequence[Event], owner: Owner, done: Done, at: int) -> Part:
+    """What is staged, as a snapshot: what the caller does to its events afterwards changes nothing."""
+    undated: list[Undated] = []
+    unfit: Exception | None = None
+    try:
+        for event in events:
+            of = _place(event.of, writes) if event.of is not None else None
+            undated.append((event.type, event.source, event.subject, of, _text(event.data)))
+    except (TypeError, ValueError) as error:
+        unfit = error
+    size = sum(_size(write) for write in writes) + sum(128 + len(data) for *_, data in undated)
+    return Part(writes, undated, owner, done, at, size, unfit)
+
+
+def _place(wanted: Write, writes: Sequence[Write]) -> int:
+    for place, write in enumerate(writes):
+        if write is wanted:
+            return place
+    raise ValueError(f"an event is of a write that is not staged with it: {wanted.sql}")
+
+
+def _text(data: Mapping[str, Any] | bytes) -> bytes:
+    return data if isinstance(data, bytes) else orjson.dumps(data)
+
+
+def _size(write: Write) -> int:
+    return 64 + sum(len(param) for param in write.params if isinstance(param, str | bytes))

@@ -13,6 +13,7 @@ import trio
 from ._copies import reading
 from .backups import Backup, list_backups, make_backup
 from .chain import Head, Verdict, verify
+from .witnesses import witnesses
 
 __all__ = ["Beside"]
 
@@ -36,14 +37,14 @@ class Beside:
         return make_backup(self.database, self.backups, at, progress=_go_on, vfs=self.vfs)
 
     def _verify(self, noted: Sequence[Head]) -> Verdict:
-        heads = [backup.held.head for backup in list_backups(self.backups, self.database.stem)]
+        backups = list_backups(self.backups, self.database.stem)
         with closing(reading(self.database, _go_on, self.vfs)) as connection:
 
             def rows(sql: str, *params: Any) -> list[tuple[Any, ...]]:
                 _go_on("checking")
                 return connection.execute(sql, params).fetchall()
 
-            return verify(rows, [*noted, *heads])
+            return verify(rows, [*noted, *witnesses(rows, backups)])
 
 
 def _go_on(stage: str) -> None:

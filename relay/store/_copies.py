@@ -20,10 +20,12 @@ from .chain import Head, head_of
 __all__ = [
     "SPARE",
     "BackupFailed",
+    "Damaged",
     "Held",
     "Progress",
     "checked",
     "copy",
+    "damage",
     "discard",
     "explained",
     "held",
@@ -46,6 +48,10 @@ def quietly(stage: str) -> None:
 
 class BackupFailed(StoreError):
     """There is no backup, or it cannot be used. The text says why, and what to do."""
+
+
+class Damaged(BackupFailed):
+    """The file is not whole."""
 
 
 @attrs.frozen
@@ -114,16 +120,28 @@ def held(connection: apsw.Connection) -> Held:
 
 
 def checked(path: Path, progress: Progress) -> Held:
-    """What a copy holds, if it is whole."""
+    """What a copy holds. Raises `Damaged` when it is not whole, `BackupFailed` when it is no database of relay's."""
     progress("checking")
-    with closing(reading(path, progress)) as connection:
-        found = [text for (text,) in connection.execute("pragma quick_check(3)")]
-        if found != ["ok"]:
-            raise BackupFailed(f"{path} is damaged: {'; '.join(found)}")
-        holds = held(connection)
+    try:
+        with closing(reading(path, progress)) as connection:
+            if (found := damage(connection)) is not None:
+                raise Damaged(f"{path} is damaged: {found}")
+            holds = held(connection)
+    except apsw.CorruptError as error:
+        raise Damaged(f"{path} is damaged: {error}") from error
     if not holds.schema:
         raise BackupFailed(f"{path} is no database of relay's")
     return holds
+
+
+def damage(connection: apsw.Connection) -> str | None:
+    """What is wrong with the file as SQLite sees it; None when nothing is."""
+    try:
+        found = [str(text) for (text,) in connection.execute("pragma quick_check(3)")]
+    except apsw.CorruptError as error:
+        return str(error)
+    lines = [line for text in found for line in text.splitlines() if not line.startswith("***")]
+    return None if lines == ["ok"] else "; ".join(lines)
 
 
 def discard(path: Path) -> None:

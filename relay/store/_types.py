@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Conflict",
+    "DamagedDatabase",
     "Done",
     "Event",
     "Locked",
@@ -61,6 +62,10 @@ class NewerDatabase(StoreError):
 
 class UnusableDatabase(StoreError):
     """The file cannot be opened, or it is no database of relay's."""
+
+
+class DamagedDatabase(UnusableDatabase):
+    """The file is not whole. A backup can take its place."""
 
 
 @attrs.frozen

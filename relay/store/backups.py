@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import attrs
 
 from relay._files import read_json, sync_directory, write_json
@@ -23,10 +24,12 @@ from relay._files import read_json, sync_directory, write_json
 from ._copies import (
     SPARE,
     BackupFailed,
+    Damaged,
     Held,
     Progress,
     checked,
     copy,
+    damage,
     discard,
     explained,
     held,
@@ -102,6 +105,7 @@ def make_backup(
     """
     with explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sweep(folder, database.stem)
         while (to := folder / f"{database.stem}-{stamp(at)}{label}.db").exists():
             at += 0.001
         made = back_up(database, to, at, progress=progress, spare=spare, vfs=vfs)
@@ -127,8 +131,11 @@ def back_up(
             with closing(reading(database, progress, vfs)) as source:
                 room(source, to.parent, spare)
                 copy(source, partial, progress)
-                holds = held(source)
-                if (copied := checked(partial, progress)) != holds:
+                try:
+                    holds, copied = held(source), checked(partial, progress)
+                except (Damaged, apsw.CorruptError) as error:
+                    raise _broken(source, database, to) from error
+                if copied != holds:
                     raise BackupFailed(f"the copy of {database} differs from it: {holds.difference(copied)}")
             made = Backup(to, at, partial.stat().st_size, _digest(partial), holds)
             progress("keeping")
@@ -170,7 +177,7 @@ def list_backups(folder: Path, stem: str | None = None) -> list[Backup]:
 
 def rotate(folder: Path, stem: str, now: float) -> list[Path]:
     """Remove what is too old: all but the newest few, the newest of each of the last days, and the last that were made
-    before a new schema. Also what a crash left behind. Returns what was removed."""
+    before a new schema. Returns what was removed."""
     parts = [
         (match, path)
         for path in sorted(folder.iterdir(), reverse=True)
@@ -186,14 +193,27 @@ def rotate(folder: Path, stem: str, now: float) -> list[Path]:
         days.setdefault(made[:8], path)
     keep |= {path for day, path in days.items() if day > oldest}
     gone = [path for _, path in own if path not in keep]
-    gone += folder.glob(f"{stem}-*.db{PARTIAL}*")
     for path in gone:
         path.unlink(missing_ok=True)
         _manifest(path).unlink(missing_ok=True)
-    for manifest in folder.glob(f"{stem}-*.json"):
-        if not manifest.with_suffix(".db").exists():
-            manifest.unlink(missing_ok=True)
     return gone
+
+
+def _sweep(folder: Path, stem: str) -> None:
+    """Remove what backups that were killed have left."""
+    left = [*folder.glob(f"{stem}-*.db{PARTIAL}*")]
+    left += [each for each in folder.glob(f"{stem}-*.json") if not each.with_suffix(".db").exists()]
+    for path in left:
+        path.unlink(missing_ok=True)
+
+
+def _broken(source: apsw.Connection, database: Path, to: Path) -> BackupFailed:
+    """The copy is: because the database is, or because of where it was put."""
+    if (found := damage(source)) is not None:
+        return BackupFailed(
+            f"{database} is damaged: {found}: stop its server; relay restore puts a backup in its place"
+        )
+    return BackupFailed(f"the copy of {database} is damaged: the disk of {to.parent} may be broken")
 
 
 def _digest(path: Path) -> str:

@@ -38,7 +38,7 @@ from ._migrations import NEWEST, migrate
 from ._types import NewerDatabase
 from .backups import check
 
-__all__ = ["Restored", "restore"]
+__all__ = ["Restored", "half_restored", "restore"]
 
 
 @attrs.frozen
@@ -75,7 +75,7 @@ def restore(
                 raise NewerDatabase(
                     f"{backup} has schema {held.schema}, and this relay knows up to {NEWEST}: use a newer relay"
                 )
-            beside = database.with_name(database.name + ".restoring")
+            beside = half_restored(database)
             try:
                 _copy_of(backup, held, beside, progress)
                 progress("preparing")
@@ -89,6 +89,11 @@ def restore(
             sync_directory(database.parent)
             progress("in place")
     return Restored(backup, aside)
+
+
+def half_restored(database: Path) -> Path:
+    """Where a restore makes the copy. One that was killed leaves it; it is of no use to anybody."""
+    return database.with_name(database.name + ".restoring")
 
 
 def _copy_of(backup: Path, held: Held, to: Path, progress: Progress) -> None:
@@ -108,27 +113,39 @@ def _prepare(path: Path, prepare: Callable[[apsw.Connection], object]) -> None:
 
 
 def _set_aside(database: Path, at: float) -> Path | None:
-    """A second name for the present database, all of it in one file. One that is too broken for that is kept as it is."""
-    if not database.exists():
-        return None
+    """A second name for the present database. One that is too broken to be one file is kept with its logs; so is a log
+    without a database, which SQLite would take for the restored one's."""
     aside = database.with_name(f"{database.name}.before-restore-{stamp(at)}")
-    log = database.with_name(database.name + "-wal")
+    if database.exists():
+        _into_one_file(database)
+        _name_again(database, aside)
+    for log in ("-wal", "-journal"):
+        if (left := database.with_name(database.name + log)).exists():
+            left.replace(aside.with_name(aside.name + log))
+    database.with_name(database.name + "-shm").unlink(missing_ok=True)
+    sync_directory(database.parent)
+    return aside if aside.exists() else None
+
+
+def _into_one_file(database: Path) -> None:
+    """What is in its log only goes where it belongs, unless the database is broken."""
     try:
         with closing(apsw.Connection(str(database))) as connection:
             connection.execute("pragma wal_checkpoint(truncate)").fetchall()
             connection.execute("pragma journal_mode = delete").fetchall()
-    except apsw.Error:
-        if log.exists():
-            shutil.copy2(log, aside.with_name(aside.name + "-wal"))
-    if aside.exists() and not aside.samefile(database):
-        raise BackupFailed(f"{aside} is there already: move it elsewhere")
+    except apsw.BusyError as error:
+        raise BackupFailed(f"{database} is in use by another program, which must end first") from error
+    except (apsw.NotADBError, apsw.CorruptError, apsw.IOError):
+        pass
+
+
+def _name_again(database: Path, aside: Path) -> None:
+    if aside.exists():
+        if not aside.samefile(database):  # else the same restore was cut short after this
+            raise BackupFailed(f"{aside} is there already: move it elsewhere")
+        return
     try:
-        if not aside.exists():  # else the same restore was cut short after this
-            os.link(database, aside)
+        os.link(database, aside)
     except OSError:  # a file system without links
         shutil.copy2(database, aside)
         synced(aside)
-    for rest in (log, database.with_name(database.name + "-shm")):
-        rest.unlink(missing_ok=True)
-    sync_directory(database.parent)
-    return aside

@@ -13,43 +13,33 @@ and raises `StoreFailed` from it; nobody is left waiting.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
-import orjson
 import trio
 
 from relay.actors import Gate
 
-from ._batch import Batch, Part, Undated, refuse
+from ._batch import Batch, Part, part_of, refuse
 from ._beside import Beside
-from ._lock import owned
 from ._log import KEEP, EventLog
-from ._migrations import NEWEST, migrate
-from ._types import Done, Event, LoggedEvent, Owner, Store, StoreFailed, UnusableDatabase, Write
-from .backups import Backup, BackupFailed, backups_of, make_backup
-from .chain import Head, Verdict, register, verify
+from ._opening import open_file, open_memory
+from ._types import Done, Event, LoggedEvent, Owner, Store, StoreFailed, Write
+from .backups import Backup, backups_of
+from .chain import Head, Verdict, verify
 
 __all__ = ["open_store"]
 
 MOST_PARTS = 2_000
 MOST_BYTES = 16 * 1024 * 1024
 BATCH_PARTS = 512
-PRAGMAS = (
-    "journal_mode = wal",
-    "synchronous = full",
-    "foreign_keys = on",
-    "temp_store = memory",
-    "wal_autocheckpoint = 4000",  # pages, 16 MB: moving them into the database waits for the disk, twice
-)
 CLOSE_WITHIN = 10.0  # seconds
 
 SEQUENCES = {
@@ -106,7 +96,7 @@ class SQLiteStore:
         self._draining = trio.lowlevel.ParkingLot()
 
     def stage(self, writes: Sequence[Write], events: Sequence[Event], owner: Owner, done: Done) -> None:
-        part = _part(writes, events, owner, done, at=round(self._system.wall() * 1000))
+        part = part_of(writes, events, owner, done, at=round(self._system.wall() * 1000))
         if self._failed is not None:
             self._token.run_sync_soon(part.done, self._failed)
             return
@@ -305,80 +295,8 @@ class InlineStore(SQLiteStore):
         return refuse(parts, apsw.FullError("the disk is full, says the simulation"))
 
 
-def _part(writes: Sequence[Write], events: Sequence[Event], owner: Owner, done: Done, at: int) -> Part:
-    """A snapshot: what the caller does to its events afterwards changes nothing."""
-    undated: list[Undated] = []
-    unfit: Exception | None = None
-    try:
-        for event in events:
-            of = _place(event.of, writes) if event.of is not None else None
-            undated.append((event.type, event.source, event.subject, of, _text(event.data)))
-    except (TypeError, ValueError) as error:
-        unfit = error
-    size = sum(_size(write) for write in writes) + sum(128 + len(data) for *_, data in undated)
-    return Part(writes, undated, owner, done, at, size, unfit)
-
-
-def _place(wanted: Write, writes: Sequence[Write]) -> int:
-    for place, write in enumerate(writes):
-        if write is wanted:
-            return place
-    raise ValueError(f"an event is of a write that is not staged with it: {wanted.sql}")
-
-
-def _text(data: Mapping[str, Any] | bytes) -> bytes:
-    return data if isinstance(data, bytes) else orjson.dumps(data)
-
-
 def _ignore(_: BaseException | None) -> None:
     """Rows that could not be deleted go with the next ones."""
-
-
-def _size(write: Write) -> int:
-    return 64 + sum(len(param) for param in write.params if isinstance(param, str | bytes))
-
-
-def _connect(path: str, vfs: str | None = None) -> apsw.Connection:
-    connection = apsw.Connection(path, vfs=vfs, statementcachesize=200)
-    connection.set_busy_timeout(5_000)
-    register(connection)
-    for pragma in PRAGMAS:
-        connection.execute(f"pragma {pragma}").fetchall()
-    return connection
-
-
-@contextmanager
-def _usable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BackupFailed as error:
-        raise UnusableDatabase(f"{path} is not moved to a new schema without a backup: {error}") from error
-    except (OSError, apsw.Error) as error:
-        raise UnusableDatabase(f"{path} cannot be used as relay's database: {error}") from error
-
-
-def _create(path: Path) -> None:
-    """A file that is not there is its owner's alone from the first moment: SQLite makes one that others can read. What it
-    puts beside the database has the database's mode."""
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-
-
-def _open_file(
-    path: Path, backups: Path, at: float, vfs: str | None, stack: ExitStack
-) -> tuple[apsw.Connection, apsw.Connection]:
-    """Own the database; two connections to it, for writing and for reading. It is backed up before its schema moves on."""
-    with _usable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(owned(path))
-        _create(path.resolve())
-        writer = stack.enter_context(closing(_connect(str(path), vfs)))
-        if 0 < writer.pragma("user_version") < NEWEST:
-            make_backup(path.resolve(), backups, at, label=f"-before-schema-{NEWEST}", vfs=vfs)
-        migrate(writer)
-        reader = stack.enter_context(closing(_connect(str(path), vfs)))
-        reader.execute("pragma query_only = on").fetchall()
-    return writer, reader
 
 
 @asynccontextmanager
@@ -392,21 +310,20 @@ async def open_store(
 ) -> AsyncGenerator[Store]:
     """Open the database at `path`, or one in memory for None, and own it until the block is left.
 
-    Raises `Locked` when another process owns it, `NewerDatabase` when a newer relay wrote it, `UnusableDatabase` when
-    it is none. What is staged when the block is left is still committed. The log keeps the newest `keep_events`; who
-    rebuilds state from events needs them all.
+    Raises `Locked` when another process owns it, `NewerDatabase` when a newer relay wrote it, `DamagedDatabase`
+    when it is not whole, `UnusableDatabase` when it is none. What is staged when the block is left is still committed.
+    The log keeps the newest `keep_events`; who rebuilds state from events needs them all.
     `vfs` names the VFS through which SQLite reaches the file, if it is not to be the system's. `backups` is the folder for
     them, if it is not to be one beside the database.
     """
     with ExitStack() as stack, trio.CancelScope() as block:
         store: SQLiteStore
         if path is None:
-            connection = stack.enter_context(closing(_connect(":memory:")))
-            migrate(connection)
+            connection = open_memory(stack)
             store = InlineStore(system, connection, connection, keep_events, block.cancel)
         else:
             beside = Beside(path.resolve(), backups_of(path, backups), vfs)
-            connections = _open_file(path, beside.backups, system.wall(), vfs, stack)
+            connections = open_file(path, beside.backups, system.wall(), vfs, stack)
             store = ThreadedStore(system, *connections, keep_events, block.cancel, beside)
         try:
             yield store

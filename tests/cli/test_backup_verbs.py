@@ -195,3 +195,66 @@ def test_a_restore_that_is_killed_leaves_a_database_that_serves(alone: Path) -> 
         add(alone)
     assert relay("restore", RELAY_HOME=str(alone)).returncode == 0
     assert registered(alone / "relay.db") == ["a1", "a2"]
+
+
+def overwrite(path: Path, table: str) -> None:
+    """One page of the table is another."""
+    ((root,),) = rows(path, f"select rootpage from sqlite_schema where name = '{table}'")
+    ((size,),) = rows(path, "pragma page_size")
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\x77" * 64)
+
+
+def test_a_damaged_database_is_not_served_and_what_helps_is_named(alone: Path) -> None:
+    answer(invoke("backup", "--json"))
+    path = alone / "relay.db"
+    overwrite(path, "messages")
+    damaged = path.read_bytes()
+    start = invoke("serve", "--port", "0")
+    assert start.exit_code == 1
+    assert f"{path} is damaged" in start.output
+    assert "next: relay restore puts a backup in its place" in start.output
+    refused = invoke("backup")
+    assert (refused.exit_code, "relay restore" in refused.output) == (1, True), refused.output
+    assert len(answer(invoke("backup", "--list", "--json"))) == 1
+    restored = answer(invoke("restore", "--json"))
+    assert Path(restored["aside"]).read_bytes()[100:] == damaged[100:]
+    with serving(alone) as served:
+        served.register("a4")
+    assert registered(path) == ["a1", "a2", "a4"]
+
+
+def test_a_backup_of_a_newer_relay_and_a_damaged_one_are_refused(alone: Path) -> None:
+    (alone / "backups").mkdir()
+    before = (alone / "relay.db").read_bytes()
+    made = answer(invoke("backup", "--to", str(alone / "newer.db"), "--json"))
+    newer, damaged = Path(made["file"]), alone / "damaged.db"
+    damaged.write_bytes(newer.read_bytes())
+    overwrite(damaged, "messages")
+    newer.with_suffix(".json").unlink()
+    with closing(apsw.Connection(str(newer))) as connection:
+        connection.execute("pragma user_version = 999").fetchall()
+    for backup, why in ((newer, "has schema 999"), (damaged, "is damaged")):
+        result = invoke("restore", "--from", str(backup))
+        assert result.exit_code == 1
+        assert "nothing was restored" in result.output
+        assert why in result.output
+        assert "next: relay backup --list" in result.output
+    assert (alone / "relay.db").read_bytes() == before
+    assert not list(alone.glob("relay.db.*restor*"))
+
+
+def test_an_older_backup_is_no_tampering(alone: Path) -> None:
+    """Backups made since have noted what is not there any more, and the audit says why."""
+    old = answer(invoke("backup", "--json"))["file"]
+    add(alone, "a3")
+    answer(invoke("backup", "--json"))
+    answer(invoke("restore", "--from", old, "--json"))
+    add(alone, "a4", "a5")
+    verdict = answer(invoke("audit", "verify", "--json"))
+    assert (verdict["ok"], verdict["damages"]) == (True, [])
+    with closing(apsw.Connection(str(alone / "relay.db"))) as connection:
+        connection.execute("drop trigger activity_never_changes")
+        connection.execute("update activity set record = '{}' where id = 2")
+    assert invoke("audit", "verify").exit_code == 1

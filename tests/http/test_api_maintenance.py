@@ -92,9 +92,10 @@ async def test_the_audit_is_verified_and_damage_is_named(api: httpx2.AsyncClient
     assert "head: expected a number" in answer.json()["error"]
 
 
-async def test_nobody_else_tells_where_the_audit_begins(api: httpx2.AsyncClient) -> None:
+@pytest.mark.parametrize("own", ["server-audit-trim-1", "server-system-restore-1"])
+async def test_nobody_else_tells_where_the_audit_begins(api: httpx2.AsyncClient, own: str) -> None:
     note = {
-        "clientId": "server-audit-trim-1",
+        "clientId": own,
         "kind": "state",
         "title": "x",
         "metadata": {"seq": 9, "digest": "d"},

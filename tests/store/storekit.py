@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import apsw
@@ -26,6 +26,21 @@ def event(number: int) -> Event:
 
 def kept(store: Store) -> set[str]:
     return {key for (key,) in store.rows("select key from meta")}
+
+
+def page_of(path: Path, name: str) -> int:
+    """Where the table or index begins in the file."""
+    with closing(apsw.Connection(str(path))) as connection:
+        ((root,),) = connection.execute("select rootpage from sqlite_schema where name = ?", (name,))
+        ((size,),) = connection.execute("pragma page_size")
+    return (int(root) - 1) * int(size)
+
+
+def overwrite(path: Path, offset: int) -> None:
+    """A page is damaged."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\x77" * 64)
 
 
 class Outcomes:

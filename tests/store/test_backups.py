@@ -13,7 +13,8 @@ from typing import Any
 
 import apsw
 import pytest
-from storekit import put
+import trio
+from storekit import overwrite, page_of, put
 
 from relay.actors import System
 from relay.store import Locked, NewerDatabase, Owner, open_store
@@ -414,3 +415,98 @@ def test_a_restore_that_is_killed_leaves_one_whole_database(database: Path) -> N
     assert seen >= set(STAGES["restore"])
     assert content(database) == old
     assert not database.with_name("relay.db.restoring").exists()
+
+
+def test_what_a_crash_left_goes_before_there_must_be_room(database: Path) -> None:
+    """Else a disk that is full of it stays full."""
+    folder = backups_of(database)
+    folder.mkdir()
+    left = [folder / f"relay-20200101T000000000Z.db.partial{rest}" for rest in ("", "-journal")]
+    for path in left:
+        path.write_text("left by a crash")
+    with pytest.raises(BackupFailed, match="make room there"):
+        make_backup(database, folder, AT, spare=2**62)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_is_said(database: Path) -> None:
+    (database.parent / "file").touch()
+    for folder in (database.parent / "file", database.parent / "file" / "backups", Path("/proc/backups")):
+        with pytest.raises(BackupFailed, match=f"no backup could be made or used in {folder}"):
+            make_backup(database, folder, AT)
+
+
+def test_a_damaged_database_makes_no_backup_and_the_others_stay(database: Path) -> None:
+    fill(database, *(f"k{number}" for number in range(200)), size=4_000)
+    folder = backups_of(database)
+    kept = make_backup(database, folder, AT)
+    overwrite(database, page_of(database, "meta"))
+    for minute in range(1, 12):
+        with pytest.raises(BackupFailed, match=r"relay\.db is damaged: .*relay restore"):
+            make_backup(database, folder, AT + 60 * minute)
+    assert list_backups(folder) == [kept] == [check(kept.path)]
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_copy_that_the_disk_has_broken_is_no_backup(database: Path) -> None:
+    folder = backups_of(database)
+
+    def progress(stage_: str) -> None:
+        for copy in folder.glob("*.partial"):
+            if stage_ == "checking":
+                overwrite(copy, page_of(database, "meta"))
+
+    with pytest.raises(BackupFailed, match=f"the copy of .* is damaged: the disk of {folder} may be broken"):
+        make_backup(database, folder, AT, progress=progress)
+    assert list(folder.iterdir()) == []
+
+
+async def test_two_backups_at_once_are_two(tmp_path: Path, system: System) -> None:
+    path = tmp_path / "relay.db"
+    made: list[Path] = []
+    async with open_store(path, system) as store:
+        stage(store, put("k"))
+        await store.drain()  # type: ignore[attr-defined]
+
+        async def back_up_once() -> None:
+            backup = await store.back_up()
+            assert backup is not None
+            made.append(check(backup.path).path)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(back_up_once)
+    assert len(set(made)) == 3
+    assert sorted(made) == sorted(each.path for each in list_backups(backups_of(path)))
+
+
+def test_a_log_without_its_database_is_not_taken_for_the_restored_ones(database: Path) -> None:
+    """Somebody removed the database, and left what SQLite has put beside it."""
+    made = make_backup(database, backups_of(database), AT)
+    program = f"""
+import apsw, os
+connection = apsw.Connection({str(database)!r})
+connection.execute("pragma wal_autocheckpoint = 0").fetchall()
+connection.execute("delete from meta").fetchall()
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    database.unlink()
+    assert database.with_name("relay.db-wal").stat().st_size
+    assert restore(database, made.path, AT).aside is None
+    assert keys(database) == {"a", "b"}
+
+
+def test_a_database_that_somebody_reads_is_not_replaced(database: Path) -> None:
+    """What is in its log only could not be kept with it."""
+    made = make_backup(database, backups_of(database), AT)
+    with closing(apsw.Connection(str(database))) as other:
+        other.execute("pragma journal_mode = wal").fetchall()
+        other.execute("insert into meta values ('c', '')").fetchall()
+        other.execute("begin").fetchall()
+        other.execute("select * from meta").fetchall()
+        with pytest.raises(BackupFailed, match=r"relay\.db is in use by another program"):
+            restore(database, made.path, AT)
+        other.execute("commit").fetchall()
+    assert keys(database) == {"a", "b", "c"}
+    assert not [path.name for path in database.parent.iterdir() if "restor" in path.name]

@@ -18,7 +18,17 @@ import trio.testing
 from storekit import Outcomes, kept, put, transactions_counted, writer_held_up
 
 from relay.actors import System
-from relay.store import Locked, NewerDatabase, Owner, StoreFailed, UnusableDatabase, Write, open_store, sqlite
+from relay.store import (
+    Locked,
+    NewerDatabase,
+    Owner,
+    StoreFailed,
+    UnusableDatabase,
+    Write,
+    _opening,
+    open_store,
+    sqlite,
+)
 
 HOLDER = """
 import sys, trio
@@ -211,8 +221,8 @@ async def test_a_database_has_never_been_readable(
         seen.append(stat.S_IMODE(Path(path).stat().st_mode))  # SQLite finds it made
         return connect(path, *options)
 
-    connect = sqlite._connect
-    monkeypatch.setattr(sqlite, "_connect", open_connection)
+    connect = _opening._connect
+    monkeypatch.setattr(_opening, "_connect", open_connection)
     async with open_store(tmp_path / "relay.db", system):
         pass
     assert seen == [0o600, 0o600]
