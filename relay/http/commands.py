@@ -4,7 +4,7 @@ from typing import Any
 
 from relay import wire
 from relay.actors import Ref
-from relay.fleet import commands
+from relay.fleet import Forbidden, commands
 
 from . import reach
 from .answers import OK, Answer, created, ok
@@ -17,13 +17,31 @@ route = Routes()
 FOR_PEOPLE = ("agent.permissionDecision", "prompt.inject")
 """Commands that carry a person's word to an agent: no agent gives it, also not to itself."""
 
+OF_RELAY = ("workspace.", "orchestrator.", "agent.spawn")
+"""How the types begin of commands whose end moves workspaces and hosts. Each has a route of its own, which knows whose they
+are; whoever carries a command out settles it, and must not have made one of these about what is somebody else's."""
+MARKS = ("policyEpoch", "recipeInstanceId")
+"""Params by which the end of a command moves a policy, or a run of a recipe."""
+
 
 @route("POST", "/api/commands", scope="command:write", body=wire.NewCommand)
 async def create(call: Call[wire.NewCommand]) -> Answer:
     reach.command_for(call, call.body.target)
+    _may_make(call)
     if call.body.type in FOR_PEOPLE:
         call.speak_as("user", "type")
     return created(await commands.create_command(call.fleet, call.body))
+
+
+def _may_make(call: Call[wire.NewCommand]) -> None:
+    """Raises `Forbidden` for whoever is for some of the fleet only, and asks for what relay itself makes (W-I11)."""
+    asked = call.body
+    if call.principal.is_limited and (
+        asked.type.startswith(OF_RELAY) or any(name in (asked.params or {}) for name in MARKS)
+    ):
+        raise Forbidden(
+            f"type: {asked.type} with these params is made by relay only; use the route of what it is for"
+        )
 
 
 @route("GET", "/api/commands", scope="command:read")

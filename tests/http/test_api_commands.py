@@ -5,6 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 import trio
+from tokenkit import as_, make
 
 NEW = {"type": "t", "source": "s", "target": "a1"}
 
@@ -147,3 +148,41 @@ async def test_a_list_goes_on_after_its_last_command(api: httpx2.AsyncClient) ->
     assert [command["id"] for command in answer.json()] == [made[1]]
     answer = await api.get("/api/commands", params={"after": "cmd_x"})
     assert (answer.status_code, answer.json()) == (400, {"error": "after: there is no command cmd_x"})
+
+
+@pytest.mark.spec("W-I11", "W-I17", "CMD-22")
+async def test_who_is_for_some_only_makes_no_commands_whose_end_moves_what_is_not_its_own(
+    api: httpx2.AsyncClient,
+) -> None:
+    """An agent settles its own commands: it must not make one that says of somebody's workspace that it is gone."""
+    card = {"id": "h1", "hostname": "h", "baseDir": "/srv"}
+    place = {
+        "id": "w2",
+        "mode": "isolated",
+        "repoRoot": "/srv/r",
+        "worktreePath": "/srv/w",
+        "sourceCwd": "/srv/r",
+    }
+    await api.post("/api/orchestrators", json=card)
+    await api.patch(
+        "/api/orchestrators/h1/agents",
+        json={"agents": [{"agentId": "a2", "provider": "claude", "workspace": place}]},
+    )
+    await api.post("/api/agents", json={"id": "a1"})
+    limits = ({"agents": ["a1"]}, {"orchestrators": ["h1"]})
+    for target, limit in zip(("a1", "orchestrator-h1"), limits, strict=True):
+        token = (await make(api, scope=["*"], constraints=limit))["token"]
+        for asked in (
+            {"type": "workspace.reconcile", "correlationId": "w2"},
+            {"type": "workspace.merge", "correlationId": "w2"},
+            {"type": "agent.spawn", "params": {"orchestratorId": "h1"}},
+            {"type": "orchestrator.upgrade"},
+            {"type": "agent.shutdown", "params": {"policyName": "p", "policyEpoch": 1}},
+            {"type": "agent.shutdown", "params": {"recipeInstanceId": "rec_1"}},
+        ):
+            body = {**NEW, "target": target, **asked}
+            answer = await as_(api, token, "POST", "/api/commands", body)
+            assert (answer.status_code, asked["type"] in answer.json()["error"]) == (403, True), asked
+        allowed = await as_(api, token, "POST", "/api/commands", {**NEW, "target": target})
+        assert allowed.status_code == 201
+    assert [each["type"] for each in (await api.get("/api/commands")).json()] == ["t", "t"]
