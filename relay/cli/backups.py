@@ -25,6 +25,13 @@ database = click.option(
     help="The server's SQLite file.  [default: ~/.relay/relay.db]",
 )
 
+TOKENS = {
+    "kept": "tokens are as they were: what was revoked stays so",
+    "of the backup": "tokens are those of the backup, and what was revoked since is good again: relay restore --end-tokens ends all",
+    "ended": "all tokens have ended but the root token: hosts register anew with the one that they are configured with",
+}
+"""What is said of the tokens of a restored database, by their fate."""
+
 
 @click.command()
 @click.option(
@@ -68,14 +75,16 @@ def backup(database: Path | None, to: Path | None, listed: bool, as_json: bool) 
     type=click.Path(path_type=Path, dir_okay=False),
     help="The backup.  [default: the newest]",
 )
+@click.option("--end-tokens", is_flag=True, help="End all tokens; only the root token is good afterwards.")
 @database
 @as_json
-def restore(database: Path | None, source: Path | None, as_json: bool) -> None:
+def restore(database: Path | None, source: Path | None, end_tokens: bool, as_json: bool) -> None:
     """Put a backup in the place of the database, while no server is up.
 
-    The database that is there is kept beside it. Cut short, this leaves the old one or the restored one, whole.
+    The database that is there is kept beside it. Cut short, this leaves the old one or the restored one, whole. Tokens are
+    not turned back: they are those of the database that is there, if it can be read.
     """
-    from relay.fleet import restoring
+    from relay.fleet import restored_tokens, restoring
     from relay.store import BackupFailed, NewerDatabase
     from relay.store.backups import backups_of, check, list_backups
     from relay.store.restoring import restore
@@ -86,9 +95,12 @@ def restore(database: Path | None, source: Path | None, as_json: bool) -> None:
         raise Failure(f"there is no backup in {backups_of(path)}", then="name one: relay restore --from FILE")
     chosen = source or found[0].path
     now = time.time()
+    tokens = restored_tokens.Fate.OF_THE_BACKUP
 
     def prepare(connection: Any) -> None:
+        nonlocal tokens
         restoring.prepare(connection, chosen.name, made_at, now)
+        tokens = restored_tokens.settle_tokens(connection, path, now, end=end_tokens)
 
     with _explained("nothing was restored", "stop that server, then relay restore"):
         try:
@@ -98,15 +110,15 @@ def restore(database: Path | None, source: Path | None, as_json: bool) -> None:
             then = "relay backup --list shows others; relay restore --from FILE"
             raise Failure("nothing was restored", why=str(error), then=then) from error
     if as_json:
-        return show_json(
-            {"restored": str(chosen), "database": str(path), "aside": done.aside and str(done.aside)}
-        )
+        told = {"restored": str(chosen), "database": str(path), "aside": done.aside and str(done.aside)}
+        return show_json({**told, "tokens": tokens})
     say(
         f"{path} is as it was {age(made_at) + ' ago' if made_at else 'when the backup was made'}, from {chosen}"
     )
     if done.aside is not None:
         say(f"what was there is in {done.aside}")
-    return say("next: relay serve; revoke again what was revoked since: relay tokens")
+    say(TOKENS[tokens])
+    return say("next: relay serve")
 
 
 @contextmanager
