@@ -10,10 +10,11 @@ from relay import wire
 from relay.store import Decision
 
 from ._audit import audit
-from ._errors import Conflict, Invalid
+from ._errors import Invalid
 from ._moment import Moment
 from ._new_command import new_command
 from ._orchestrator_protocol import Act, Dispatched, Spawn
+from ._owners import must_be_online
 from ._paths import within
 
 __all__ = ["act", "spawn", "spawn_order"]
@@ -31,8 +32,7 @@ def spawn_order(
 ) -> wire.NewCommand:
     """An `agent.spawn` for the host, if it is there, has the provider, and owns the directory (14.4). `also` are further
     params: what the agent is for."""
-    if host.status is not wire.OrchestratorStatus.ONLINE:
-        raise Conflict(f"host {host.id} is offline")
+    must_be_online(host)
     if request.provider not in host.providers:
         raise Invalid(f"host {host.id} does not have the provider {request.provider}")
     cwd = request.cwd or host.base_dir

@@ -14,6 +14,9 @@ __all__ = ["COLUMNS", "command_event", "is_asked", "new_command"]
 
 COLUMNS = "id, seq, type, source, target, status, correlation_id, created_at, expires_at, record"
 
+OURS = ("system", "dashboard")
+"""Sources that relay names in commands of its own."""
+
 EXECUTION_MS = {"agent": 1_800_000, "prompt": 1_800_000, "workspace": 1_800_000}
 """How long whoever has begun one of relay's own commands may take, by the first word of the type: long, as a spawn waits
 for those before it at its host."""
@@ -63,7 +66,7 @@ def new_command(
 
 def _usual_execution(asked: wire.NewCommand) -> int | None:
     """Whoever begins a command of relay's own that never expires, and is not heard of again, does not keep it open."""
-    ours = asked.source == "system" and asked.ttl_ms is None
+    ours = asked.source in OURS and asked.ttl_ms is None
     return EXECUTION_MS.get(asked.type.partition(".")[0]) if ours else None
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from relay import wire
 from relay.store import Store
 
+from ._errors import Conflict
 from ._paths import within
 
-__all__ = ["is_online", "online", "owner_of", "owners_of"]
+__all__ = ["is_online", "must_be_online", "online", "owner_of", "owners_of"]
 
 
 def owners_of(store: Store, workspace: wire.Workspace) -> list[wire.Orchestrator]:
@@ -37,6 +38,12 @@ def owner_of(
 
 def online(host: wire.Orchestrator) -> bool:
     return host.status is wire.OrchestratorStatus.ONLINE
+
+
+def must_be_online(host: wire.Orchestrator) -> None:
+    """For what does not wait for its host, as a spawn (O-43). Raises `Conflict`."""
+    if not online(host):
+        raise Conflict(f"host {host.id} is offline: start its orchestrator, then ask again")
 
 
 def is_online(store: Store, agent_id: str) -> bool:

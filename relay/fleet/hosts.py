@@ -7,7 +7,7 @@ from relay.store import Store
 
 from ._controllers import controller
 from ._errors import Conflict, Unprocessable
-from ._owners import online, owner_of
+from ._owners import must_be_online, online, owner_of
 from ._paths import within
 from ._reclaim import Orphan, must_be_orphan, orphans, repositories
 
@@ -16,6 +16,7 @@ __all__ = [
     "controller",
     "host_of",
     "host_of_agent",
+    "must_be_online",
     "must_be_orphan",
     "online_hosts",
     "online_owner",

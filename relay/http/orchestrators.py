@@ -5,7 +5,7 @@ from typing import Any
 
 from relay import wire
 from relay.actors import ActorError, Ref
-from relay.fleet import orchestrators, tokens
+from relay.fleet import hosts, orchestrators, tokens
 from relay.fleet.denials import Denied
 
 from . import reach
@@ -78,8 +78,9 @@ async def report_roster(call: Call[wire.Roster]) -> Answer:
 
 @route("POST", "/api/orchestrators/:id/spawn", scope="agent:write", body=object)
 async def spawn(call: Call[object]) -> Answer:
-    """The host is looked for before the members of the body are (14.4)."""
+    """The host is looked for, and must be there, before the members of the body are looked at (14.4)."""
     host = orchestrators.get_orchestrator(call.fleet.store, call.path["id"])
+    hosts.must_be_online(host)
     asked = call.read(wire.SpawnAgent)
     reach.starts(call, host, asked)
     made = await _host(call).ask(orchestrators.Spawn(asked, by=call.by))

@@ -19,6 +19,7 @@ route = Routes()
 
 AT_ONCE = 8  # repositories that are asked about
 ALL_WITHIN = 25.0  # seconds for all repositories; those that took longer are left out
+PORTION = 100  # worktrees that are judged before others have their turn
 
 
 @route("GET", "/api/workspaces/orphans", scope="workspace:read")
@@ -49,7 +50,11 @@ async def _look(
 ) -> None:
     async with limiter:
         worktrees = await _worktrees(call, host, root)
-    found[root] = list(hosts.orphans(call.fleet.store, root, worktrees))
+    orphans: list[hosts.Orphan] = []
+    for start in range(0, len(worktrees), PORTION):
+        orphans += hosts.orphans(call.fleet.store, root, worktrees[start : start + PORTION])
+        await trio.lowlevel.checkpoint()
+    found[root] = orphans
 
 
 async def _worktrees(call: Call[None], host: wire.Orchestrator, root: str) -> list[Any]:

@@ -16,6 +16,7 @@ from relay.fleet import (
     Invalid,
     NotFound,
     Settled,
+    agents,
     commands,
     maintenance,
     open_fleet,
@@ -119,9 +120,14 @@ async def test_relays_own_commands_wait_for_ever_and_are_not_carried_out_for_eve
     spawn = orchestrators.Spawn(wire.SpawnAgent(provider=wire.Provider.COMMAND))
     first, second = [(await fleet.orchestrators["h1"].ask(spawn)).command for _ in range(2)]
     assert (first.ttl_ms, first.expires_at) == (None, None)
-    await patch(fleet, first.id, S.ACCEPTED)
+    await fleet.agents["a1"].ask(agents.Register(wire.RegisterAgent(id="a1")))
+    prompt = (await fleet.agents["a1"].ask(agents.Prompt("hi"))).command_id
+    assert commands.get_command(fleet.store, prompt).expires_at is None
+    for key in (first.id, prompt):
+        await patch(fleet, key, S.ACCEPTED)
     await trio.sleep(3_600)
-    assert commands.get_command(fleet.store, first.id).status is S.TIMED_OUT
+    for key in (first.id, prompt):
+        assert commands.get_command(fleet.store, key).status is S.TIMED_OUT
     assert commands.get_command(fleet.store, second.id).status is S.PENDING
 
 

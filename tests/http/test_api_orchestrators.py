@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import trio
 
 HOST = {"id": "h1", "hostname": "h", "baseDir": "/base"}
 
@@ -97,6 +98,21 @@ async def test_spawning_on_a_host(api: httpx2.AsyncClient, h1: Any, body: Any, s
         assert answer.json()["command"]["target"] == "orchestrator-h1"
     else:
         assert (await api.get("/api/commands")).json() == []
+
+
+@pytest.mark.spec("O-43", "M-I29")
+async def test_a_host_must_be_there_before_the_members_of_a_spawn_are_looked_at(
+    api: httpx2.AsyncClient, h1: Any
+) -> None:
+    await api.patch("/api/agents/orchestrator-h1/status", json={"status": "offline"})
+    with trio.fail_after(10):
+        while (await api.get("/api/orchestrators/h1")).json()["status"] != "offline":
+            await trio.sleep(0.01)
+    for body in ({"provider": "claude"}, {"provider": "gemini"}, {"provider": "claude", "cwd": "/etc"}, []):
+        answer = await api.post("/api/orchestrators/h1/spawn", json=body)
+        assert (answer.status_code, "start its orchestrator" in answer.json()["error"]) == (409, True), body
+    assert (await api.post("/api/orchestrators/h1/spawn", content=b"{")).status_code == 400
+    assert (await api.get("/api/commands")).json() == []
 
 
 async def test_an_unknown_host_is_404_before_the_members_are_looked_at(api: httpx2.AsyncClient) -> None:

@@ -137,6 +137,29 @@ async def test_a_host_that_fails_hides_no_orphans_of_others(
     assert [orphan["branch"] for orphan in answer.json()["orphans"]] == ["agent/x", "agent/z"]
 
 
+async def test_a_host_that_lists_no_end_of_worktrees_holds_nobody_up(
+    known: httpx2.AsyncClient, host: HostApi
+) -> None:
+    many = [tree(f"n{number}", "agent/n") for number in range(20_000)]
+    host.behaviour = probing(*many)
+    async with trio.open_nursery() as nursery:
+        listed: list[int] = []
+
+        async def list_() -> None:
+            answer = await known.get("/api/workspaces/orphans")
+            listed.append(len(answer.json()["orphans"]))
+
+        nursery.start_soon(list_)
+        with trio.fail_after(20):
+            while not host.asked:
+                await trio.sleep(0.01)
+        asked = 0
+        while not listed:
+            assert (await known.get("/api/orchestrators/h1")).status_code == 200
+            asked += 1
+    assert (listed, asked > 5) == ([20_000], True)
+
+
 async def reclaim(api: httpx2.AsyncClient, **body: Any) -> httpx2.Response:
     return await api.post("/api/workspaces/orphans/reclaim", json=body)
 
