@@ -18,7 +18,7 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - what is outside: integrations, callbacks; channels, _channel_protocol, _channel_cards, _bindings, _pool_rules; connectors,
   _connector_rules, _programs, _secrets
 - configured: config, _config_rows, _config_values; policies, _policy_protocol, _policy_rules, _policy_news, _policy_orders,
-  _policy_commands, _policy_reports, _policy_views; providers
+  _policy_commands, _policy_reports, _policy_views; providers, _outfits
 - pairs: pairs, _pair_protocol, _pair_rules
 - automations: automations, _automation_protocol, _automation_rules, _automation_rows, _automation_decisions, _automation_deeds,
   _automation_pace, _calendar; triggers, _trigger_rules

@@ -22,6 +22,7 @@ from ._dispatch import spawn_order
 from ._errors import Invalid
 from ._moment import Moment
 from ._new_command import new_command
+from ._outfits import outfitted
 from ._post_protocol import Send
 from ._task_protocol import Ingest
 from ._task_rows import find_task
@@ -65,7 +66,8 @@ def order(
     is none."""
     given = attrs.asdict(action, recurse=False)
     del given["type"], given["orchestrator_id"]
-    request = wire.SpawnAgent(**given, automation_id=run.automation_id, automation_run_id=run.id)
+    wished = wire.SpawnAgent(**given, automation_id=run.automation_id, automation_run_id=run.id)
+    request = outfitted(store, wished)
     refused: Refusal | None = None
     hosts = [
         wire.decode(wire.Orchestrator, record) for (record,) in store.rows(HOSTS, action.orchestrator_id)

@@ -39,10 +39,11 @@ def spawn_order(
     if not within(host.base_dir, cwd):
         raise Invalid(f"cwd {cwd} is outside the base directory {host.base_dir} of host {host.id}")
     spawn_request = request.spawn_request_id or moment.new_spawn_request()
+    mode = request.approval_mode or wire.ApprovalMode.GUARDED
     params = {
         "action": "spawn",
-        **wire.to_json(attrs.evolve(request, cwd=cwd, spawn_request_id=spawn_request)),
-        "permissionMode": request.approval_mode.value,
+        **wire.to_json(attrs.evolve(request, cwd=cwd, spawn_request_id=spawn_request, approval_mode=mode)),
+        "permissionMode": mode.value,
         "orchestratorId": host.id,
         "requestedBy": "dashboard",
         "requestedAt": moment.ms,
@@ -58,9 +59,10 @@ def spawn_order(
     )
 
 
-def spawn(host: wire.Orchestrator, message: Spawn, moment: Moment) -> Decision[Dispatched]:
-    """The command for a spawn that was asked for, and the record of it."""
-    request = message.request
+def spawn(
+    host: wire.Orchestrator, message: Spawn, request: wire.SpawnAgent, moment: Moment
+) -> Decision[Dispatched]:
+    """The command for a spawn that was asked for, and the record of it. `request` is what is asked, with its profile."""
     asked = spawn_order(host, request, moment)
     cwd = asked.params["cwd"]
     command, writes, events = new_command(moment, asked)
@@ -78,7 +80,7 @@ def spawn(host: wire.Orchestrator, message: Spawn, moment: Moment) -> Decision[D
         metadata={
             "orchestratorId": host.id,
             "provider": request.provider.value,
-            "approvalMode": request.approval_mode.value,
+            "approvalMode": asked.params["approvalMode"],
             "label": request.label,
             "commandId": command.id,
         },

@@ -29,7 +29,9 @@ def next_epoch(before: int, moment: Moment) -> int:
 def spawn_params(
     name: str, policy: wire.SpawnPolicy, request: str, epoch: int, moment: Moment
 ) -> dict[str, Any]:
-    """How the policy's agent is started (POL-12), and what is handed on to the host besides."""
+    """How the policy's agent is started (POL-12), and what is handed on to the host besides. `policy` is as its profile makes
+    it (`_outfits`)."""
+    mode = policy.permission_mode or wire.ApprovalMode.GUARDED
     given = {
         "cwd": policy.cwd,
         "label": policy.label,
@@ -46,8 +48,8 @@ def spawn_params(
         **{member: value for member, value in given.items() if value is not None},
         "tags": policy.tags,
         "capabilities": policy.capabilities,
-        "approvalMode": policy.permission_mode.value,
-        "permissionMode": policy.permission_mode.value,
+        "approvalMode": mode.value,
+        "permissionMode": mode.value,
         "providerArgs": policy.provider_args,
         "headless": True,
         "policyName": name,

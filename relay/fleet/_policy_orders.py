@@ -13,6 +13,7 @@ from relay.store import Decision, Store
 from ._errors import Conflict, NotFound
 from ._letters import joined
 from ._moment import Moment
+from ._outfits import managed
 from ._policy_commands import New, action, next_epoch, spawn, spawn_params
 from ._policy_rules import MOVES, Last, begun, changed, ended, restarted
 from ._policy_views import find_host, host_of
@@ -44,7 +45,8 @@ class Standing:
     moment: Moment
 
     def start(self, reason: str) -> Order:
-        """Raises `NotFound` when policy or host are not there, `Conflict` when it cannot be started now (POL-8, POL-9)."""
+        """Raises `NotFound` when policy or host are not there, `Conflict` when it cannot be started now (POL-8, POL-9): also
+        for want of its profile."""
         policy, host = self._there()
         state = self.state
         if state is not None and "start" not in MOVES[state.status]:
@@ -69,14 +71,15 @@ class Standing:
         if self.state is None or self.state.spawn_request_id is None:
             return self.start(reason)
         epoch = next_epoch(self.last.epoch, self.moment)
-        again = spawn_params(self.name, policy, self.state.spawn_request_id, epoch, self.moment)
+        outfit = managed(self.store, policy)
+        again = spawn_params(self.name, outfit, self.state.spawn_request_id, epoch, self.moment)
         after = restarted(self.state, self.moment)
         to = self._elsewhere(policy) or host
         return self._order(after, action("restart", after, to, reason, epoch, self.moment, again), epoch)
 
     def retry(self) -> Order | None:
         """What the supervisor does about an agent that failed; None while the host is away. On another host than before
-        only once the earlier one has said that its agent has ended."""
+        only once the earlier one has said that its agent has ended. Raises `Conflict` for want of its profile."""
         policy, state = self.policy, self.state
         if policy is None or state is None:
             return None
@@ -114,7 +117,7 @@ class Standing:
         state = begun(
             self.name, request, moment, orchestrator_id=host.id, provider=policy.provider, again=again
         )
-        params = spawn_params(self.name, policy, request, epoch, moment)
+        params = spawn_params(self.name, managed(self.store, policy), request, epoch, moment)
         return self._order(state, spawn(params, host, reason, moment), epoch)
 
     def _stopped(

@@ -11,6 +11,7 @@ from relay import wire
 from relay.store import Store
 
 from ._moment import Moment
+from ._outfits import managed
 from ._policy_commands import spawn_params
 from ._policy_rules import find_last, find_policy_state
 from ._policy_views import find_policy
@@ -32,7 +33,7 @@ FROM_META = {
 @attrs.frozen
 class Origin:
     """How an agent came to be: the params of the command that started this session, empty when it was started otherwise;
-    and the policy that manages it, with the number of its last start if that was this one."""
+    and the policy that manages it, as its profile makes it, with the number of its last start if that was this one."""
 
     params: Mapping[str, Any]
     policy: wire.SpawnPolicy | None = None
@@ -40,11 +41,13 @@ class Origin:
 
 
 def spawned_by(store: Store, card: wire.Agent) -> Origin:
+    """Raises `Conflict` when the policy has a profile that is not there any more."""
     name = text_member(card.meta, "policyName")
     policy = find_policy(store, name) if name else None
+    outfit = managed(store, policy) if policy is not None else None
     state = find_policy_state(store, name) if name else None
     is_last = state is not None and state.spawn_request_id == text_member(card.meta, "spawnRequestId")
-    return Origin(_params(store, card), policy, find_last(store, name).epoch if name and is_last else 0)
+    return Origin(_params(store, card), outfit, find_last(store, name).epoch if name and is_last else 0)
 
 
 def _params(store: Store, card: wire.Agent) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""For which agent a host may have a token: the one that a command has it start, now."""
+"""For which agent a host may have a token: the one that a command has it start, now; and what else it is given for that."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from relay import wire
 from relay.store import Store
 
 from ._errors import Conflict, Forbidden, Unprocessable
+from ._outfits import fetched
 
-__all__ = ["host_of", "host_with", "startable"]
+__all__ = ["granted", "host_of", "host_with", "startable"]
 
 STARTING = ("agent.spawn", "agent.restart")
 
@@ -42,6 +43,11 @@ def startable(store: Store, command: wire.Command, host_id: str, agent_id: str) 
     _not_somebody_else(store, host_id, agent_id)
     policy = params.get("policyName")
     return policy if isinstance(policy, str) and policy else None
+
+
+def granted(store: Store, command: wire.Command) -> dict[str, Any]:
+    """What a host that may have a token for this command gets with it (`wire.RunnerGrant`). Raises `Conflict`."""
+    return fetched(store, _spawn_of(command))
 
 
 def _spawn_of(command: wire.Command) -> Mapping[str, Any]:

@@ -51,6 +51,7 @@ from ._orchestrator_protocol import (
 )
 from ._orchestrator_rows import find_orchestrator, get_orchestrator, list_orchestrators
 from ._orchestrator_rules import announced, given, identity, news, register, row_of, vacated
+from ._outfits import completed, outfitted
 from ._policy_reports import of_host, of_new_sessions, report_exits
 from ._reclaim import reclaim
 from ._upgrade_chain import conclude, supersede
@@ -74,6 +75,7 @@ __all__ = [
     "Spawn",
     "Upgrade",
     "UpgradeMoved",
+    "completed",
     "find_orchestrator",
     "get_orchestrator",
     "list_orchestrators",
@@ -112,7 +114,8 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
             case ReportRoster():
                 return self._report(message, context)
             case Spawn():
-                self.settle(message, spawn(self._known(), message, self.moment()), context)
+                host, request = self._known(), outfitted(self.store, message.request)
+                self.settle(message, spawn(host, message, request, self.moment()), context)
             case Act():
                 self.settle(message, act(self._known(), message, self.moment()), context)
             case Upgrade():

@@ -34,7 +34,7 @@ from ._command_protocol import Cancel
 from ._command_rows import find_command
 from ._config_rows import find_versions
 from ._config_values import SPAWN_POLICY
-from ._errors import NotFound
+from ._errors import Conflict, NotFound
 from ._letters import joined
 from ._policy_news import Situation, news
 from ._policy_orders import Order, Standing
@@ -210,7 +210,12 @@ class Policy(FleetActor[PolicyProtocol]):
         state = self.state
         if state is None or "retry" not in MOVES[state.status] or state.retry_at is None:
             return
-        order = self._standing().retry()
+        try:
+            order = self._standing().retry()
+        except Conflict as why:
+            if state.last_error != str(why):
+                self._become(attrs.evolve(state, last_error=str(why), updated_at=self.moment().at), context)
+            order = None
         if order is not None:
             await self._do(None, order, context)
         elif self._policy is not None:

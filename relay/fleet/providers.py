@@ -23,7 +23,16 @@ from ._secrets import MASK
 if TYPE_CHECKING:
     from ._fleet import Fleet
 
-__all__ = ["PROVIDERS", "Provider", "ProviderProtocol", "Replace", "check", "find_config", "public"]
+__all__ = [
+    "PROVIDERS",
+    "Provider",
+    "ProviderProtocol",
+    "Replace",
+    "check",
+    "find_config",
+    "is_configured",
+    "public",
+]
 
 HEADLESS = wire.Headless(tmux_prefix="ar", shutdown_timeout_ms=10_000)
 
@@ -86,6 +95,11 @@ def find_config(store: Store, name: str) -> wire.ProviderConfig:
     """As it was written last, else its defaults. Raises `Invalid` for a provider that there is not."""
     row = store.row("select record from provider_configs where provider = ?", check(name))
     return wire.decode(wire.ProviderConfig, row[0]) if row else PROVIDERS[name]
+
+
+def is_configured(store: Store, name: str) -> bool:
+    """Whether somebody has said how its program is started."""
+    return store.row("select 1 from provider_configs where provider = ?", name) is not None
 
 
 def public(config: wire.ProviderConfig) -> wire.ProviderConfig:

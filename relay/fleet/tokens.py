@@ -26,7 +26,7 @@ from ._actor import FleetActor
 from ._audit import Caller
 from ._errors import Forbidden, NotFound
 from ._moment import Moment
-from ._runner_tokens import host_of, host_with, startable
+from ._runner_tokens import granted, host_of, host_with, startable
 from ._token_notes import noted, rotated
 from ._token_profiles import AGENT, INTERACTIVE, PROFILES
 from ._token_protocol import (
@@ -87,6 +87,7 @@ __all__ = [
     "TokenProtocol",
     "find_token",
     "get_token",
+    "granted",
     "host_of",
     "host_with",
     "list_tokens",

@@ -81,7 +81,7 @@ async def spawn(call: Call[object]) -> Answer:
     """The host is looked for, and must be there, before the members of the body are looked at (14.4)."""
     host = orchestrators.get_orchestrator(call.fleet.store, call.path["id"])
     hosts.must_be_online(host)
-    asked = call.read(wire.SpawnAgent)
+    asked = _spawn(call)
     reach.starts(call, host, asked)
     made = await _host(call).ask(orchestrators.Spawn(asked, by=call.by))
     return accepted({"ok": True, "orchestratorId": made.orchestrator_id, "command": made.command})
@@ -123,18 +123,24 @@ async def remove(call: Call[None]) -> Answer:
     return OK
 
 
-@route("POST", "/api/agents/spawn", scope="agent:write", body=wire.SpawnAgent)
-async def spawn_anywhere(call: Call[wire.SpawnAgent]) -> Answer:
-    reach.starts(call, None, call.body)
-    made = await orchestrators.spawn_anywhere(call.fleet, call.body, call.by)
+@route("POST", "/api/agents/spawn", scope="agent:write", body=object)
+async def spawn_anywhere(call: Call[object]) -> Answer:
+    asked = _spawn(call)
+    reach.starts(call, None, asked)
+    made = await orchestrators.spawn_anywhere(call.fleet, asked, call.by)
     return accepted(
         {
             "ok": True,
             "orchestratorId": made.orchestrator_id,
-            "provider": call.body.provider,
+            "provider": asked.provider,
             "command": made.command,
         }
     )
+
+
+def _spawn(call: Call[object]) -> wire.SpawnAgent:
+    """What is to be started; the provider is that of its profile, if it names none itself."""
+    return wire.decode(wire.SpawnAgent, orchestrators.completed(call.fleet.store, call.body))
 
 
 def _host(call: Call[Any]) -> Ref[orchestrators.OrchestratorProtocol]:

@@ -113,14 +113,16 @@ async def remint(call: Call[bytes]) -> Answer:
     "POST", "/api/commands/:id/runner-token", scope="orchestrator:write", late=True, body=wire.MintRunnerToken
 )
 async def mint(call: Call[wire.MintRunnerToken]) -> Answer:
-    """For the agent that the command has its host start: no command holds a token (W-I39)."""
+    """For the agent that the command has its host start, and what else that takes: no command holds a secret (W-I39)."""
     command = commands.get_command(call.fleet.store, call.path["id"])
     host = tokens.host_of(call.fleet.store, command)
     call.need("orchestrator:write", orchestrator=host, agent=command.target)
     agent_id = call.body.agent_id
     policy = tokens.startable(call.fleet.store, command, host, agent_id)
+    besides = tokens.granted(call.fleet.store, command)
     minted = tokens.MintForRunner(agent_id, host, policy, call.principal.held, call.by, command.id)
-    return _issued(call, await call.fleet.tokens.ask(minted))
+    issued = call.edge.tokens.issue(await call.fleet.tokens.ask(minted))
+    return created(wire.RunnerGrant(token=issued.token, record=issued.record, **besides))
 
 
 def _issued(call: Call[Any], token: wire.Token) -> Answer:

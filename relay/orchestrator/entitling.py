@@ -4,8 +4,9 @@ The daemon registers with the token that it was configured with, is given anothe
 and nothing else. What is given is renewed before it expires; when relay does not know it any more, the configured token is
 the way back.
 
-A runner gets a token of its own, for its agent and nothing else, when a command has this host start it. No command holds it.
-A relay that makes no such tokens is talked to with the configured one.
+A runner gets a token of its own, for its agent and nothing else, when a command has this host start it. No command holds it;
+nor the variables of the agent's provider and profile, nor what it is told: they come with the token. A relay that makes no
+such tokens is talked to with the configured one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from typing import Any
 
+import attrs
 import trio
 
 from relay import wire
@@ -23,7 +26,7 @@ from ._problems import Refused
 from .config import Config
 from .link import Link
 
-__all__ = ["Entitling"]
+__all__ = ["Entitling", "Grant"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,16 @@ LEAD = 3_600.0  # seconds before its end that the host's token is renewed
 RETRY = 60.0
 RUNNER_RETRY = 1.0
 UNKNOWN = (404, 405)  # a relay that makes no tokens
+
+
+@attrs.frozen
+class Grant:
+    """What a runner is started with besides what its command says. None: nobody has said anything about it."""
+
+    token: Mapping[str, str] = attrs.field(factory=dict)
+    """The variables with its token."""
+    provider_config: Mapping[str, Any] | None = None
+    profile: Mapping[str, Any] | None = None
 
 
 class Entitling:
@@ -88,18 +101,18 @@ class Entitling:
 
     # -- runners
 
-    async def of_runner(self, command_id: str, agent_id: str) -> Mapping[str, str]:
-        """The variables with a token for the runner that the command has this host start. Raises `Refused` when relay gives
-        none for it."""
+    async def of_runner(self, command_id: str, agent_id: str) -> Grant:
+        """What there is for the runner that the command has this host start. Raises `Refused` when relay gives it no token."""
         while True:
             await self._link.connected()
             try:
-                return _told(await self._relay.runner_token(command_id, agent_id))
+                given = await self._relay.runner_token(command_id, agent_id)
+                return Grant(_told(given), given.provider_config, given.agent_profile)
             except Overloaded as error:
                 log.warning("relay: %s", error)
             except RefusedByRelay as error:
                 if error.status in UNKNOWN and self._issued is None:
-                    return {}
+                    return Grant()
                 raise Refused(f"relay gives no token for {agent_id}: {error}") from error
             except RelayError as error:
                 self._link.lost(error)

@@ -1,9 +1,15 @@
-"""Starting a runner: a plain child in a session of its own, so that it goes on when the daemon ends (2.5-10, 2.5-12)."""
+"""Starting a runner: a plain child in a session of its own, so that it goes on when the daemon ends (2.5-10, 2.5-12).
+
+What is long is put in files beside the runner's own, which go when the session does (2.5-9).
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+
+from relay._files import write_text
 
 from ._git import surroundings
 from .config import Config
@@ -11,6 +17,15 @@ from .records import TAG, Records
 from .session import Launch
 
 __all__ = ["start_runner"]
+
+LONG = 32 * 1024  # bytes; the system takes 128 KiB for one variable, and not many of those
+IN_FILES = (
+    "AGENT_RELAY_AGENT_PROFILE_JSON",
+    "AGENT_RELAY_PROVIDER_CONFIG_JSON",
+    "AGENT_RELAY_PROVIDER_ARGS_JSON",
+    "AGENT_RELAY_PROMPT",
+)
+"""What a runner reads from a file as well."""
 
 OWN = "AGENT_RELAY_TOKEN_JTI"
 """The variable that a runner has whose token is its own."""
@@ -33,6 +48,17 @@ def start_runner(launch: Launch, config: Config, records: Records, *, fresh: boo
     return child.pid
 
 
+def _told(launch: Launch, records: Records) -> dict[str, str]:
+    """The launch's variables, the long ones as files that hold them."""
+    told = dict(launch.environment)
+    for name in IN_FILES:
+        if len(os.fsencode(told.get(name, ""))) > LONG:
+            path = records.payload_file(launch.name, name)
+            write_text(path, told.pop(name))
+            told[f"{name}_FILE"] = str(path)
+    return told
+
+
 def _environment(launch: Launch, config: Config, records: Records) -> dict[str, str]:
     """Ours, then the launch's, then what nothing can override."""
     inherited = {name: value for name, value in surroundings().items() if name != "PUBLIC_DIR"}
@@ -40,7 +66,7 @@ def _environment(launch: Launch, config: Config, records: Records) -> dict[str, 
     return {
         **inherited,
         **config.env,
-        **launch.environment,
+        **_told(launch, records),
         **({} if OWN in launch.environment else token),
         "AGENT_RELAY_ORCHESTRATOR_URL_FILE": str(config.api_url_file),
         "AGENT_RELAY_URL": config.relay_url,

@@ -5,6 +5,7 @@ has no process is set aside, never deleted.
 
     sessions/<name>.json    the record
     runners/<name>.json     what the runner says of itself; it removes it when it ends of its own accord
+    runners/<name>.<NAME>   a variable of the runner that is too long for an environment
     logs/<name>.log         what it printed
 """
 
@@ -48,13 +49,19 @@ class Records:
     def log_file(self, name: str) -> Path:
         return self._state / "logs" / f"{name}.log"
 
+    def payload_file(self, name: str, variable: str) -> Path:
+        """Where a variable of the runner is kept that is too long for an environment."""
+        return self._state / "runners" / f"{name}.{variable}"
+
     def save(self, session: Session) -> None:
         record = attrs.asdict(session, filter=lambda field, _: field.init)
         write_json(self._record(session.launch.name), record)
 
     def forget(self, session: Session) -> None:
         remove(self._record(session.launch.name))
-        self.info_file(session.launch.name).unlink(missing_ok=True)
+        name = session.launch.name
+        for path in (self.info_file(name), *self._state.glob(f"runners/{name}.AGENT_RELAY_*")):
+            path.unlink(missing_ok=True)
 
     def recover(self) -> list[Session]:
         """The sessions that an earlier daemon left."""

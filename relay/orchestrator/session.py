@@ -76,6 +76,9 @@ class Session:
         return wire.ManagedAgent(
             agent_id=launch.agent_id,
             provider=launch.provider,
+            model=launch.environment.get("AGENT_RELAY_MODEL") or None,
+            effort=launch.environment.get("AGENT_RELAY_EFFORT") or None,
+            profile=launch.environment.get("AGENT_RELAY_AGENT_PROFILE") or None,
             workspace_mode=workspace.mode.value,
             workspace=workspace,
             session_name=launch.name,

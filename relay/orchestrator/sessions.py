@@ -97,7 +97,7 @@ class Sessions:
         self.records.info_file(launch.name).unlink(missing_ok=True)
         try:
             session.pid = start_runner(launch, self._config, self.records, fresh=deaths is None)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._forget(session)
             raise Refused(f"the runner could not be started in {launch.cwd}: {error}") from error
         session.child, session.tick, session.due = True, start_tick(session.pid) or "gone", None

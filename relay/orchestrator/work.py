@@ -7,13 +7,13 @@ landing by the fence, and what was stopped or removed is gone already.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import attrs
 import trio
 
 from relay import wire
@@ -24,7 +24,9 @@ from ._processes import Life
 from .admission import head_room
 from .config import Config
 from .diagnosis import log_tail
+from .entitling import Grant
 from .merging import land
+from .outfit import outfit
 from .paths import inside
 from .repolock import RepositoryLocks
 from .session import Launch, Session, digested, session_name
@@ -38,8 +40,8 @@ __all__ = ["Workshop"]
 log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
-Entitled = Callable[[str, str], Awaitable[Mapping[str, str]]]
-"""Given a command and the agent that it has started: the variables with the token of its runner."""
+Entitled = Callable[[str, str], Awaitable[Grant]]
+"""Given a command and the agent that it has started: what its runner is given besides."""
 
 LONGEST_GRACE = 60.0
 NOT_FOUND: Result = {
@@ -103,11 +105,11 @@ class Workshop:
             raise Refused(f"this host does not offer provider {asked.provider}; it has {self._providers()}")
         await head_room(self._config)
         label = asked.label or f"session-{request_id[-8:]}"
-        token = await self._entitled(cause, self._agent_id(asked, request_id, label))
+        grant = await self._entitled(cause, self._agent_id(asked, request_id, label))
         workspace = await self._resolved(asked, request_id, label)
         if known := self._sessions.find({"spawnRequestId": request_id}):
             return known
-        launch = self._launch(asked, request_id, label, workspace, token)
+        launch = self._launch(asked, request_id, label, workspace, grant)
         try:
             self._slots.check(slot)
             return self._sessions.start(launch, cause=cause)
@@ -134,41 +136,21 @@ class Workshop:
         request_id: str,
         label: str,
         workspace: wire.WorkspaceReport,
-        token: Mapping[str, str],
+        grant: Grant,
     ) -> Launch:
-        told = wire.to_json(workspace)
-        environment = {
-            **(asked.env or {}),
-            "AGENT_RELAY_HEADLESS": "1",
-            "AGENT_RELAY_LABEL": asked.label or "",
-            "AGENT_RELAY_TAGS": ",".join(
-                ["headless", "dashboard-spawned", self._config.hostname, *asked.tags]
-            ),
-            "AGENT_RELAY_CAPS": ",".join(asked.capabilities),
-            "AGENT_RELAY_SPAWN_REQUEST_ID": request_id,
-            "AGENT_RELAY_POLICY": asked.policy_name or "",
-            "AGENT_RELAY_AUTOMATION_ID": asked.automation_id or "",
-            "AGENT_RELAY_AUTOMATION_RUN_ID": asked.automation_run_id or "",
-            "AGENT_RELAY_PROMPT": asked.prompt or "",
-            "AGENT_RELAY_MODEL": asked.model or "",
-            "AGENT_RELAY_EFFORT": asked.effort or "",
-            "AGENT_RELAY_PROVIDER_ARGS_JSON": json.dumps(asked.provider_args),
-            "AGENT_RELAY_PROVIDER_CONFIG_JSON": json.dumps(asked.provider_config or {}),
-            "AGENT_RELAY_WORKSPACE_JSON": json.dumps(told),
-            "AGENT_RELAY_WORKSPACE_MODE": workspace.mode.value,
-            **token,
-        }
         return Launch(
             name=self._free_name(asked.provider, label, request_id),
             agent_id=self._agent_id(asked, request_id, label),
             provider=asked.provider.value,
             cwd=workspace.worktree_path or workspace.source_cwd or str(self._config.base_dir),
             label=asked.label,
-            approval_mode=asked.approval_mode.value,
+            approval_mode=(asked.approval_mode or wire.ApprovalMode.GUARDED).value,
             spawn_request_id=request_id,
             policy_name=asked.policy_name,
-            workspace=told,
-            environment=environment,
+            workspace=wire.to_json(workspace),
+            environment=outfit(
+                attrs.evolve(asked, spawn_request_id=request_id), grant, workspace, self._config.hostname
+            ),
         )
 
     def _agent_id(self, asked: wire.SpawnAgent, request_id: str, label: str) -> str:

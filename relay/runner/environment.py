@@ -2,7 +2,7 @@
 
 Relay's variables do not pass through a runner: they tell this runner who it is and where it keeps things, and a runner
 that the agent starts must not take itself for this one. What the agent may know of them is `PASSED_ON`, what it is told
-is `told`; a provider's configuration may add variables, but not change those.
+is `told`; a provider's configuration may add variables, but not change those, and only where the agent's profile lets it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .options import Options
+from .profile import uses_host_globals
 
 __all__ = ["PASSED_ON", "agent_environment"]
 
@@ -31,4 +32,5 @@ def agent_environment(options: Options, session_id: str, inherited: Mapping[str,
         "AGENT_RELAY_PROVIDER_SESSION_ID": session_id,
         "AGENT_RELAY_APPROVAL": options.approval_mode,
     }
-    return {**passed, **options.provider_config.get("env", {}), **told, **options.credential.told}
+    given = options.provider_config.get("env", {}) if uses_host_globals(options.agent_profile) else {}
+    return {**passed, **given, **told, **options.credential.told}

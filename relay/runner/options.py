@@ -18,6 +18,7 @@ from relay.client import DEFAULT_URL, find_token, home
 from . import _settings
 from ._settings import BadOptions
 from .credential import Credential
+from .profile import system_prompt
 
 __all__ = ["BadOptions", "Options", "Patience", "read_options"]
 
@@ -61,6 +62,8 @@ class Options:
     tags: Sequence[str] = ()
     capabilities: Sequence[str] = ()
     provider_args: Sequence[str] = ()
+    profile: str | None = None
+    agent_profile: Mapping[str, Any] | None = None
     policy_name: str | None = None
     spawn_request_id: str | None = None
     automation_id: str | None = None
@@ -125,6 +128,7 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str] | None = N
     if not cwd.is_dir():
         raise BadOptions(f"{cwd} is not a directory: give one with --cwd")
     _settings.program(config, cwd)
+    profile = _settings.document(environ, "AGENT_RELAY_AGENT_PROFILE_JSON")
     label = given.label or environ.get("AGENT_RELAY_LABEL") or None
     agent_id = given.agent_id or environ.get("AGENT_RELAY_AGENT_ID") or _own_id(given.provider, label)
     state = environ.get("AGENT_RELAY_STATE_DIR")
@@ -147,8 +151,12 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str] | None = N
         model=given.model or environ.get("AGENT_RELAY_MODEL") or None,
         effort=given.effort or environ.get("AGENT_RELAY_EFFORT") or None,
         prompt=given.prompt or _settings.text(environ, "AGENT_RELAY_PROMPT"),
-        system_prompt=given.system_prompt_append
-        or _settings.text(environ, "AGENT_RELAY_SYSTEM_PROMPT_APPEND"),
+        system_prompt=system_prompt(
+            profile,
+            given.system_prompt_append or _settings.text(environ, "AGENT_RELAY_SYSTEM_PROMPT_APPEND"),
+        ),
+        profile=given.profile or environ.get("AGENT_RELAY_AGENT_PROFILE") or None,
+        agent_profile=profile,
         tags=[*_list(given.tags or ""), *_list(environ.get("AGENT_RELAY_TAGS", ""))],
         capabilities=[*_list(given.caps or ""), *_list(environ.get("AGENT_RELAY_CAPS", ""))],
         provider_args=[
@@ -198,6 +206,7 @@ OPTIONS = {
     "caps": "capabilities it has, separated by commas (with those of AGENT_RELAY_CAPS)",
     "approval": "what it may do unasked: open, guarded or read-only (AGENT_RELAY_APPROVAL; default: guarded)",
     "model": "the model it is to use (AGENT_RELAY_MODEL)",
+    "profile": "the name of its profile (AGENT_RELAY_AGENT_PROFILE)",
     "effort": "how hard the model is to think (AGENT_RELAY_EFFORT)",
     "prompt": "what it is told first (AGENT_RELAY_PROMPT)",
     "system-prompt-append": "what is added to its system prompt (AGENT_RELAY_SYSTEM_PROMPT_APPEND)",

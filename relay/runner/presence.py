@@ -21,6 +21,7 @@ from relay.client import Client, Refused, RelayError, Unauthorized
 from ._retry import Complaints, answered
 from .activity import Activity
 from .options import Options
+from .profile import projection
 
 __all__ = ["Presence"]
 
@@ -83,6 +84,8 @@ class Presence:
             "approvalMode": options.approval_mode,
             "model": options.model,
             "effort": options.effort,
+            "profile": options.profile,
+            "agentProfile": projection(options.agent_profile),
             "pid": os.getpid(),
             "startedAt": round(self._started_at * 1000),
             "version": __version__,

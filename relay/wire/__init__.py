@@ -63,6 +63,7 @@ from .config import (
     AgentProfile as AgentProfile,
     ConfigEntry as ConfigEntry,
     ConfigKey as ConfigKey,
+    ProfileInstructions as ProfileInstructions,
     Restart as Restart,
     SetConfig as SetConfig,
     SpawnPolicy as SpawnPolicy,
@@ -175,6 +176,7 @@ from .tokens import (
     NewToken as NewToken,
     PresentToken as PresentToken,
     RotatedKey as RotatedKey,
+    RunnerGrant as RunnerGrant,
     Token as Token,
 )
 from .vocabulary import (

@@ -181,12 +181,13 @@ class SpawnAction:
     prompt: str | None = f.text(4_000)
     tags: list[str] = f.texts()
     capabilities: list[str] = f.texts()
-    approval_mode: ApprovalMode = f.choice(ApprovalMode, default=ApprovalMode.GUARDED)
+    approval_mode: ApprovalMode | None = f.choice(ApprovalMode)
     provider_args: list[str] = f.texts()
     model: str | None = f.text(120)
     effort: Effort | None = f.choice(Effort)
     workspace_mode: WorkspaceMode | None = f.choice(WorkspaceMode)
     provider_config: dict[str, Any] | None = f.mapping(default=None)
+    profile: str | None = f.text(120)
     env: dict[str, str] | None = f.environment()
 
 

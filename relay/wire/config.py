@@ -13,12 +13,19 @@ __all__ = [
     "AgentProfile",
     "ConfigEntry",
     "ConfigKey",
+    "ProfileInstructions",
     "Restart",
     "SetConfig",
     "SpawnPolicy",
     "StewardConfig",
     "UpdatedBy",
 ]
+
+
+def _long_text(value: Any, _: type[str]) -> str:
+    if not isinstance(value, str) or f.length(value) > 32_000:
+        raise ValueError("expected a text of at most 32000 characters")
+    return value
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +84,8 @@ class Restart:
 
 @attrs.frozen(kw_only=True)
 class SpawnPolicy:
-    """An agent that the server keeps startable: the value of a spawn policy (16.1)."""
+    """An agent that the server keeps startable: the value of a spawn policy (16.1). Where it has no `permission_mode` its profile's
+    counts, else its provider's, which is `guarded` unless told otherwise."""
 
     name: str | None = f.text(120)
     orchestrator_id: str = f.text(120, required=True)
@@ -87,7 +95,7 @@ class SpawnPolicy:
     tags: list[str] = f.texts()
     capabilities: list[str] = f.texts()
     provider_args: list[str] = f.texts()
-    permission_mode: ApprovalMode = f.choice(ApprovalMode, default=ApprovalMode.GUARDED)
+    permission_mode: ApprovalMode | None = f.choice(ApprovalMode)
     prompt: str | None = f.text(4_000)
     model: str | None = f.text(120)
     effort: Effort | None = f.choice(Effort)
@@ -109,15 +117,37 @@ class StewardConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ProfileInstructions:
+    """What a kind of agent is told. `system` and then each of `append` go into its system prompt; the other two say whether it
+    reads what the repository and its user say to agents."""
+
+    system: str | None = f.text(32_000)
+    append: list[str] = f.items(str, _long_text, most=20)
+    repo_instructions: bool | None = f.boolean()
+    global_instructions: bool | None = f.boolean()
+
+
+@attrs.frozen(kw_only=True)
 class AgentProfile:
-    """What a kind of agent is given: the value of an agent profile (runner-orchestrator 1.23)."""
+    """What a kind of agent is given: the value of an agent profile (runner-orchestrator 1.23).
+
+    `model` to `provider_args` hold for a spawn that does not say otherwise. `provider` is whose agents it is for: all, when
+    absent or `any`. `env` and `instructions` go to the host alone, and into no command.
+    """
 
     name: str | None = f.text(120)
     base: str | None = f.text(120)
     provider: str | None = f.text(80)
     description: str | None = f.text(4_000)
+    model: str | None = f.text(120)
+    effort: Effort | None = f.choice(Effort)
+    approval_mode: ApprovalMode | None = f.choice(ApprovalMode)
+    prompt: str | None = f.text(4_000)
+    tags: list[str] = f.texts()
+    capabilities: list[str] = f.texts()
+    provider_args: list[str] = f.texts()
     relay: dict[str, Any] = f.mapping()
-    instructions: dict[str, Any] = f.mapping()
+    instructions: ProfileInstructions = f.item(ProfileInstructions, nested, default=ProfileInstructions)
     skills: list[Any] = f.values()
     plugins: list[Any] = f.values()
     mcp: dict[str, Any] = f.mapping()

@@ -222,7 +222,7 @@ class SpawnAgent:
     """`POST /api/orchestrators/:id/spawn` and `POST /api/agents/spawn`.
 
     `provider_config`, `workspace_mode`, `agent_id`, `model`, `effort` and `env` are handed on to the host, and so is the run of
-    an automation that it is for.
+    an automation that it is for. `profile` is a name; what it says counts where this says nothing.
     """
 
     provider: Provider = f.choice(Provider, required=True)
@@ -230,7 +230,7 @@ class SpawnAgent:
     label: str | None = f.text(120)
     tags: list[str] = f.texts()
     capabilities: list[str] = f.texts()
-    approval_mode: ApprovalMode = f.choice(ApprovalMode, default=ApprovalMode.GUARDED)
+    approval_mode: ApprovalMode | None = f.choice(ApprovalMode)
     provider_args: list[str] = f.texts()
     prompt: str | None = f.text(4_000)
     policy_name: str | None = f.text(120)
@@ -238,6 +238,7 @@ class SpawnAgent:
     agent_id: str | None = f.text(240)
     model: str | None = f.text(120)
     effort: Effort | None = f.choice(Effort)
+    profile: str | None = f.text(120)
     workspace_mode: WorkspaceMode | None = f.choice(WorkspaceMode)
     provider_config: dict[str, Any] | None = f.mapping(default=None)
     env: dict[str, str] | None = f.environment()

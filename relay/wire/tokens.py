@@ -16,6 +16,7 @@ __all__ = [
     "NewToken",
     "PresentToken",
     "RotatedKey",
+    "RunnerGrant",
     "Token",
 ]
 
@@ -105,6 +106,15 @@ class IssuedToken:
 
     token: str = f.text(LONGEST_TOKEN, required=True)
     record: Token = f.item(Token, nested, required=True)
+
+
+@attrs.frozen(kw_only=True)
+class RunnerGrant(IssuedToken):
+    """What a host is given for one start beside what the command says, for no command holds a secret: the token of the runner,
+    how the provider's program is started, and the profile, each where there is one."""
+
+    provider_config: dict[str, Any] | None = f.document(default=None)
+    agent_profile: dict[str, Any] | None = f.document(default=None)
 
 
 @attrs.frozen(kw_only=True)

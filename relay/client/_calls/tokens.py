@@ -52,12 +52,13 @@ class TokenCalls(Calls):
         answer = await self._call("POST", path, asked, repeatable=True, as_it_is=True)
         return self._one(wire.IssuedToken, answer)
 
-    async def runner_token(self, command_id: str, agent_id: str) -> wire.IssuedToken:
-        """A token for the runner that the command has this host start. 409: it is over, or not claimed. 422: it starts
-        nothing. 404: unknown, or a relay that makes no tokens."""
+    async def runner_token(self, command_id: str, agent_id: str) -> wire.RunnerGrant:
+        """A token for the runner that the command has this host start, and what of provider and profile no command holds. 409:
+        it is over, or not claimed, or its profile has gone. 422: it starts nothing. 404: unknown, or a relay that makes no
+        tokens."""
         path = f"/api/commands/{segment(command_id)}/runner-token"
         answer = await self._call("POST", path, wire.MintRunnerToken(agent_id=agent_id), repeatable=True)
-        return self._one(wire.IssuedToken, answer)
+        return self._one(wire.RunnerGrant, answer)
 
     async def remint_token(
         self, orchestrator: str, token: str, *, lost: bool | None = None
