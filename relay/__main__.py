@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from relay.cli import main as command
 
-        command()
+        command(prog_name="relay")
     except ModuleNotFoundError as error:
         missing = (error.name or "relay").partition(".")[0]
         if missing == "relay" or missing in sys.stdlib_module_names:

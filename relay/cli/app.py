@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from .agents import agents
 from .audit import audit
 from .automations import automations
 from .backups import backup, restore
@@ -16,10 +17,10 @@ from .connectors import connectors
 from .demo import command as demo
 from .dlq import dlq
 from .failure import Misuse
-from .fleet import agents, inbox, send, workspaces
 from .health import doctor, routes
 from .hosts import hosts
 from .jobs import jobs
+from .mail import inbox, send
 from .merge import merge
 from .output import complete_streams, say
 from .pairs import pairs
@@ -29,6 +30,7 @@ from .recipes import recipes
 from .tail import tail
 from .tasks import tasks
 from .tokens import tokens
+from .workspaces import workspaces
 
 __all__ = ["main"]
 

@@ -1,4 +1,4 @@
-"""Whether the audit is as it was written: by the server, or from the file."""
+"""The audit: who did what, and whether it is as it was written, by the server or from the file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .failure import Failure
-from .options import Target, home, target
-from .output import say, show_json
+from .options import Listing, Target, home, must_be_one_of, target
+from .output import one_line, say, show, show_json, when
 from .server import ask
 
 if TYPE_CHECKING:
@@ -19,9 +19,62 @@ if TYPE_CHECKING:
 __all__ = ["audit", "verified"]
 
 
-@click.group()
+@click.group(cls=Listing)
 def audit() -> None:
-    """Check that no record of the audit was changed, removed or put in."""
+    """Show who did what; check that no record of it was changed, removed or put in.
+
+    \b
+    relay audit --view security     who was refused what
+    relay audit verify
+    """
+
+
+@audit.command("list")
+@click.option("--agent", help="Only what concerns this agent.")
+@click.option("--view", help="Only of this view, such as security, orchestrators or tokens.")
+@click.option("--kind", help="Only of this kind, such as state or operator.")
+@click.option("--message", type=click.IntRange(min=1), help="Only what concerns the message of this id.")
+@click.option("--before", type=click.IntRange(min=1), help="Go on after the record of this id.")
+@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True)
+@target
+def list_(
+    target: Target,
+    agent: str | None,
+    view: str | None,
+    kind: str | None,
+    message: int | None,
+    before: int | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List the records, the newest first: what happened, and who made it happen."""
+    from relay import wire
+
+    must_be_one_of(wire.ActivityKind, kind, f"there is no kind {kind}", command="audit list")
+    found = ask(
+        target,
+        lambda client: client.activity(
+            agent_id=agent, kind=kind, view=view, message_id=message, before=before, limit=limit
+        ),
+    )
+    if as_json:
+        return show_json([wire.to_json(record) for record in found])
+    rows = [
+        (row.id, when(row.created_at), row.view or row.kind, one_line(row.title), _about(row), _by(row))
+        for row in found
+    ]
+    return show(("record", "when", "view", "what", "about", "by"), rows, empty="no records")
+
+
+def _about(record: wire.Activity) -> str:
+    """What it is about in a few words: what was tried, or why, or whom it concerns."""
+    return one_line(record.meta or record.body or record.agent_id or "")[:60]
+
+
+def _by(record: wire.Activity) -> str | None:
+    """Who made it happen, if somebody did: the subject of the token."""
+    known = record.metadata or {}
+    return next((str(known[name]) for name in ("authSub", "sub", "subject") if known.get(name)), None)
 
 
 @audit.command()

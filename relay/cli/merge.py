@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .failure import Failure
-from .fleet import ME
+from .mail import ME
 from .options import Target, target
 from .output import say, show_json
 from .server import ask

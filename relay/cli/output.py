@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -15,7 +15,7 @@ import click
 from .failure import Failure
 from .terminal import visible
 
-__all__ = ["age", "complete_streams", "one_line", "say", "show", "show_json", "writing"]
+__all__ = ["age", "complete_streams", "members", "one_line", "say", "show", "show_json", "when", "writing"]
 
 
 @contextlib.contextmanager
@@ -70,6 +70,15 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str
     return say("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()))
 
 
+def members(record: Mapping[str, Any]) -> None:
+    """A record whole, a line for each member; what has members of its own is JSON."""
+    rows = [
+        (name, json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value)
+        for name, value in record.items()
+    ]
+    show(("", ""), rows, empty="")
+
+
 def one_line(text: str) -> str:
     """Somebody's text where a line begins or ends what relay says, so that it cannot begin one of its own."""
     return " ".join(text.split())
@@ -84,3 +93,8 @@ def age(instant: float | None) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f}{unit}"
     return f"{seconds:.0f}s"
+
+
+def when(instant: float | None) -> str:
+    """An instant on the clocks of this machine; empty if there is none."""
+    return "" if instant is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant))

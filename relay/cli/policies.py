@@ -9,6 +9,7 @@ import click
 from .options import Listing, Target, must_be_one_of, target
 from .output import age, one_line, say, show, show_json
 from .server import ask
+from .spawning import spawn_members, spawn_options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -65,42 +66,37 @@ def show_(target: Target, name: str, as_json: bool) -> None:
 
 @policies.command("set")
 @click.argument("name")
-@click.option("--host", required=True, help="Id of the host that runs it; relay doctor lists them.")
-@click.option("--provider", required=True, help="claude, codex or command.")
-@click.option("--cwd", help="Where it works on that host.  [default: the host's base directory]")
-@click.option("--label")
-@click.option("--tag", "tags", multiple=True, help="Repeatable.")
-@click.option("--cap", "capabilities", multiple=True, help="Repeatable.")
-@click.option("--approval", default="guarded", show_default=True, help="open, guarded or read-only.")
-@click.option("--prompt", help="What it is told first.")
-@click.option("--model")
-@click.option("--profile")
+@click.option("--host", required=True, help="Id of the host that runs it; relay hosts lists them.")
+@spawn_options
 @click.option(
     "--restart",
     default="on-failure",
     show_default=True,
     help="When it is gone unasked: never, on-failure, always.",
 )
+@click.option(
+    "--quarantine-after",
+    type=click.IntRange(0, 1_000),
+    default=8,
+    show_default=True,
+    help="After so many failures in a row it is left alone; 0: never.",
+)
 @click.option("--by", "updated_by", metavar="NAME", help="Who changes it; the history keeps that.")
 @target
 def set_(
-    target: Target, name: str, host: str, provider: str, approval: str, restart: str, updated_by: str | None,
+    target: Target, name: str, host: str, restart: str, quarantine_after: int, updated_by: str | None,
     as_json: bool, **given: Any,
 ) -> None:  # fmt: skip
-    """Write the next version of the policy NAME. Nothing is started or stopped by that."""
+    """Write the next version of the policy NAME, whole. Nothing is started or stopped by that."""
     from relay import wire
 
-    must_be_one_of(wire.Provider, provider, f"there is no provider {provider}", command="policies set")
-    must_be_one_of(wire.ApprovalMode, approval, f"no agent can be {approval}", command="policies set")
     must_be_one_of(wire.RestartMode, restart, f"{restart} is no way to restart", command="policies set")
-    lists: dict[str, Any] = {member: list(given.pop(member)) for member in ("tags", "capabilities")}
+    described = spawn_members(given, "policies set")
     policy = wire.SpawnPolicy(
         orchestrator_id=host,
-        provider=wire.Provider(provider),
-        permission_mode=wire.ApprovalMode(approval),
-        restart=wire.Restart(mode=wire.RestartMode(restart)),
-        **lists,
-        **given,
+        permission_mode=wire.ApprovalMode(given["approval"]),
+        restart=wire.Restart(mode=wire.RestartMode(restart), quarantine_after=quarantine_after),
+        **described,
     )
     entry = ask(target, lambda client: client.set_policy(name, policy, updated_by))
     if as_json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .failure import Failure
+from .spawning import program_config
 
 if TYPE_CHECKING:
     from relay import wire
@@ -32,12 +33,15 @@ OPTIONS = (
         "--task", metavar="TARGET", help="Have something done: --title, if wanted --body and --severity."
     ),
     click.option(
-        "--spawn", metavar="PROVIDER", help="Start an agent: --prompt, --label, --cwd, --host as wanted."
+        "--spawn",
+        metavar="PROVIDER",
+        help="Start an agent: --program, --prompt, --label, --cwd, --host as wanted.",
     ),
     click.option("--body"),
     click.option("--subject"),
     click.option("--title"),
     click.option("--severity", metavar="info|warning|critical"),
+    click.option("--program", metavar="LINE", help="With --spawn: its program, as 'python3 agent.py'."),
     click.option("--prompt"),
     click.option("--label"),
     click.option("--cwd"),
@@ -91,6 +95,7 @@ def action_of(options: dict[str, Any]) -> wire.AutomationAction:
                 cwd=options["cwd"],
                 label=options["label"],
                 prompt=options["prompt"],
+                provider_config=program_config(options["program"], "automations add"),
             )
     raise Failure("it is not said what to do", why="expected one of --message, --task and --spawn", then=HELP)
 

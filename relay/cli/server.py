@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from .failure import Failure
+from .options import Listing
 
 if TYPE_CHECKING:
     from relay.client import Client, RelayError
@@ -95,19 +96,6 @@ def explained(error: RelayError, target: Target) -> Failure:
 SHOWN_BY = {"merge": "workspaces", "send": "inbox"}
 """For commands that list nothing themselves: the one that lists what they are about. Others are about agents alone."""
 
-LISTS = (
-    "channels",
-    "connectors",
-    "dlq",
-    "hosts",
-    "pairs",
-    "policies",
-    "profiles",
-    "recipes",
-    "tasks",
-    "tokens",
-)
-
 
 def _then(status: int) -> str:
     """Where to look after a refusal that only the request is to blame for."""
@@ -115,10 +103,18 @@ def _then(status: int) -> str:
     path = context.command_path.partition(" ")[2] if context else ""
     verb = path.partition(" ")[0]
     match status:
+        case 403:
+            return "relay routes names the scope of each call; make a token that may do it: relay tokens create --help"
         case 404 | 409 | 422:
-            shown_by = verb if verb in LISTS else SHOWN_BY.get(verb)
-            if shown_by is None:
+            shown_by = verb if _lists(context, verb) else SHOWN_BY.get(verb)
+            if shown_by in (None, "agents"):
                 return "relay agents shows who is there"
             return f"relay {shown_by} and relay agents show what there is, and how it is"
         case _:
             return f"relay {path} --help"
+
+
+def _lists(context: click.Context | None, verb: str) -> bool:
+    """Whether the verb alone lists what it is about."""
+    root = context.find_root().command if context else None
+    return isinstance(root, click.Group) and isinstance(root.commands.get(verb), Listing)

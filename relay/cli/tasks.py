@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .fleet import ME
+from .mail import ME
 from .options import Listing, Target, must_be_one_of, target
 from .output import age, one_line, say, show, show_json
 from .server import ask

@@ -23,7 +23,7 @@ def test_a_status_that_does_not_exist_is_refused_with_those_that_do(run: Run, ve
     result = run(verb, "--status", "bogus")
     assert result.exit_code == 1
     assert "expected one of " in result.stderr
-    assert f"next: relay {verb} --help" in result.stderr
+    assert f"next: relay {verb} list --help" in result.stderr
 
 
 def test_events_are_followed_from_where_one_likes(run: Run) -> None:

@@ -133,10 +133,10 @@ async def test_what_is_asked_of_agents(client: Client, host: wire.Orchestrator) 
     assert [each.id for each in await client.agents(**kinds)] == ["a1"]
     await refused(422, client.open_terminal, "a1")
     await refused(422, client.close_terminal, "a1", "s")
-    spawned = await client.start_agent(wire.SpawnAgent(provider=wire.Provider.CLAUDE))
+    spawned = await client.spawn_anywhere(wire.SpawnAgent(provider=wire.Provider.CLAUDE))
     assert spawned.target == "orchestrator-h1"
     elsewhere = wire.SpawnAgent(provider=wire.Provider.CLAUDE, cwd="/nowhere")
-    await refused(400, client.start_agent, elsewhere)
+    await refused(400, client.spawn_anywhere, elsewhere)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_call_that_may_be_left_open_says_so(name: str, said: str) -> None:
         "upgrade_orchestrator",
         "reclaim_orphan",
         "decide_permission",
-        "start_agent",
+        "spawn_anywhere",
         "agent_action",
         "prompt",
         "open_terminal",

@@ -140,7 +140,7 @@ UNREPEATED: list[Call] = [
     lambda client: client.decide_permission(
         "a", wire.DecidePermission(approval_id="q", decision=wire.PermissionAnswer.DENY)
     ),
-    lambda client: client.start_agent(wire.SpawnAgent(provider=wire.Provider.CLAUDE)),
+    lambda client: client.spawn_anywhere(wire.SpawnAgent(provider=wire.Provider.CLAUDE)),
     lambda client: client.agent_action("a", wire.AgentVerb.RESTART),
     lambda client: client.prompt("a", "x"),
     lambda client: client.open_terminal("a"),

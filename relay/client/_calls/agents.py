@@ -63,7 +63,7 @@ class AgentCalls(Calls):
         query = {"before": before, "limit": limit}
         return self._list(wire.TimelineEntry, await self._get(f"/api/agents/{segment(id)}/timeline", query))
 
-    async def start_agent(self, agent: wire.SpawnAgent) -> wire.Command:
+    async def spawn_anywhere(self, agent: wire.SpawnAgent) -> wire.Command:
         """Start an agent on the first host that fits; the answer is the command that does it (14.4). 400: no host does. `spawn`
         names the host. Not repeated: trouble leaves it open."""
         return self._command(await self._call("POST", "/api/agents/spawn", agent))

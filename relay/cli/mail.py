@@ -1,4 +1,4 @@
-"""Looking at the fleet and talking to it: agents, messages, workspaces."""
+"""Messages: sending them, and reading what came."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .failure import Failure
-from .options import Target, must_be_one_of, target
-from .output import age, one_line, say, show, show_json
+from .options import Target, target
+from .output import age, one_line, say, show_json
 from .rungs import RUNGS, tell, wait_for
 from .server import ask
 from .terminal import visible
@@ -18,24 +18,9 @@ if TYPE_CHECKING:
     from relay import wire
     from relay.client import Client
 
-__all__ = ["ME", "agents", "inbox", "send", "workspaces"]
+__all__ = ["ME", "inbox", "send"]
 
 ME = "user"  # who a person at a terminal is, for relay
-
-
-@click.command()
-@click.option("--status", help="Only those with this status.")
-@target
-def agents(target: Target, status: str | None, as_json: bool) -> None:
-    """List the agents."""
-    from relay import wire
-
-    must_be_one_of(wire.AgentStatus, status, f"no agent can be {status}", command="agents")
-    found = [agent for agent in ask(target, lambda client: client.agents()) if status in (None, agent.status)]
-    if as_json:
-        return show_json([wire.to_json(agent) for agent in found])
-    rows = [(agent.id, agent.label, agent.status, agent.kind, age(agent.last_seen)) for agent in found]
-    return show(("agent", "label", "status", "kind", "seen"), rows, empty="no agents")
 
 
 @click.command()
@@ -179,24 +164,3 @@ def _letter(message: wire.Message, rung: wire.Rung) -> str:
     if message.subject:
         head.append(message.subject)
     return "\n".join(["  ".join(map(one_line, head)), indent(message.body, "    ")])
-
-
-@click.command()
-@click.option("--status", help="Only those with this status.")
-@target
-def workspaces(target: Target, status: str | None, as_json: bool) -> None:
-    """List the workspaces: who works on which branch."""
-    from relay import wire
-
-    found = ask(target, lambda client: client.workspaces(status=status))
-    if as_json:
-        return show_json([wire.to_json(workspace) for workspace in found])
-    rows = [
-        (row.id, row.status, row.agent_id, row.branch, row.base_ref, age(row.updated_at), row.repo_root)
-        for row in found
-    ]
-    return show(
-        ("workspace", "status", "agent", "branch", "base", "changed", "repository"),
-        rows,
-        empty="no workspaces",
-    )
