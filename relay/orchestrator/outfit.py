@@ -10,11 +10,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from relay import wire
 
 from .entitling import Grant
+from .session import Launch
 
-__all__ = ["outfit"]
+__all__ = ["outfit", "outfitted_anew"]
 
 
 def outfit(
@@ -46,6 +49,20 @@ def outfit(
         "AGENT_RELAY_WORKSPACE_MODE": workspace.mode.value,
         **grant.token,
     }
+
+
+def outfitted_anew(launch: Launch, wish: Mapping[str, Any]) -> Launch:
+    """The launch of a session that is started again, with what the wish says of how its provider is started; what it does not
+    say stays. Raises `wire.Invalid`."""
+    asked = wire.decode(wire.SpawnAgent, dict(wish))
+    said = {
+        "model": ("AGENT_RELAY_MODEL", asked.model or ""),
+        "effort": ("AGENT_RELAY_EFFORT", asked.effort or ""),
+        "providerArgs": ("AGENT_RELAY_PROVIDER_ARGS_JSON", _json(asked.provider_args)),
+    }
+    variables = dict(variable for member, variable in said.items() if wish.get(member) is not None)
+    mode = asked.approval_mode.value if asked.approval_mode is not None else launch.approval_mode
+    return attrs.evolve(launch, environment={**launch.environment, **variables}, approval_mode=mode)
 
 
 def _json(value: Any) -> str:

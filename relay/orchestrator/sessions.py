@@ -137,16 +137,21 @@ class Sessions:
         """Whether nothing of the agent of a session that has ended is left, after a little while at most."""
         return await is_gone(self._config.state / "state" / session.launch.name)
 
-    async def restart(self, session: Session, grace: float, cause: str) -> Session | None:
-        """Stop a runner and start it anew; None when it could not be stopped. One that was started for this very
-        `cause` (a command's id) stays. A daemon that ends in between starts it when it comes back. Raises `Refused`
+    async def restart(
+        self, session: Session, grace: float, cause: str, launch: Launch | None = None
+    ) -> Session | None:
+        """Stop a runner and start it anew, as `launch` says; None when it could not be stopped. One that was started for
+        this very `cause` (a command's id) stays. A daemon that ends in between starts it when it comes back. Raises `Refused`
         when it was shut down meanwhile, or cannot be started."""
         async with session.ending:
             if not self._is_current(session):
                 raise Refused(f"{session.launch.agent_id} was ended meanwhile")
             if session.cause == cause and session.life() is not Life.DEAD:
                 return session
+            before, session.launch = session.launch, launch or session.launch
             if not await self._stopped(session, grace, due=self._wall()):
+                session.launch = before
+                self.records.save(session)
                 return None
             return self.start(session.launch, cause=cause, again=True)
 

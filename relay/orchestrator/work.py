@@ -26,7 +26,7 @@ from .config import Config
 from .diagnosis import log_tail
 from .entitling import Grant
 from .merging import land
-from .outfit import outfit
+from .outfit import outfit, outfitted_anew
 from .paths import inside
 from .repolock import RepositoryLocks
 from .session import Launch, Session, digested, session_name
@@ -212,7 +212,8 @@ class Workshop:
         return self._ended(session, stopped=await self._sessions.stop(session, _grace(command.params)))
 
     async def _restart(self, command: wire.Command) -> Result:
-        """With `restartSpawn` a successor must stand before its predecessor goes (3.7); else the same session again.
+        """With `restartSpawn` a successor must stand before its predecessor goes (3.7); else the same session again, and so
+        when that is of the very spawn request: it then goes on with what `restartSpawn` says of its provider.
 
         Of a policy there is only ever one: its agent's predecessor has gone before (`Slots`).
         """
@@ -231,7 +232,8 @@ class Workshop:
         old = self._named(command)
         if old is None:
             return dict(NOT_FOUND)
-        new = await self._sessions.restart(old, _grace(command.params), command.id)
+        launch = outfitted_anew(old.launch, wish) if isinstance(wish, dict) else old.launch
+        new = await self._sessions.restart(old, _grace(command.params), command.id, launch)
         facts = self._ended(old, stopped=new is not None)
         if new is None:
             return facts

@@ -441,6 +441,32 @@ async def test_a_successor_that_stands_takes_over(host: Host):
         assert not alive(first.pid)
 
 
+@pytest.mark.spec("W-16", "W-21", "AGT-41")
+async def test_a_session_that_is_still_there_goes_on_as_the_restart_says(host: Host):
+    """To resume an agent that hangs: its session is of the same spawn request, and is told what to go on with."""
+    async with host.running():
+        first = await host.spawned("ada", providerArgs=["--resume", "old"], model="small")
+        wish = host.wish("ada", providerArgs=["--resume", "new"], approvalMode="open")
+        command = await host.done("agent.restart", agentId="ada", action="resume", restartSpawn=wish)
+        assert command.status is SUCCEEDED, command.error
+        second = await host.rostered("ada", after=first.pid)
+        assert (second.session_name, second.workspace) == (first.session_name, first.workspace)
+        assert (second.model, second.approval_mode) == ("small", "open")
+        told = Path(f"/proc/{second.pid}/environ").read_bytes().split(b"\0")
+        assert b'AGENT_RELAY_PROVIDER_ARGS_JSON=["--resume", "new"]' in told
+        assert not alive(first.pid)
+
+
+@pytest.mark.spec("R-99")
+async def test_a_session_is_not_ended_for_a_restart_that_makes_no_sense(host: Host):
+    async with host.running():
+        first = await host.spawned("ada")
+        wish = host.wish("ada", providerArgs="--resume")
+        command = await host.done("agent.restart", agentId="ada", restartSpawn=wish)
+        assert (command.status, "providerArgs" in (command.error or "")) == (FAILED, True)
+        assert alive(first.pid)
+
+
 # -- workspaces
 
 
