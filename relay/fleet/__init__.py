@@ -27,7 +27,8 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
   _upgrades, _upgrade_chain, _reclaim, hosts, _dispatch; commands, _command_protocol, _command_rules,
   _command_rows, _command_hooks, _new_command
 - access: tokens, _token_protocol, _token_rules, _token_rows, _token_notes, _token_profiles, _runner_tokens, denials
-- work: workspaces, _workspace_protocol, _workspace_actions, _workspace_rows, _owners, _settlement, merges, _auto_merge
+- work: workspaces, _workspace_protocol, _workspace_actions, _workspace_rows, _owners, _settlement, merges, _auto_merge,
+  stewards
 - what happened, and what is over: activity, _audit; maintenance, _absence, jobs, _job_book, _job_works; restoring, restored_tokens
 """
 

@@ -222,6 +222,7 @@ from .vocabulary import (
 )
 from .workspaces import (
     MergeLease as MergeLease,
+    RepoSteward as RepoSteward,
     Workspace as Workspace,
     WorkspaceAction as WorkspaceAction,
     WorkspaceOutcome as WorkspaceOutcome,

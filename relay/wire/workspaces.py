@@ -5,9 +5,9 @@ from typing import Any
 import attrs
 
 from . import _fields as f
-from .vocabulary import Strategy, WorkspaceMode, WorkspaceStatus, WorkspaceVerb
+from .vocabulary import AgentStatus, Strategy, WorkspaceMode, WorkspaceStatus, WorkspaceVerb
 
-__all__ = ["MergeLease", "Workspace", "WorkspaceAction", "WorkspaceOutcome", "WorkspaceReport"]
+__all__ = ["MergeLease", "RepoSteward", "Workspace", "WorkspaceAction", "WorkspaceOutcome", "WorkspaceReport"]
 
 
 @attrs.frozen(kw_only=True)
@@ -80,3 +80,13 @@ class MergeLease:
     command_id: str = f.text(240, required=True)
     acquired_at: f.Instant = f.instant(required=True)
     expires_at: f.Instant = f.instant(required=True)
+
+
+@attrs.frozen(kw_only=True)
+class RepoSteward:
+    """Who looks after the merge queue of a repository (agents-workspaces 13); `status` is the agent's."""
+
+    repo_root: str = f.text(1_000, required=True)
+    agent_id: str = f.text(240, required=True)
+    status: AgentStatus = f.choice(AgentStatus, required=True)
+    updated_at: f.Instant | None = f.instant()

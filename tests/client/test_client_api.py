@@ -302,6 +302,10 @@ async def test_workspaces(client: Client, host: wire.Orchestrator) -> None:
     (lease,) = await client.merge_leases()
     assert (lease.repo_root, lease.workspace_id) == ("/base/repo", "w1")
     assert lease.expires_at > lease.acquired_at > 1.6e9
+    assert await client.stewards() == []
+    await client.register_agent(RegisterAgent(id="a1", capabilities=["steward"]))
+    (steward,) = await client.stewards()
+    assert (steward.repo_root, steward.agent_id) == ("/base/repo", "a1")
     await refused(404, client.workspace, "none")
 
 

@@ -235,3 +235,22 @@ async def test_a_host_that_does_not_answer_is_given_up(
         await set_up(api, apiUrl=f"http://127.0.0.1:{host.port}")
         answer = await api.get("/api/workspaces/w1/git-state")
         assert (answer.status_code, answer.json()["available"]) == (200, False)
+
+
+async def test_stewards_are_those_who_say_so_where_they_work(api: httpx2.AsyncClient) -> None:
+    async def stewards() -> list[tuple[str, str, str]]:
+        found = (await api.get("/api/repo-stewards")).json()
+        assert all(isinstance(each["updatedAt"], int) for each in found)
+        return [(each["repoRoot"], each["agentId"], each["status"]) for each in found]
+
+    for name, capabilities in (("a1", ["code"]), ("a3", ["steward"])):
+        await api.post("/api/agents", json={"id": name, "capabilities": capabilities})
+    assert await stewards() == [], "nobody who is a steward works anywhere"
+    await api.post("/api/agents", json={"id": "a2", "capabilities": ["steward", "code"], "status": "idle"})
+    assert await stewards() == [("/base/repo", "a2", "idle")]
+    await api.post("/api/agents", json={"id": "a1", "capabilities": ["steward"]})
+    assert await stewards() == [("/base/repo", "a1", "online")], "who has been there for longest"
+    await api.patch("/api/agents/a1/status", json={"status": "offline"})
+    assert await stewards() == [("/base/repo", "a2", "idle")]
+    await api.delete("/api/agents/a2")
+    assert await stewards() == []

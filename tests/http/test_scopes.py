@@ -24,6 +24,7 @@ FREE = {
     "/api/orchestrators/:id": "as with agents",
     "/api/workspaces": "only those that the token is for are listed",
     "/api/merge-leases": "only those below its paths are listed",
+    "/api/repo-stewards": "only those below its paths are listed",
     "/api/workspaces/orphans": "only those below its paths are listed",
     "/api/tokens": "only those that reach no further are listed",
     "/api/messages/cursor": "a number",

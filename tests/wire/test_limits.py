@@ -250,7 +250,7 @@ def test_a_roster_has_at_most_a_thousand_agents() -> None:
 
 
 def test_an_environment_has_no_limit_and_is_not_trimmed() -> None:
-    env = {" A ": " x ", "": "", "B": "x" * 200_000}
+    env = {" A ": " x ", "C": "", "B": "x" * 200_000}
     assert read(wire.SpawnAgent, env=env)["env"] == env
 
 

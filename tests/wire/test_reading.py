@@ -118,7 +118,9 @@ def test_a_default_stands_for_what_is_absent() -> None:
     action = wire.decode(wire.OrchestratorAction, {"action": "restart", "reason": " "})
     assert action.reason == "manual"
     spawn = wire.decode(wire.SpawnAgent, {"provider": "claude", "approvalMode": None})
-    assert (spawn.approval_mode, spawn.tags) == (wire.ApprovalMode.GUARDED, [])
+    assert (spawn.approval_mode, spawn.tags) == (None, [])
+    role = wire.decode(wire.RecipeRole, {"role": "r", "provider": "claude", "approvalMode": None})
+    assert role.approval_mode is wire.ApprovalMode.GUARDED
     host = wire.decode(wire.RegisterOrchestrator, {"id": "h", "hostname": "h", "baseDir": "/"})
     assert host.providers == [wire.Provider.CLAUDE, wire.Provider.CODEX]
 

@@ -49,3 +49,7 @@ class WorkspaceCalls(Calls):
     async def merge_leases(self) -> list[wire.MergeLease]:
         """The repositories that are being merged, by path, and for whom (11.4)."""
         return self._list(wire.MergeLease, await self._get("/api/merge-leases"))
+
+    async def stewards(self) -> list[wire.RepoSteward]:
+        """Who looks after the merge queue of which repository, by repository (agents-workspaces 13)."""
+        return self._list(wire.RepoSteward, await self._get("/api/repo-stewards"))
