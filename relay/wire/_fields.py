@@ -394,6 +394,9 @@ def environment() -> Any:
         wrong = [str(name) for name, each in value.items() if not isinstance(each, str)]
         if wrong:
             raise ValueError(f"the values of {', '.join(wrong)} are no texts")
+        unfit = [name for name, each in value.items() if not name or "=" in name or "\0" in name + each]
+        if unfit:
+            raise ValueError(f"{unfit[0]!r} is no name of a variable, or its value has a NUL")
         return value
 
     return attrs.field(default=None, metadata={"read": read})
