@@ -23,8 +23,8 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - automations: automations, _automation_protocol, _automation_rules, _automation_rows, _automation_decisions, _automation_deeds,
   _automation_pace, _calendar; triggers, _trigger_rules
 - recipes: recipes, _recipe_protocol, _recipe_rules, _recipe_rows, _recipe_start, _recipe_work, _recipe_decision, _recipe_stop
-- hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, _orchestrator_rows,
-  _upgrades, _upgrade_chain, _reclaim, hosts, _dispatch; commands, _command_protocol, _command_rules,
+- hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, _orchestrator_rows, _rosters,
+  _upgrades, _upgrade_chain, _reclaim, hosts, _dispatch, _placement; commands, _command_protocol, _command_rules,
   _command_rows, _command_hooks, _new_command
 - access: tokens, _token_protocol, _token_rules, _token_rows, _token_notes, _token_profiles, _runner_tokens, denials
 - work: workspaces, _workspace_protocol, _workspace_actions, _workspace_rows, _owners, _settlement, merges, _auto_merge,

@@ -21,15 +21,14 @@ import attrs
 import trio
 
 from relay import wire
-from relay.actors import ActorError, Context, Refusal, Step, Unavailable
+from relay.actors import ActorError, Context, Step, Unavailable
 from relay.store import Decision, Event, Write
 
 from . import _upgrades as upgrades, agents, commands
 from ._actor import FleetActor
-from ._audit import Caller
 from ._contact import Contact
 from ._dispatch import act, spawn
-from ._errors import Conflict, Invalid, NotFound
+from ._errors import NotFound
 from ._moment import Moment
 from ._orchestrator_protocol import (
     Act,
@@ -50,12 +49,13 @@ from ._orchestrator_protocol import (
     UpgradeMoved,
 )
 from ._orchestrator_rows import find_orchestrator, get_orchestrator, list_orchestrators
-from ._orchestrator_rules import announced, given, identity, news, register, row_of, vacated
+from ._orchestrator_rules import announced, given, identity, register, row_of
 from ._outfits import completed, outfitted
-from ._policy_reports import of_host, of_new_sessions, report_exits
+from ._placement import spawn_anywhere
+from ._policy_reports import of_host, of_new_sessions
 from ._reclaim import reclaim
-from ._upgrade_chain import conclude, supersede
-from ._workspace_protocol import Report, Vacate
+from ._rosters import tell_owners
+from ._upgrade_chain import Upgrading, supersede
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -98,7 +98,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         super().__init__(fleet)
         self.record = find_orchestrator(self.store, key)
         self._contact = Contact(fleet.system, (OFFLINE_AFTER + OVERDUE,))
-        self._leapt = fleet.absence.leapt()
+        self._upgrading = Upgrading(fleet)
 
     def started(self, context: Context[OrchestratorProtocol]) -> None:
         self._watch(context)
@@ -144,7 +144,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
     async def _register(self, message: Register, context: Context[OrchestratorProtocol]) -> None:
         moment = self.moment()
         record, decision = register(self.record, message, moment)
-        record, decision = await self._met(record, decision, moment)
+        record, decision = await self._upgrading.met(record, decision, moment)
         await self.commit(decision, context)
         self.record = record
         self._contact.heard()
@@ -165,7 +165,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
             decision = Decision(reply=after, writes=(row,), events=(event,), tells=(told,))
         elif self._contact.storable or attrs.evolve(after, last_seen=before.last_seen) != before:
             decision = Decision(reply=after, writes=(row_of(after, wire.to_json(after)),))
-        if self._ended(after, moment) is not None:
+        if self._upgrading.ended(after, moment) is not None:
             return self._beat_and_settle(message, after, decision, moment, context)
         if decision.writes:
             self._contact.stored()
@@ -182,7 +182,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         moment: Moment,
         context: Context[OrchestratorProtocol],
     ) -> None:
-        after, decision = await self._met(host, beat, moment)
+        after, decision = await self._upgrading.met(host, beat, moment)
         await self.commit(decision, context)
         self._contact.stored()
         self.record = after
@@ -196,33 +196,9 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         told = (self.fleet.commands[decision.reply.command.id], commands.Adopt())
         await self.commit(attrs.evolve(decision, tells=(told,)), context)
         self.record = after
-        self._leapt = self.fleet.absence.leapt()
-        await supersede(self.fleet, self._known())
+        self._upgrading.begins()
+        await supersede(self.fleet, after)
         context.reply(message, decision.reply)
-
-    def _ended(self, host: wire.Orchestrator, moment: Moment) -> upgrades.Ended | None:
-        """What the contact of the host, as it is now, ends. The wall clock counts as if nobody had set it forward."""
-        asked = host.upgrade.requested_at if host.upgrade is not None else None
-        leapt = self.fleet.absence.leapt() - self._leapt
-        return upgrades.on_contact(host, moment.ms / 1000 - (asked or 0.0) - leapt)
-
-    async def _met(
-        self, host: wire.Orchestrator, decision: Decision[R], moment: Moment
-    ) -> tuple[wire.Orchestrator, Decision[R]]:
-        """The host as contact leaves it. An upgrade that is over is so for its command first."""
-        ended = self._ended(host, moment)
-        if ended is None:
-            return host, decision
-        assert host.upgrade is not None
-        result = {"version": host.version, "fromVersion": host.upgrade.from_version}
-        known = {name: value for name, value in result.items() if value is not None}
-        await conclude(self.fleet, host.upgrade.command_id, ended, known if ended.error is None else None)
-        after, settled = upgrades.settle(host, ended, moment)
-        return after, attrs.evolve(
-            decision,
-            writes=(*decision.writes, *settled.writes),
-            events=(*decision.events, *settled.events),
-        )
 
     def _moved(
         self,
@@ -235,13 +211,9 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
             self.settle(message, decision, context)
 
     async def _mend(self, message: Mend, context: Context[OrchestratorProtocol]) -> None:
-        upgrade = self.record.upgrade if self.record is not None else None
-        if upgrade is None:
+        if self.record is None or self.record.upgrade is None:
             return
-        command = commands.find_command(self.store, upgrade.command_id or "")
-        if command is not None and command.status.final:
-            ended = upgrades.on_news(self.record, command.id, command.status, command.error)
-            self._moved(message, ended, context)
+        self._moved(message, self._upgrading.left_open(self.record), context)
         try:
             await supersede(self.fleet, self._known())
         except (ActorError, Unavailable, trio.TooSlowError):
@@ -250,19 +222,9 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
     async def _report(self, message: ReportRoster, context: Context[OrchestratorProtocol]) -> None:
         before = self._known()
         roster = message.roster
-        live = {entry.agent_id for entry in roster.agents}
         self._contact.heard()
         with trio.fail_after(NEIGHBOURS_WITHIN):
-            for entry in news(before.managed_agents, roster.agents):
-                await self._made(before.id, entry)
-            await report_exits(self.fleet, roster)
-            for gone in roster.exited_agents:
-                exited = agents.Exited(gone, succeeded=gone.agent_id in live)
-                unheard = await self.fleet.agents[gone.agent_id].ask(exited)
-                if unheard and any(news(before.managed_agents, [gone])):
-                    await self._made(before.id, gone)
-            for workspace, agent in vacated(before.managed_agents, roster).items():
-                await self.fleet.workspaces[workspace].ask(Vacate(agent, before.id))
+            await tell_owners(self.fleet, before, roster)
         after = attrs.evolve(
             before,
             managed_agents=roster.agents,
@@ -274,12 +236,6 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
         await self.commit(Decision(reply=None, writes=(row,), events=(event,), tells=tells), context)
         self.record = after
         context.reply(message, after)
-
-    async def _made(self, host: str, entry: wire.ManagedAgent | wire.ExitedAgent) -> None:
-        """Its owner hears of a workspace that the host has made for this agent."""
-        assert entry.workspace is not None
-        report = Report(entry.workspace, agent_id=entry.agent_id, orchestrator_id=host)
-        await self.fleet.workspaces[entry.workspace.id].ask(report)
 
     async def _remove(self, message: Remove, context: Context[OrchestratorProtocol]) -> None:
         record = self._known()
@@ -333,20 +289,3 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
     def _watch(self, context: Context[OrchestratorProtocol]) -> None:
         watched = self.record is not None and self.record.status is ONLINE
         self._contact.watch(context, Silence() if watched else None)
-
-
-async def spawn_anywhere(fleet: Fleet, request: wire.SpawnAgent, by: Caller | None = None) -> Dispatched:
-    """Spawn on the first fitting host, by id (AGT-43, O-12). Raises `Invalid` when there is none (AGT-47).
-
-    A host that has just gone is passed over, and so is one whose base directory does not contain `cwd`.
-    """
-    refused: Refusal | None = None
-    for host in list_orchestrators(fleet.store, status=ONLINE):
-        if request.provider in host.providers:
-            try:
-                return await fleet.orchestrators[host.id].ask(Spawn(request, anywhere=True, by=by))
-            except (Conflict, Invalid, NotFound) as refusal:
-                refused = refused or refusal
-    raise Invalid(
-        str(refused) if refused else f"no host that is online has the provider {request.provider.value}"
-    )

@@ -281,10 +281,13 @@ def managed(agent: str = "a1", workspace: str | None = None) -> wire.ManagedAgen
 
 
 async def roster(
-    fleet: Fleet, *agents_: wire.ManagedAgent, gone: list[wire.ExitedAgent] | None = None
+    fleet: Fleet,
+    *agents_: wire.ManagedAgent,
+    gone: list[wire.ExitedAgent] | None = None,
+    host: str = "h1",
 ) -> None:
     sent = wire.Roster(agents=list(agents_), exited_agents=gone or [])
-    await fleet.orchestrators["h1"].ask(orchestrators.ReportRoster(sent))
+    await fleet.orchestrators[host].ask(orchestrators.ReportRoster(sent))
 
 
 @pytest.mark.spec("ORC-10", "ORC-11")
@@ -320,6 +323,36 @@ async def test_an_exited_agent_is_offline_unless_it_runs_again(fleet: Fleet, log
     assert agents.get_agent(fleet.store, "a2").status is wire.AgentStatus.ONLINE
     assert len(log.audits("server-agent-a1-exited-")) == len(log.audits("server-agent-a2-exited-")) == 1
     assert log.audits("server-agent-nobody-") == []
+
+
+async def test_a_host_does_not_end_what_another_host_runs(fleet: Fleet, log: Log) -> None:
+    for host in ("h1", "h2"):
+        await register(fleet, host)
+    await fleet.agents["a1"].ask(agents.Register(wire.RegisterAgent(id="a1")))
+    await roster(fleet, managed("a1"))
+    gone = [wire.ExitedAgent(agent_id="a1", exit_code=1, detected_at=wire.Instant(1))]
+    await roster(fleet, gone=gone, host="h2")
+    assert agents.get_agent(fleet.store, "a1").status is wire.AgentStatus.ONLINE
+    assert log.audits("server-agent-a1-exited-") == []
+    await roster(fleet, gone=gone)
+    assert agents.get_agent(fleet.store, "a1").status is wire.AgentStatus.OFFLINE
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_the_end_of_an_agent_that_has_moved_is_its_new_hosts_to_tell(fleet: Fleet, away: bool) -> None:
+    for host in ("h1", "h2"):
+        await register(fleet, host)
+    await fleet.agents["a1"].ask(agents.Register(wire.RegisterAgent(id="a1")))
+    await roster(fleet, managed("a1"))
+    if away:
+        goodbye = agents.SetStatus(wire.AgentStatus.OFFLINE)
+        await fleet.agents["orchestrator-h1"].ask(goodbye)
+        await wait_all_tasks_blocked()
+        assert status(fleet, "h1") is OFFLINE
+    else:
+        await roster(fleet, managed("a1"), host="h2")
+    await roster(fleet, gone=[wire.ExitedAgent(agent_id="a1", exit_code=1)], host="h2")
+    assert agents.get_agent(fleet.store, "a1").status is wire.AgentStatus.OFFLINE
 
 
 async def test_hosts_are_listed_by_id(fleet: Fleet) -> None:
