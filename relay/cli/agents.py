@@ -78,7 +78,7 @@ def spawn(
         agent_id=agent_id,
         policy_name=policy_name,
         spawn_request_id=spawn_request_id,
-        approval_mode=wire.ApprovalMode(given["approval"]),
+        approval_mode=given["approval"],
         **described,
     )
     command = ask(target, lambda client: client.spawn(host, asked) if host else client.spawn_anywhere(asked))

@@ -94,7 +94,7 @@ def set_(
     described = spawn_members(given, "policies set")
     policy = wire.SpawnPolicy(
         orchestrator_id=host,
-        permission_mode=wire.ApprovalMode(given["approval"]),
+        permission_mode=given["approval"],
         restart=wire.Restart(mode=wire.RestartMode(restart), quarantine_after=quarantine_after),
         **described,
     )

@@ -25,7 +25,10 @@ OPTIONS = (
     click.option("--label", help="Its name for people, and for label: addresses."),
     click.option("--tag", "tags", multiple=True, help="Repeatable."),
     click.option("--cap", "capabilities", multiple=True, help="Repeatable."),
-    click.option("--approval", default="guarded", show_default=True, help="open, guarded or read-only."),
+    click.option(
+        "--approval",
+        help="open, guarded or read-only.  [default: what its profile says, or else its provider]",
+    ),
     click.option("--prompt", help="What it is told first."),
     click.option("--model"),
     click.option("--effort", help="How hard the model is to think."),
@@ -42,16 +45,16 @@ def spawn_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def spawn_members(options: dict[str, Any], command: str) -> dict[str, Any]:
     """Takes these options out of those of a command: the members that a spawn and a policy have in common. `approval` is left, as
-    the two call it by names of their own. Raises `Failure` for a word that means nothing."""
+    the two call it by names of their own: a mode now, or None. Raises `Failure` for a word that means nothing."""
     from relay import wire
 
     provider, workspace, effort = (options.pop(name) for name in ("provider", "workspace", "effort"))
     must_be_one_of(wire.Provider, provider, f"there is no provider {provider}", command=command)
     must_be_one_of(wire.WorkspaceMode, workspace, f"no workspace can be {workspace}", command=command)
     must_be_one_of(wire.Effort, effort, f"{effort} is no effort", command=command)
-    must_be_one_of(
-        wire.ApprovalMode, options["approval"], f"no agent can be {options['approval']}", command=command
-    )
+    approval = options["approval"]
+    must_be_one_of(wire.ApprovalMode, approval, f"no agent can be {approval}", command=command)
+    options["approval"] = approval and wire.ApprovalMode(approval)
     plain = {name: options.pop(name) for name in ("cwd", "label", "prompt", "model", "profile")}
     lists = {name: list(options.pop(name)) for name in ("tags", "capabilities")}
     return {

@@ -89,3 +89,17 @@ def test_profiles_come_from_files(run: Run, server: Served, tmp_path: Path) -> N
     assert "reviewer" in run("profiles").output
     assert run("profiles", "set", "reviewer", str(tmp_path / "none")).exit_code == 1
     assert answer(run("profiles", "delete", "reviewer", "--json")) == {"ok": True}
+
+
+def test_an_agent_is_what_its_profile_says_where_the_options_say_nothing(
+    run: Run, host: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "profile.json"
+    file.write_text(json.dumps({"model": "opus", "approvalMode": "read-only", "tags": ["careful"]}))
+    run("profiles", "set", "reviewer", str(file))
+    run("policies", "set", "P", "--host", host, "--provider", "claude", "--profile", "reviewer")
+    params = answer(run("policies", "start", "P", "--json"))["params"]
+    assert (params["model"], params["approvalMode"], params["tags"]) == ("opus", "read-only", ["careful"])
+    run("policies", "set", "Q", "--host", host, "--provider", "claude", "--profile", "gone")
+    refused = run("policies", "start", "Q")
+    assert (refused.exit_code, "there is none 'gone'" in refused.stderr) == (1, True)
