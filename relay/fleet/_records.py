@@ -34,8 +34,10 @@ def find_activity(store: Store, client_id: str) -> wire.Activity | None:
 def fitting(
     store: Store, kind: type[T], table: str, filters: Mapping[str, Any], *, order: str, limit: int
 ) -> list[T]:
-    """The records of a table that fit every filter: an SQL condition, and what its `?` stands for; None is no filter."""
+    """The records of a table that fit every filter: an SQL condition, and what its `?` stands for, or a tuple of what several
+    do; None is no filter."""
     given = {sql: value for sql, value in filters.items() if value is not None}
     where = f"where {' and '.join(given)} " if given else ""
     sql = f"select record from {table} {where}order by {order} limit ?"
-    return [wire.decode(kind, record) for (record,) in store.rows(sql, *given.values(), limit)]
+    values = [each for value in given.values() for each in (value if isinstance(value, tuple) else (value,))]
+    return [wire.decode(kind, record) for (record,) in store.rows(sql, *values, limit)]

@@ -3,26 +3,34 @@ looked for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from relay import wire
 from relay.store import Event, Store, Write
 
+from ._addresses import addresses_of
+from ._cards import find_participant
 from ._errors import NotFound
 from ._moment import Moment
-from ._records import fitting
+from ._records import fitting, text_of
 
 __all__ = [
     "find_task",
     "get_task",
     "holds_any",
     "inserted",
+    "is_for_one",
     "list_tasks",
     "noted",
     "task_events",
     "told",
     "updated",
 ]
+
+FOR_ONE = """(claimed_by in (select value from json_each(?)) or target in (select value from json_each(?))
+ or exists (select 1 from messages where messages.id = tasks.message_id
+ and messages.resolved_to in (select value from json_each(?))))"""
 
 
 def find_task(store: Store, number: int) -> wire.Task | None:
@@ -46,17 +54,33 @@ def list_tasks(
     target: str | None = None,
     channel: str | None = None,
     claimed_by: str | None = None,
+    for_one_of: Sequence[str] | None = None,
     limit: int = 100,
 ) -> list[wire.Task]:
-    """Those that fit every filter, newest first (TSK-12)."""
+    """Those that fit every filter, newest first (TSK-12); `for_one_of`: what one of these agents has, or could."""
     filters = {
         "status = ?": status,
         "source = ?": source,
         "target = ?": target,
         "channel = ?": channel,
         "claimed_by = ?": claimed_by,
+        FOR_ONE: None if for_one_of is None else _reaching(store, for_one_of),
     }
     return fitting(store, wire.Task, "tasks", filters, order="id desc", limit=limit)
+
+
+def is_for_one(store: Store, number: int, agents: Sequence[str]) -> bool:
+    """Whether one of these agents has the task, or could have it."""
+    sql = f"select 1 from tasks where id = ? and {FOR_ONE}"
+    return store.row(sql, number, *_reaching(store, agents)) is not None
+
+
+def _reaching(store: Store, agents: Sequence[str]) -> tuple[str, str, str]:
+    """What `FOR_ONE` asks for: the agents, and the addresses that reach them now."""
+    known = [card for name in agents if (card := find_participant(store, name)) is not None]
+    reached = [address for card in known for address in addresses_of(card)]
+    names = text_of(list(agents))
+    return names, text_of(reached), names
 
 
 def task_events(store: Store, number: int) -> list[wire.TaskEvent]:

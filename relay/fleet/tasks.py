@@ -39,7 +39,7 @@ from ._task_protocol import (
     ReleaseOrphaned,
     SetTaskStatus,
 )
-from ._task_rows import get_task, list_tasks, task_events
+from ._task_rows import find_task, get_task, is_for_one, list_tasks, task_events
 from .agents import find_agent, find_participant, reserved
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ __all__ = [
     "Released",
     "SetTaskStatus",
     "Tasks",
+    "find_task",
     "get_task",
+    "is_for_one",
     "list_tasks",
     "task_events",
 ]

@@ -1,12 +1,12 @@
 """`/api/agents` (messaging-control 3)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from relay import wire
 from relay.actors import Ref
 from relay.fleet import agents, hosts
 
+from . import reach
 from .answers import OK, Answer, accepted, created, ok
 from .errors import Refused
 from .routing import LARGEST, Call, Routes
@@ -20,7 +20,7 @@ INSTANCE = b"x-agent-relay-instance-id"
 
 @route("POST", "/api/agents", scope="agent:write", body=wire.RegisterAgent)
 async def register(call: Call[wire.RegisterAgent]) -> Answer:
-    call.need("agent:write", agent=call.body.id, policy=_text(call.body.meta, "policyName"))
+    reach.card(call.principal, call.fleet.store, call.body.id, reach.policy_named(call.body.meta))
     registered = await call.fleet.agents[call.body.id].ask(agents.Register(call.body))
     return created(registered.agent, new=registered.new)
 
@@ -52,6 +52,7 @@ async def set_ready(call: Call[wire.SetReady]) -> Answer:
 @route("POST", "/api/agents/:id/heartbeat", scope="agent:write", optional=wire.Heartbeat, on="agent")
 async def heartbeat(call: Call[wire.Heartbeat | None]) -> Answer:
     beat = call.body or wire.Heartbeat()
+    call.need_reach(policy=reach.policy_named(beat.meta))
     await _agent(call).ask(agents.Heartbeat(_instance(call, beat.instance_id), beat.status, beat.meta))
     return OK
 
@@ -88,7 +89,7 @@ async def act(call: Call[wire.ActOnAgent]) -> Answer:
     card = agents.get_agent(call.fleet.store, call.path["id"])
     agents.means(call.fleet.store, card, call.body.action)
     host = hosts.controller(call.fleet.store, card)
-    policy = _text(card.meta, "policyName")
+    policy = reach.policy_named(card.meta)
     call.need("agent:write", agent=card.id, orchestrator=host.id if host else None, policy=policy)
     asked = await _agent(call).ask(agents.Act(call.body.action, call.by))
     return accepted({"ok": True, "action": asked.action, "command": asked.command})
@@ -103,12 +104,6 @@ async def prompt(call: Call[wire.PromptAgent]) -> Answer:
     call.reach(call.path["id"])
     done = await _agent(call).ask(agents.Prompt(call.body.body))
     return created({"ok": True, "messageId": done.message_id, "commandId": done.command_id})
-
-
-def _text(meta: Mapping[str, Any] | None, name: str) -> str | None:
-    """What the agent says of itself, if it is a text."""
-    value = (meta or {}).get(name)
-    return value if isinstance(value, str) and value else None
 
 
 @route(

@@ -13,7 +13,8 @@ route = Routes()
 
 @route("GET", "/api/channels", scope="channel:read")
 async def list_(call: Call[None]) -> Answer:
-    return ok(channels.list_channels(call.fleet.store))
+    found = channels.list_channels(call.fleet.store)
+    return ok([each for each in found if call.principal.reaches(channel=each.id)])
 
 
 @route("GET", "/api/channels/:id", scope="channel:read", on="channel")
@@ -31,7 +32,8 @@ async def happen(call: Call[wire.ChannelEvent]) -> Answer:
 
 @route("GET", "/api/channel-bindings", scope="channel:read")
 async def bindings(call: Call[None]) -> Answer:
-    return ok(channels.list_bindings(call.fleet.store, call.query.text("channelId")))
+    found = channels.list_bindings(call.fleet.store, call.query.text("channelId"))
+    return ok([each for each in found if call.principal.reaches(channel=each.channel_id)])
 
 
 @route("POST", "/api/channel-bindings", scope="channel:write", body=wire.NewBinding)

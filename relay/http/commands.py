@@ -27,6 +27,7 @@ MARKS = ("policyEpoch", "recipeInstanceId")
 @route("POST", "/api/commands", scope="command:write", body=wire.NewCommand)
 async def create(call: Call[wire.NewCommand]) -> Answer:
     reach.command_for(call, call.body.target)
+    reach.host_may_do(call, call.body.target)
     _may_make(call)
     if call.body.type in FOR_PEOPLE:
         call.speak_as("user", "type")

@@ -4,7 +4,7 @@
 from typing import Any
 
 from relay import wire
-from relay.fleet import config
+from relay.fleet import Forbidden, config
 
 from . import reach
 from .answers import OK, Answer, created, ok
@@ -19,18 +19,19 @@ route = Routes()
 @route("GET", "/api/config/:namespace", scope="config:read")
 async def list_(call: Call[None]) -> Answer:
     namespace = wire.decode(wire.ConfigKey, {**call.path, "key": "-"}).namespace
-    return ok(config.list_entries(call.fleet.store, namespace))
+    found = config.list_entries(call.fleet.store, namespace)
+    return ok([each for each in found if _may_read(call, each.namespace, each.key)])
 
 
 @route("GET", "/api/config/:namespace/:key", scope="config:read")
 async def get(call: Call[None]) -> Answer:
-    place = _place(call)
+    place = _read_place(call)
     return ok(config.get_entry(call.fleet.store, place.namespace, place.key))
 
 
 @route("GET", "/api/config/:namespace/:key/history", scope="config:read")
 async def history(call: Call[None]) -> Answer:
-    place = _place(call)
+    place = _read_place(call)
     limit = call.query.integer("limit", 1, 500) or 100
     return ok(config.history(call.fleet.store, place.namespace, place.key, limit))
 
@@ -96,6 +97,18 @@ async def _set(call: Call[Any], place: wire.ConfigKey, given: wire.SetConfig) ->
 
 def _place(call: Call[Any]) -> wire.ConfigKey:
     return wire.decode(wire.ConfigKey, dict(call.path))
+
+
+def _may_read(call: Call[Any], namespace: str, key: str) -> bool:
+    """A policy is read here as it is under the routes of its own."""
+    return namespace != config.SPAWN_POLICY or call.principal.reaches(policy=key)
+
+
+def _read_place(call: Call[Any]) -> wire.ConfigKey:
+    place = _place(call)
+    if not _may_read(call, place.namespace, place.key):
+        raise Forbidden(f"this token is not for policy {place.key}")
+    return place
 
 
 def _profile(call: Call[Any]) -> wire.ConfigKey:

@@ -23,6 +23,7 @@ from relay import wire
 from relay.actors import ActorError
 from relay.fleet import Fleet
 from relay.fleet.denials import Denied
+from relay.fleet.tokens import host_with
 
 from .answers import Answer, Header, Stream, failure
 from .auth import Authenticator, BadToken, Principal, peer_of, unauthorized
@@ -105,11 +106,18 @@ class Edge(QuartTrio):
         if route.is_fleet_wide and principal.is_limited:
             raise Refused(403, "this token is for some of the fleet only")
         early = route.scope != PUBLIC and not route.scope_checked_late
-        if early and not principal.may(route.scope, **route.concerns(path)):
+        if early and not principal.may(route.scope, **self._concerns(route, path, principal)):
             raise Refused(403, "forbidden")
         text = scope["query_string"]
         query = Query(text) if text else NO_QUERY
         return Call(self.fleet, principal, body, path, query, headers, self, peer_of(scope))
+
+    def _concerns(self, route: Route, path: Mapping[str, str], principal: Principal) -> dict[str, str | None]:
+        """Whom the request is about. An agent may be the identity of a host: then it is about that, too."""
+        known = route.concerns(path)
+        if "agent" in known and principal.constraints.orchestrators is not None:
+            known["orchestrator"] = host_with(self.fleet.store, known["agent"] or "")
+        return known
 
     def _principal(self, route: Route, headers: Mapping[bytes, bytes], scope: HTTPScope) -> Principal:
         try:

@@ -8,6 +8,7 @@ import orjson
 from relay import wire
 from relay.fleet import Unprocessable, orchestrators
 
+from . import reach
 from .answers import Answer, Stream
 from .errors import Refused
 from .routing import Call, Routes
@@ -39,6 +40,7 @@ async def providers(call: Call[None]) -> Answer | Stream:
 
 @route("GET", "/api/orchestrators/:id/sessions", scope="orchestrator:read", on="orchestrator")
 async def sessions(call: Call[None]) -> Answer | Stream:
+    reach.session(call, _known(call), None)
     return await _passed(call, "/api/sessions")
 
 
@@ -50,6 +52,7 @@ async def version(call: Call[None]) -> Answer | Stream:
 @route("GET", "/api/orchestrators/:id/logs/:session", scope="orchestrator:read", on="orchestrator")
 async def logs(call: Call[None]) -> Answer | Stream:
     """The end of a session's log, or all that is new in it as it comes (`stream=1`)."""
+    reach.session(call, _known(call), call.path["session"])
     return await _passed(call, f"/api/logs/{segment(call.path['session'])}")
 
 

@@ -18,6 +18,7 @@ async def send(call: Call[wire.SendMessage]) -> Answer:
     call.speak_as(call.body.from_, "from")
     call.need("message:send", target=call.body.to or "", channel=reach.channel_of(call.body))
     call.reach(call.body.to, call.body.channel)
+    reach.refers(call.fleet.store, call.principal, call.body.reply_to, call.body.payload)
     sent = await call.fleet.post_office.ask(messages.Send(call.body))
     return Answer(201 if sent.new else 200, sent.text)
 

@@ -27,7 +27,7 @@ async def propose(call: Call[wire.ProposePair]) -> Answer:
 @route("GET", "/api/pairs", scope="pair:read")
 async def list_(call: Call[None]) -> Answer:
     query, whose = call.query, call.query.text("agentId")
-    reach.about(call.principal, whose, "agentId")
+    reach.of_everybody(call.principal, whose, "agentId")
     found = pairs.list_pairs(
         call.fleet.store,
         status=query.choice("status", wire.PairStatus),
@@ -65,6 +65,10 @@ async def end(call: Call[wire.Member]) -> Answer:
 @route("POST", "/api/pairs/:id/messages", scope="message:send", body=wire.PairMessage)
 async def say(call: Call[wire.PairMessage]) -> Answer:
     call.speak_as(call.body.from_, "from")
+    reach.refers(call.fleet.store, call.principal, None, call.body.payload)
+    if call.principal.constraints.targets is not None:
+        pair = pairs.get_pair(call.fleet.store, call.path["id"])
+        call.need_reach(target=pair.from_ if call.body.from_ == pair.to else pair.to)
     sent = await _pair(call).ask(pairs.Say(call.body))
     return Answer(201 if sent.new else 200, sent.text)
 

@@ -15,12 +15,12 @@ route = Routes()
 
 @route("GET", "/api/spawn-policies", scope="policy:read")
 async def list_(call: Call[None]) -> Answer:
-    return ok(policies.list_policies(call.fleet.store))
+    return ok(_of_the_caller(call))
 
 
 @route("GET", "/api/spawn-policies/health", scope="policy:read")
 async def list_health(call: Call[None]) -> Answer:
-    return ok(policies.list_policies(call.fleet.store))
+    return ok(_of_the_caller(call))
 
 
 @route("GET", "/api/spawn-policy/:name", scope="policy:read", on="policy")
@@ -66,6 +66,11 @@ async def stop(call: Call[None]) -> Answer:
 @route("POST", "/api/spawn-policy/:name/restart", scope="policy:write", on="policy")
 async def restart(call: Call[None]) -> Answer:
     return await _ask(call, policies.Restart())
+
+
+def _of_the_caller(call: Call[None]) -> list[wire.PolicyReport]:
+    found = policies.list_policies(call.fleet.store)
+    return [each for each in found if call.principal.reaches(policy=each.state.policy_name)]
 
 
 def permit(call: Call[Any], name: str, value: object = None) -> None:

@@ -22,6 +22,7 @@ async def list_(call: Call[None]) -> Answer:
         target=query.text("target"),
         channel=query.text("channel"),
         claimed_by=query.text("claimedBy"),
+        for_one_of=call.principal.constraints.agents,
         limit=query.integer("limit", 1, 500) or 100,
     )
     return ok(found)
@@ -29,12 +30,13 @@ async def list_(call: Call[None]) -> Answer:
 
 @route("GET", "/api/tasks/:id", scope="task:read")
 async def get(call: Call[None]) -> Answer:
-    return ok(tasks.get_task(call.fleet.store, call.number("id")))
+    return ok(reach.task(call.fleet.store, call.principal, call.number("id")))
 
 
 @route("GET", "/api/tasks/:id/events", scope="task:read")
 async def events(call: Call[None]) -> Answer:
-    return ok(tasks.task_events(call.fleet.store, call.number("id")))
+    task = reach.task(call.fleet.store, call.principal, call.number("id"))
+    return ok(tasks.task_events(call.fleet.store, task.id))
 
 
 @route("POST", "/api/tasks/:id/claim", scope="task:write", body=wire.ClaimTask)

@@ -17,7 +17,7 @@ from relay.actors import Refusal
 from relay.fleet import Fleet, Forbidden, Invalid, agents, bus_sessions, commands, deliveries, messages, tasks
 from relay.http.auth import Principal
 from relay.http.errors import answer_to
-from relay.http.reach import about, channel_of, is_its
+from relay.http.reach import about, channel_of, policy_named, refers, takes
 from relay.wire import bus
 
 __all__ = ["DEEDS", "Client", "Outcome", "failed", "say_still_there", "send"]
@@ -40,6 +40,11 @@ class Client:
     within: float
     confirmed: int = 0
 
+    @property
+    def place(self) -> str:
+        """By what its place in the log is known. A component is one of its agent's: nobody else goes on from there."""
+        return self.component_id if self.agent_id is None else f"{self.agent_id}/{self.component_id}"
+
     def need(self, scope: str) -> None:
         if not self.principal.may(scope):
             raise Forbidden("forbidden")
@@ -48,6 +53,11 @@ class Client:
         """As for HTTP: an integration reaches only whom it is configured for."""
         if self.principal.integration is not None:
             self.fleet.integrations.permit(self.principal.integration, target, channel)
+
+    def may_say(self, meta: Mapping[str, Any] | None) -> None:
+        """Of its own agent, whatever policy that is to be of."""
+        if not self.principal.reaches(policy=policy_named(meta)):
+            raise Forbidden("meta.policyName: this token is not for that policy")
 
     def agent(self, named: str | None) -> str:
         """The agent that a frame is about."""
@@ -67,13 +77,15 @@ Deed = Callable[[Client, Any], Awaitable[Sequence[Outcome]]]
 
 async def heartbeat(client: Client, frame: bus.Heartbeat) -> Sequence[Outcome]:
     if client.agent_id is not None:
+        client.may_say(frame.meta)
         beat = agents.Heartbeat(client.instance_id, frame.status, frame.meta)
         await client.fleet.agents[client.agent_id].ask(beat)
-    await client.fleet.bus_sessions.send(bus_sessions.Acknowledged(client.component_id, client.confirmed))
+    await client.fleet.bus_sessions.send(bus_sessions.Acknowledged(client.place, client.confirmed))
     return (done(),)
 
 
 async def status(client: Client, frame: bus.Status) -> Sequence[Outcome]:
+    client.may_say(frame.meta)
     update = agents.Update(frame.agent_status, frame.ready, frame.meta, client.instance_id)
     agent = await client.fleet.agents[client.agent(None)].ask(update)
     return (done(agent=agent),)
@@ -86,7 +98,7 @@ async def say_still_there(client: Client) -> None:
 
 async def update_command(client: Client, frame: bus.CommandUpdate) -> Sequence[Outcome]:
     target = commands.get_command(client.fleet.store, frame.command_id).target
-    if not is_its(client.fleet.store, client.principal, target):
+    if not takes(client.fleet.store, client.principal, target):
         raise Forbidden("commandId: this token is not for commands of its target")
     change = wire.PatchCommand(status=frame.status, result=frame.result, error=frame.error, token=frame.token)
     command = await client.fleet.commands[frame.command_id].ask(commands.Patch(change))
@@ -119,6 +131,7 @@ def _message(client: Client, item: Any) -> wire.SendMessage | wire.Invalid | Ref
         return Forbidden("to: this token does not send there")
     try:
         client.reach(message.to, message.channel)
+        refers(client.fleet.store, client.principal, message.reply_to, message.payload)
     except Refusal as no:
         return no
     return message
@@ -183,7 +196,7 @@ async def acknowledge(client: Client, frame: bus.Ack) -> Sequence[Outcome]:
     if frame.event_id > client.fleet.events.last_id:
         raise Invalid("eventId: there is no such event yet")
     client.confirmed = max(client.confirmed, frame.event_id)
-    await client.fleet.bus_sessions.send(bus_sessions.Acknowledged(client.component_id, client.confirmed))
+    await client.fleet.bus_sessions.send(bus_sessions.Acknowledged(client.place, client.confirmed))
     return (done(),)
 
 

@@ -6,7 +6,7 @@ from relay import wire
 from relay.fleet import Fleet, Forbidden, agents, bus_sessions
 from relay.http.auth import Principal
 from relay.http.feed import Feed, Matcher, everything
-from relay.http.reach import about
+from relay.http.reach import card, of_everybody, policy_named
 from relay.wire import bus
 
 from . import ends
@@ -21,18 +21,18 @@ def identified(hello: bus.Hello, principal: Principal, fleet: Fleet, within: flo
     agent_id = hello.agent_id if hello.role.kind is not None else None
     if hello.role.kind is not None and agent_id is None:
         raise wire.Invalid([f"agentId: is required for a {hello.role}"])
-    about(principal, agent_id, "agentId")
-    policy = (hello.meta or {}).get("policyName")
-    binds = {"agent": agent_id, "policy": policy if isinstance(policy, str) else None}
-    if not principal.may("event:read") or not (agent_id is None or principal.may("agent:write", **binds)):
+    of_everybody(principal, agent_id, "agentId")
+    if not principal.may("event:read") or not (agent_id is None or principal.may("agent:write")):
         raise Forbidden("forbidden")
+    if agent_id is not None:
+        card(principal, fleet.store, agent_id, policy_named(hello.meta))
     return Client(fleet, principal, hello.role, hello.component_id, agent_id, hello.instance_id, within)
 
 
 async def placed(client: Client, hello: bus.Hello) -> tuple[int, bool]:
     """The event that the client goes on after, and whether it was told up to there before."""
     now = client.fleet.events.last_id
-    after = await client.fleet.bus_sessions.ask(bus_sessions.Begin(client.component_id, hello.after, now))
+    after = await client.fleet.bus_sessions.ask(bus_sessions.Begin(client.place, hello.after, now))
     return (now, False) if after is None else (after, True)
 
 
