@@ -12,7 +12,7 @@ from relay import wire
 from relay.store import Event, Store, Write
 
 from ._automation_protocol import Occurrence
-from ._automation_rules import SET_BACK, coming
+from ._automation_rules import SET_BACK
 from ._errors import NotFound
 from ._moment import Moment
 from ._records import fitting, text_of
@@ -21,7 +21,6 @@ __all__ = [
     "MOST_RUNS",
     "Row",
     "Waiting",
-    "coming_runs",
     "find_row",
     "find_run",
     "get_automation",
@@ -230,12 +229,6 @@ def overdue(store: Store, now: float) -> list[str]:
         "select id from automations where next_run_at <= ?1 or (next_run_at is not null and planned_at > ?2)"
     )
     return [key for (key,) in store.rows(sql, round(now * 1000), round((now + SET_BACK) * 1000))]
-
-
-def coming_runs(store: Store, key: str, limit: int) -> wire.ComingRuns:
-    """When the automation runs next; raises `NotFound`."""
-    times = coming(get_automation(store, key), limit)
-    return wire.ComingRuns(times=[round(at * 1000) for at in times])
 
 
 def triggered_by_events(store: Store) -> list[str]:

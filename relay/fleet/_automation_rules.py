@@ -6,12 +6,15 @@ anew when the schedule changes or the clock was set back by hours (`is_set_back`
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 import attrs
 
 from relay import wire
 
 from ._calendar import BadLine, BadZone, Line, shown
 from ._errors import Invalid
+from ._event_types import EVENT_TYPES
 from ._machine import NONE, Moves
 
 __all__ = [
@@ -46,28 +49,6 @@ FARTHEST = 50 * 366 * 86_400.0  # seconds ahead that anything can be planned for
 SET_BACK = 3 * 3_600.0  # seconds by which a clock that is set back counts as corrected, as for Debian's cron
 PER_MINUTE = 10  # runs that events may begin; what is more is gathered into one
 MOST_COMING = 100
-GROUPS = frozenset(
-    [
-        "activity",
-        "agent",
-        "automation",
-        "channel",
-        "command",
-        "config",
-        "connector",
-        "delivery",
-        "message",
-        "orchestrator",
-        "pair",
-        "policy",
-        "pool",
-        "recipe",
-        "task",
-        "token",
-        "workspace",
-    ]
-)
-"""What the types of events begin with."""
 
 
 def check(schedule: wire.AutomationSchedule, now: float) -> None:
@@ -79,18 +60,19 @@ def check(schedule: wire.AutomationSchedule, now: float) -> None:
         case wire.OnceSchedule(at=at):
             _check_instant(at, now)
         case wire.EventSchedule(event=event):
-            group = event.partition(".")[0]
-            if group not in GROUPS:
-                raise Invalid(
-                    f"schedule.event: there are no events of {group}; expected one of {', '.join(sorted(GROUPS))}"
-                )
+            if event not in EVENT_TYPES:
+                alike = get_close_matches(event, EVENT_TYPES, 1) or sorted(EVENT_TYPES)
+                raise Invalid(f"schedule.event: there is no event {event}; {_hint(alike)}")
+
+
+def _hint(alike: list[str]) -> str:
+    return f"did you mean {alike[0]}?" if len(alike) == 1 else f"the events are {', '.join(alike)}"
 
 
 def _check_instant(at: float, now: float) -> None:
     if at <= now:
-        hint = (
-            "; it is expected in milliseconds since 1970, these look like seconds" if at * 1000 > now else ""
-        )
+        seconds = now < at * 1000 <= now + FARTHEST
+        hint = "; it is expected in milliseconds since 1970, these look like seconds" if seconds else ""
         raise Invalid(f"schedule.at: {shown(at)} is over{hint}")
     if at > now + FARTHEST:
         raise Invalid(
@@ -130,7 +112,7 @@ def following(schedule: wire.AutomationSchedule, due: float, now: float) -> wire
 
 
 def coming(record: wire.Automation, most: int) -> list[wire.Instant]:
-    """The next times, as far as they are known now."""
+    """The next times, as far as they are known now. For lines that come round in few years that takes most of a second."""
     times: list[wire.Instant] = []
     at = record.next_run_at
     while at is not None and len(times) < most:

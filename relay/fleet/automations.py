@@ -41,7 +41,6 @@ from ._automation_protocol import (
 )
 from ._automation_rows import (
     Row,
-    coming_runs,
     find_row,
     get_automation,
     going_on,
@@ -53,7 +52,7 @@ from ._automation_rows import (
     updated,
     wakeable,
 )
-from ._automation_rules import MOST_COMING, MOVES
+from ._automation_rules import MOST_COMING, MOVES, coming
 from ._errors import Conflict, Invalid, NotFound
 from ._moment import Moment
 from .commands import Adopt
@@ -72,7 +71,7 @@ __all__ = [
     "Look",
     "Remove",
     "RunNow",
-    "coming_runs",
+    "coming",
     "get_automation",
     "list_automations",
     "list_runs",

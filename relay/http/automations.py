@@ -5,6 +5,8 @@ An automation acts without whoever has made it. So whoever makes, changes or run
 
 from typing import Any
 
+import trio
+
 from relay import wire
 from relay.actors import Ref
 from relay.fleet import automations
@@ -59,7 +61,9 @@ async def run_now(call: Call[None]) -> Answer:
 @route("GET", "/api/automations/:id/next", scope="automation:read")
 async def coming(call: Call[None]) -> Answer:
     limit = call.query.integer("limit", 1, automations.MOST_COMING) or COMING
-    return ok(automations.coming_runs(call.fleet.store, call.path["id"], limit))
+    found = automations.get_automation(call.fleet.store, call.path["id"])
+    times = await trio.to_thread.run_sync(automations.coming, found, limit)
+    return ok(wire.ComingRuns(times=[round(at * 1000) for at in times]))
 
 
 @route("GET", "/api/automation-runs", scope="automation:read")

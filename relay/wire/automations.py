@@ -84,8 +84,10 @@ def _conditions() -> Any:
         if not isinstance(value, dict) or len(value) > MOST_CONDITIONS:
             raise ValueError(f"expected an object of at most {MOST_CONDITIONS} members")
         for path, wanted in value.items():
-            if not path.strip(". ") or f.length(path) > 240:
-                raise ValueError(f"{path!r} is no path of a member, as command.type")
+            if not all(map(str.strip, path.split("."))) or f.length(path) > 240:
+                raise ValueError(f"{path[:240]!r} is no path of a member, as command.type")
+            if wanted == []:
+                raise ValueError(f"{path}: is equal to none of no values")
             for each in wanted if isinstance(wanted, list) else [wanted]:
                 if not isinstance(each, SCALAR) or (isinstance(each, str) and f.length(each) > 240):
                     raise ValueError(
@@ -176,7 +178,7 @@ class SpawnAction:
     type: str = _kind("spawn")
     provider: Provider = f.choice(Provider, required=True)
     orchestrator_id: str | None = f.text(120)
-    cwd: str | None = f.text(500)
+    cwd: str | None = f.text(500, form=f.ABSOLUTE_PATH)
     label: str | None = f.text(120)
     prompt: str | None = f.text(4_000)
     tags: list[str] = f.texts()

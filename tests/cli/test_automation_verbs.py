@@ -79,7 +79,7 @@ def test_every_kind_of_schedule_and_action_can_be_said(run: Run) -> None:
         (("add", "n", "--at", "2050-01-01", "--zone", "Mars", "--message", "u", "--body", "b"), "is no time"),
         (("add", "n", "--cron", "0 0 * *", "--message", "u", "--body", "b"), "expected five fields"),
         (("add", "n", "--cron", "0 0 * * *", "--zone", "Mars", "--message", "u", "--body", "b"), "no time zone"),
-        (("add", "n", "--on", "tsak.done", "--message", "u", "--body", "b"), "there are no events of tsak"),
+        (("add", "n", "--on", "tsak.done", "--message", "u", "--body", "b"), "there is no event tsak.done; "),
         (("runs", "--status", "odd"), "no run can be odd"),
         (("run", "none"), "no such automation"),
     ],

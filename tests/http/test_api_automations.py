@@ -100,72 +100,89 @@ async def test_the_coming_times_are_told(api: httpx2.AsyncClient) -> None:
 FAR = 9_000_000_000_000_000
 
 
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"name": ""}, "name: is required"),
+    ({"name": "x" * 121}, "name: longer than 120 characters"),
+    ({"enabled": "yes"}, "enabled: expected true or false"),
+    ({"overlap": "queue"}, "overlap: expected one of skip, allow"),
+    ({"schedule": None}, "schedule: expected an object"),
+    ({"schedule": "daily"}, "schedule: expected an object"),
+    ({"schedule": {}}, "schedule: type: expected one of manual, interval, cron, once, event"),
+    ({"schedule": {"type": []}}, "schedule: type: expected one of"),
+    ({"schedule": {"type": "interval"}}, "schedule.seconds: is required"),
+    ({"schedule": {"type": "interval", "seconds": 59}}, "schedule.seconds: expected an integer from 60"),
+    ({"schedule": {"type": "interval", "seconds": "60"}}, "schedule.seconds: expected an integer"),
+    ({"schedule": {"type": "interval", "seconds": 10**9}}, "schedule.seconds: expected an integer from 60 to"),
+    ({"schedule": {"type": "cron"}}, "schedule.expression: is required"),
+    ({"schedule": {"type": "cron", "expression": "* * * *"}}, "schedule.expression: expected five fields"),
+    ({"schedule": {"type": "cron", "expression": "61 * * * *"}}, "minute: cannot read 61; expected 0-59"),
+    ({"schedule": {"type": "cron", "expression": "0 0 30 2 *"}}, "no month of 2 has a day 30"),
+    ({"schedule": {"type": "cron", "expression": 7}}, "schedule.expression: expected a text"),
+    (
+        {"schedule": {"type": "cron", "expression": "0 2 * * *", "timezone": "Europe/Berln"}},
+        "schedule.timezone: there is no time zone 'Europe/Berln'; did you mean Europe/Berlin?",
+    ),
+    ({"schedule": {"type": "cron", "expression": "0 2 * * *", "timezone": 1}}, "schedule.timezone: expected a text"),
+    ({"schedule": {"type": "once"}}, "schedule.at: is required"),
+    ({"schedule": {"type": "once", "at": "2030-01-01"}}, "schedule.at: expected milliseconds since 1970"),
+    ({"schedule": {"type": "once", "at": 1_000_000_000_000}}, "schedule.at: 2001-09-09 01:46 UTC is over"),
+    ({"schedule": {"type": "once", "at": 1_900_000_000}}, "these look like seconds"),
+    ({"schedule": {"type": "once", "at": -5}}, "schedule.at: 1969-12-31 23:59 UTC is over"),
+    ({"schedule": {"type": "once", "at": FAR}}, "is more than fifty years ahead"),
+    ({"schedule": {"type": "event"}}, "schedule.event: is required"),
+    ({"schedule": {"type": "event", "event": "task created"}}, "schedule.event: expected the type of an event"),
+    ({"schedule": {"type": "event", "event": "tsak.created"}}, "there is no event tsak.created; did you mean task.created?"),
+    ({"schedule": {"type": "event", "event": "task.creatd"}}, "there is no event task.creatd; did you mean task.created?"),
+    ({"schedule": {"type": "event", "event": "moon.rose"}}, "the events are activity.created, agent.removed"),
+    ({"schedule": {"type": "event", "event": "task.created", "where": []}}, "schedule.where: expected an object"),
+    (
+        {"schedule": {"type": "event", "event": "task.created", "where": {"a": {"b": 1}}}},
+        "schedule.where: a: expected a text, a number",
+    ),
+    ({"schedule": {"type": "event", "event": "task.created", "where": {"a..b": 1}}}, "'a..b' is no path of a member"),
+    ({"schedule": {"type": "event", "event": "task.created", "where": {"a": []}}}, "schedule.where: a: is equal to none"),
+    (
+        {"schedule": {"type": "event", "event": "task.created", "where": {str(n): n for n in range(21)}}},
+        "at most 20 members",
+    ),
+    ({"action": None}, "action: expected an object"),
+    ({"action": {"type": "shell", "command": "rm"}}, "action: type: expected one of message, task, spawn"),
+    ({"action": {"type": "message", "to": "a"}}, "action.body: is required"),
+    ({"action": {"type": "message", "body": "a"}}, "action.to: is required"),
+    ({"action": {"type": "message", "to": "a", "body": "x" * 100_001}}, "action.body: longer than"),
+    ({"action": {"type": "task", "target": "a"}}, "action.title: is required"),
+    ({"action": {**TASK, "severity": "bad"}}, "action.severity: expected one of"),
+    ({"action": {"type": "spawn"}}, "action.provider: is required"),
+    ({"action": {**SPAWN, "approvalMode": "yolo"}}, "action.approvalMode: expected one of"),
+    ({"action": {**SPAWN, "cwd": "src"}}, "action.cwd: expected an absolute path"),
+    ({"action": {**SPAWN, "env": {"A": 1}}}, "action.env: the values of A are no texts"),
+    ({"action": {**SPAWN, "env": {"A=B": "1"}}}, "action.env: 'A=B' is no name of a variable"),
+    ({"action": {**SPAWN, "env": {"A": "a\0b"}}}, "action.env: 'A' is no name of a variable, or its value has a NUL"),
+    ({"action": {**SPAWN, "prompt": "x" * 4_001}}, "action.prompt: longer than"),
+]  # fmt: skip
+
+
 @pytest.mark.spec("M-220", "AUT-1", "AUT-3", "M-I29", "O-37")
-@pytest.mark.parametrize(
-    ("members", "why"),
-    [
-        ({"name": ""}, "name: is required"),
-        ({"name": "x" * 121}, "name: longer than 120 characters"),
-        ({"enabled": "yes"}, "enabled: expected true or false"),
-        ({"overlap": "queue"}, "overlap: expected one of skip, allow"),
-        ({"schedule": None}, "schedule: expected an object"),
-        ({"schedule": "daily"}, "schedule: expected an object"),
-        ({"schedule": {}}, "schedule: type: expected one of manual, interval, cron, once, event"),
-        ({"schedule": {"type": []}}, "schedule: type: expected one of"),
-        ({"schedule": {"type": "interval"}}, "schedule.seconds: is required"),
-        ({"schedule": {"type": "interval", "seconds": 59}}, "schedule.seconds: expected an integer from 60"),
-        ({"schedule": {"type": "interval", "seconds": "60"}}, "schedule.seconds: expected an integer"),
-        ({"schedule": {"type": "interval", "seconds": 10**9}}, "schedule.seconds: expected an integer from 60 to"),
-        ({"schedule": {"type": "cron"}}, "schedule.expression: is required"),
-        ({"schedule": {"type": "cron", "expression": "* * * *"}}, "schedule.expression: expected five fields"),
-        ({"schedule": {"type": "cron", "expression": "61 * * * *"}}, "minute: cannot read 61; expected 0-59"),
-        ({"schedule": {"type": "cron", "expression": "0 0 30 2 *"}}, "no month of 2 has a day 30"),
-        ({"schedule": {"type": "cron", "expression": 7}}, "schedule.expression: expected a text"),
-        (
-            {"schedule": {"type": "cron", "expression": "0 2 * * *", "timezone": "Europe/Berln"}},
-            "schedule.timezone: there is no time zone 'Europe/Berln'; did you mean Europe/Berlin?",
-        ),
-        ({"schedule": {"type": "cron", "expression": "0 2 * * *", "timezone": 1}}, "schedule.timezone: expected a text"),
-        ({"schedule": {"type": "once"}}, "schedule.at: is required"),
-        ({"schedule": {"type": "once", "at": "2030-01-01"}}, "schedule.at: expected milliseconds since 1970"),
-        ({"schedule": {"type": "once", "at": 1_000_000_000_000}}, "schedule.at: 2001-09-09 01:46 UTC is over"),
-        ({"schedule": {"type": "once", "at": 1_900_000_000}}, "these look like seconds"),
-        ({"schedule": {"type": "once", "at": FAR}}, "is more than fifty years ahead"),
-        ({"schedule": {"type": "event"}}, "schedule.event: is required"),
-        ({"schedule": {"type": "event", "event": "task created"}}, "schedule.event: expected the type of an event"),
-        ({"schedule": {"type": "event", "event": "tsak.created"}}, "there are no events of tsak"),
-        ({"schedule": {"type": "event", "event": "task.created", "where": []}}, "schedule.where: expected an object"),
-        (
-            {"schedule": {"type": "event", "event": "task.created", "where": {"a": {"b": 1}}}},
-            "schedule.where: a: expected a text, a number",
-        ),
-        (
-            {"schedule": {"type": "event", "event": "task.created", "where": {str(n): n for n in range(21)}}},
-            "at most 20 members",
-        ),
-        ({"action": None}, "action: expected an object"),
-        ({"action": {"type": "shell", "command": "rm"}}, "action: type: expected one of message, task, spawn"),
-        ({"action": {"type": "message", "to": "a"}}, "action.body: is required"),
-        ({"action": {"type": "message", "body": "a"}}, "action.to: is required"),
-        ({"action": {"type": "message", "to": "a", "body": "x" * 100_001}}, "action.body: longer than"),
-        ({"action": {"type": "task", "target": "a"}}, "action.title: is required"),
-        ({"action": {**TASK, "severity": "bad"}}, "action.severity: expected one of"),
-        ({"action": {"type": "spawn"}}, "action.provider: is required"),
-        ({"action": {**SPAWN, "approvalMode": "yolo"}}, "action.approvalMode: expected one of"),
-        ({"action": {**SPAWN, "prompt": "x" * 4_001}}, "action.prompt: longer than"),
-    ],
-)  # fmt: skip
-async def test_what_is_no_automation(api: httpx2.AsyncClient, members: dict[str, Any], why: str) -> None:
-    refused = await make(api, **members)
-    assert refused.status_code == 400
-    assert why in refused.json()["error"]
-    assert (await api.get("/api/automations")).json() == []
+async def test_what_is_no_automation(api: httpx2.AsyncClient) -> None:
     made = (await make(api)).json()
-    given = {name: value for name, value in members.items() if value}
-    if given:
-        changed = await api.patch(f"/api/automations/{made['id']}", json=given)
-        assert (changed.status_code, why in changed.json()["error"]) == (400, True)
-        assert (await api.get(f"/api/automations/{made['id']}")).json() == made
+    path, (record,) = f"/api/automations/{made['id']}", await records(api)
+    for members, why in WRONG:
+        refused = await make(api, **members)
+        assert (refused.status_code, why in refused.json()["error"]) == (400, True), (members, refused.text)
+        given = {name: value for name, value in members.items() if value}
+        if given:
+            changed = await api.patch(path, json=given)
+            assert (changed.status_code, why in changed.json()["error"]) == (400, True), (
+                members,
+                changed.text,
+            )
+    assert (await api.get("/api/automations")).json() == [made], "nothing is stored"
+    assert await records(api) == [record], "and nothing told of"
+
+
+async def records(api: httpx2.AsyncClient) -> list[Any]:
+    found: list[Any] = (await api.get("/api/activity", params={"view": "activity"})).json()
+    return found
 
 
 async def test_scopes(limited_to: Any) -> None:
