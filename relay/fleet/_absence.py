@@ -76,6 +76,10 @@ class Absence:
         """The wall clock for whatever ends by it and is put off by that step: what is still to be put off does not end yet."""
         return self._system.wall() - self.owed(step).and_also(self._unseen()).by_wall
 
+    def now_for(self, step: str) -> float:
+        """The same of the server's own clock."""
+        return self._system.now() - self.owed(step).and_also(self._unseen()).held_up
+
     def paid(self, step: str) -> None:
         """The step has made up for all that it owed."""
         self._owed.pop(step, None)

@@ -23,7 +23,7 @@ from relay import wire
 from relay.actors import ActorError, Ask, Context, Family, Ref, Tell, Unavailable
 from relay.store import Decision
 
-from . import agents, automations, channels, commands, messages, orchestrators, pairs, tasks
+from . import agents, automations, channels, commands, merges, messages, orchestrators, pairs, tasks
 from ._absence import NOTHING
 from ._actor import FleetActor
 from ._audit import Caller, audit
@@ -262,6 +262,14 @@ async def fill_slots(run: Run) -> None:
     await run.ask(run.fleet.switchboard, channels.Reevaluate())
 
 
+async def prolong_merges(run: Run) -> None:
+    """Leases of merges have timers; those that there are last as much longer as was missed."""
+    if run.missed == NOTHING:
+        return
+    for repo in run.keys("select repo_root from merge_leases"):
+        await run.ask(run.fleet.leases[repo], merges.Prolong(run.missed))
+
+
 async def begin_due(run: Run) -> None:
     """Automations have timers, which know nothing of a suspend, nor of a clock that was set: by the wall clock they may be due
     before."""
@@ -278,6 +286,7 @@ STEPS: tuple[Step, ...] = (
     reap_orchestrators,
     expire_pairs,
     fill_slots,
+    prolong_merges,
     begin_due,
 )
 """Steps 1 to 6 and 14 of 19.2, each with its own announcements (C-17), and what else is due."""

@@ -9,7 +9,8 @@ One actor per repository owns its lease. The rules:
    outlive databases. Whoever acts on a lease shows the token to what it acts on.
 3. A lease is freed only in the name of its own command (W-I7); anything else is a no-op, not an error.
 4. Expiry is a comparison wherever the lease is looked at, not only a timer (W-I48). Remaining time is measured on the
-   server's own clock, and never more than the whole term, whatever the wall clock says.
+   server's own clock; after a restart it is never more than the whole term, whatever the wall clock says. Time that the
+   server was held up for comes on top: the merge's command lives on as long, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from relay import wire
 from relay.actors import Ask, Context, Tell
 from relay.store import Decision, Store, Write
 
+from ._absence import Missed
 from ._actor import FleetActor
 from ._errors import Conflict
 from ._machine import Moves
@@ -39,6 +41,7 @@ __all__ = [
     "Acquire",
     "MergeLease",
     "MergeProtocol",
+    "Prolong",
     "Release",
     "list_leases",
     "still_held",
@@ -46,6 +49,11 @@ __all__ = [
 
 TERM = 2_700.0
 """Seconds a lease lasts: 45 minutes, more than a host's own budget for a merge (P1)."""
+
+CLOSE = 1.0  # seconds that a timer may come before its time
+
+PUT_OFF_BY = "prolong_merges"
+"""The step of maintenance that puts the ends of leases off by what was missed."""
 
 FREE, HELD = "free", "held"
 
@@ -84,6 +92,14 @@ class Expire(Tell[MergeProtocol]):
 
 
 @attrs.frozen
+class Prolong(Ask[MergeProtocol, bool]):
+    """Nobody could end the merge in the time that was missed: the lease lasts as much longer. The answer is whether there is
+    one."""
+
+    missed: Missed
+
+
+@attrs.frozen
 class Abandoned(Tell[MergeProtocol]):
     """When the owner started, there was no command of the lease with this token."""
 
@@ -112,7 +128,7 @@ class MergeLease(FleetActor[MergeProtocol]):
 
     def handle(self, message: Any, context: Context[MergeProtocol]) -> None:
         held = self.lease
-        if held is not None and context.system.now() >= self._until:
+        if held is not None and self._left() <= 0:
             held = None
         match message:
             case Acquire():
@@ -121,6 +137,10 @@ class MergeLease(FleetActor[MergeProtocol]):
                 self._grant(message, context)
             case Release(command_id):
                 self._free(message, self.lease is not None and self.lease.command_id == command_id, context)
+            case Prolong(missed):
+                self._prolong(message, missed, context)
+            case Expire(token) if held is not None and held.token == token and self._left() > CLOSE:
+                context.set_timer("term", self._left(), message)
             case Expire(token):
                 self._free(message, self.lease is not None and self.lease.token == token, context)
             case Abandoned(token):
@@ -152,10 +172,25 @@ class MergeLease(FleetActor[MergeProtocol]):
         context.cancel_timer("term")
         self.settle(message, decision, context)
 
+    def _prolong(self, message: Prolong, missed: Missed, context: Context[MergeProtocol]) -> None:
+        if self.lease is None:
+            self.settle(message, Decision(reply=False), context)
+            return
+        later = (self.lease.expires_at or 0.0) + missed.by_wall
+        self.lease = attrs.evolve(self.lease, expires_at=wire.Instant(later))
+        self._expire_in(self._until + missed.held_up - context.system.now(), context)
+        sql = "update merge_leases set expires_at = ? where repo_root = ? and token = ?"
+        row = (round(later * 1000), self.repo, self.lease.token)
+        self.settle(message, Decision(reply=True, writes=(Write(sql, row, 1),)), context)
+
+    def _left(self) -> float:
+        """Seconds of the term; what maintenance is still to put it off by counts already."""
+        return self._until - self.fleet.absence.now_for(PUT_OFF_BY)
+
     def _expire_in(self, seconds: float, context: Context[MergeProtocol]) -> None:
         assert self.lease is not None
         self._until = context.system.now() + seconds
-        context.set_timer("term", seconds, Expire(self.lease.token))
+        context.set_timer("term", max(0.0, seconds), Expire(self.lease.token))
 
 
 def grant(

@@ -34,6 +34,7 @@ from ._command_protocol import Cancel
 from ._command_rows import find_command
 from ._config_rows import find_versions
 from ._config_values import SPAWN_POLICY
+from ._contact import HELD_UP
 from ._errors import Conflict, NotFound
 from ._letters import joined
 from ._policy_news import Situation, news
@@ -59,7 +60,6 @@ from ._policy_protocol import (
 )
 from ._policy_rules import (
     MOVES,
-    REGISTERS_WITHIN,
     Last,
     changed,
     find_last,
@@ -118,6 +118,7 @@ class Policy(FleetActor[PolicyProtocol]):
         self.state = find_policy_state(self.store, key)
         self._last = find_last(self.store, key)
         self._versions = find_versions(self.store, SPAWN_POLICY, key)
+        self._rings = 0.0  # when the timer should; one that is late says that nobody could register
 
     def started(self, context: Context[PolicyProtocol]) -> None:
         if self.state is not None and self.state.status in EXPECTED:
@@ -159,8 +160,8 @@ class Policy(FleetActor[PolicyProtocol]):
     def _after(self, message: Any, context: Context[PolicyProtocol]) -> wire.PolicyState | None:
         if self.state is None:
             return None
-        if isinstance(message, Overdue) and self._is_open():
-            context.set_timer("overdue", REGISTERS_WITHIN, message)
+        if isinstance(message, Overdue) and (self._is_open() or context.system.now() - self._rings > HELD_UP):
+            self._watch(context)
             return None
         policy, chance = self._policy, self.fleet.system.random.random()
         restart = policy.restart if policy else None
@@ -275,6 +276,7 @@ class Policy(FleetActor[PolicyProtocol]):
         due = timer(self.state, self._policy, context.system.wall()) if self.state is not None else None
         for key, message in TIMERS.items():
             if due is not None and due[0] == key:
+                self._rings = context.system.now() + due[1]
                 context.set_timer(key, due[1], message)
             else:
                 context.cancel_timer(key)
