@@ -29,7 +29,8 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - access: tokens, _token_protocol, _token_rules, _token_rows, _token_notes, _token_profiles, _runner_tokens, denials
 - work: workspaces, _workspace_protocol, _workspace_actions, _workspace_rows, _owners, _settlement, merges, _auto_merge,
   stewards
-- what happened, and what is over: activity, _audit; maintenance, _absence, jobs, _job_book, _job_works; restoring, restored_tokens
+- what happened, and what is over: _event_types, activity, _audit; maintenance, _absence, jobs, _job_book, _job_works;
+  restoring, restored_tokens
 """
 
 from ._audit import Caller as Caller
