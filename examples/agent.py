@@ -31,8 +31,10 @@ for line in sys.stdin:
         case "hello":
             say("ready")
         case "messages":
+            say("turn", state="start")
             for message in frame["messages"]:
                 say("reply", replyTo=message["id"], body=work(message["body"]))
+            say("turn", state="end")  # tasks that they hand over are done
             say("ack", id=frame["id"])  # until then they are delivered again if this process dies
         case "ping":
             say("pong", id=frame["id"])

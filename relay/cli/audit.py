@@ -31,7 +31,7 @@ def audit() -> None:
 
 @audit.command("list")
 @click.option("--agent", help="Only what concerns this agent.")
-@click.option("--view", help="Only of this view, such as security, orchestrators or tokens.")
+@click.option("--view", help="Only of this view, such as security, orchestrators or messages.")
 @click.option("--kind", help="Only of this kind, such as state or operator.")
 @click.option("--message", type=click.IntRange(min=1), help="Only what concerns the message of this id.")
 @click.option("--before", type=click.IntRange(min=1), help="Go on after the record of this id.")

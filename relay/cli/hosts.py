@@ -112,7 +112,7 @@ def sessions(target: Target, host: str, as_json: bool) -> None:
     if as_json:
         return show_json(told)
     rows = [
-        tuple(_member(each, name) for name in ("name", "agentId", "pid", "alive"))
+        (*(_member(each, name) for name in ("name", "agentId", "pid")), _yes(_member(each, "alive")))
         for each in _list(told, "sessions")
     ]
     return show(("session", "agent", "process", "alive"), rows, empty="no sessions")
@@ -196,6 +196,10 @@ def forget(target: Target, host: str, as_json: bool) -> None:
 def _list(told: Any, name: str) -> list[Any]:
     found = told.get(name) if isinstance(told, dict) else None
     return found if isinstance(found, list) else []
+
+
+def _yes(told: Any) -> str:
+    return "yes" if told is True else "no"
 
 
 def _member(each: Any, name: str) -> Any:

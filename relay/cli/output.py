@@ -15,7 +15,18 @@ import click
 from .failure import Failure
 from .terminal import visible
 
-__all__ = ["age", "complete_streams", "members", "one_line", "say", "show", "show_json", "when", "writing"]
+__all__ = [
+    "age",
+    "complete_streams",
+    "counted",
+    "members",
+    "one_line",
+    "say",
+    "show",
+    "show_json",
+    "when",
+    "writing",
+]
 
 
 @contextlib.contextmanager
@@ -93,6 +104,11 @@ def age(instant: float | None) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f}{unit}"
     return f"{seconds:.0f}s"
+
+
+def counted(number: int, noun: str) -> str:
+    """As many of something: 1 agent, 2 agents."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def when(instant: float | None) -> str:

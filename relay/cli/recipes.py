@@ -10,7 +10,7 @@ import click
 
 from .mail import ME
 from .options import Listing, Target, as_json, must_be_one_of, target
-from .output import age, one_line, say, show, show_json
+from .output import age, counted, one_line, say, show, show_json
 from .server import ask
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def start(
         return show_json(wire.to_json(made))
     run = made.instance
     return say(
-        f"{run.id} starts {len(made.commands)} agents on {run.orchestrator_id}; relay recipes status {run.id}"
+        f"{run.id} starts {counted(len(made.commands), 'agent')} on {run.orchestrator_id}; relay recipes status {run.id}"
     )
 
 
@@ -153,7 +153,7 @@ def stop(target: Target, run: str, person: str, as_json: bool) -> None:
     made = ask(target, lambda client: client.stop_recipe(run, person))
     if as_json:
         return show_json(wire.to_json(made))
-    return say(f"{run} is {made.instance.status}; {len(made.commands)} agents are being shut down")
+    return say(f"{run} is {made.instance.status}; {counted(len(made.commands), 'agent')} to be shut down")
 
 
 @recipes.command("decide")

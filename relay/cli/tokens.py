@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import Listing, Target, target
-from .output import age, say, show, show_json
+from .output import age, counted, say, show, show_json
 from .server import ask
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def rotate(target: Target, as_json: bool) -> None:
     made = ask(target, lambda client: client.rotate_key())
     if as_json:
         return show_json(wire.to_json(made))
-    return say(f"key {made.kid} signs now; {len(made.retires)} others still verify")
+    return say(f"key {made.kid} signs now; {counted(len(made.retires), 'older key')} can still verify")
 
 
 def _ends(token: wire.Token) -> str:

@@ -59,7 +59,7 @@ def test_a_recipe_is_started_watched_decided_on_and_stopped(run: Run, server: Se
     found = answer(run("recipes", "status", key, "--json"))
     assert [step["status"] for step in found["steps"]] == ["succeeded", "asked"]
     assert f"task {found['steps'][1]['taskId']}" in run("recipes", "status", key).output
-    assert "1 agents are being shut down" in run("recipes", "stop", key).output
+    assert "1 agent to be shut down" in run("recipes", "stop", key).output
     assert answer(run("recipes", "status", "--json"))[0]["status"] == "stopping"
 
 

@@ -32,7 +32,7 @@ def test_a_token_is_all_that_is_printed_for_people(run: Run) -> None:
 
 
 def test_another_key_signs(run: Run) -> None:
-    assert "1 others still verify" in run("tokens", "rotate").output
+    assert "1 older key can still verify" in run("tokens", "rotate").output
     assert len(answer(run("tokens", "rotate", "--json"))["retires"]) == 2
 
 
