@@ -57,7 +57,7 @@ class Faulty:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):  # a client that looks for a server takes its time, and so does a busy machine
         while not condition():
             await trio.sleep(0.005)
 

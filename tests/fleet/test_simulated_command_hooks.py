@@ -81,6 +81,8 @@ async def test_a_run_is_seen_no_later_than_its_commands(sim: Sim) -> None:
                 break
             except (ActorError, Unavailable):
                 await trio.sleep(1)
+        await system.stop(fleet.maintenance)  # what nobody ends, its own timer does
+        await fleet.keepers.stop()
         hosts = Hosts(sim, fleet)
         sim.sometimes(lambda: hosts.repeated > 0, "something was asked again")
         async with trio.open_nursery() as nursery:
