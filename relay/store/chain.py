@@ -125,10 +125,12 @@ def verify(rows: Reads, witnesses: Iterable[Head] = ()) -> Verdict:
     """Compute the whole chain again; what is read must not change meanwhile. `witnesses` are heads that it had once."""
     anchor = _anchor(rows)
     expected: dict[int, set[str]] = {}
+    damages: list[Damage] = []
     for head in witnesses:
         if head.seq > anchor.seq:
             expected.setdefault(head.seq, set()).add(head.digest)
-    damages: list[Damage] = []
+        elif head.seq == anchor.seq and head != anchor:
+            damages += _foreign(anchor.seq)
     broken: list[Link] = []
     changed: list[Link] = []
     last, records = anchor, 0
@@ -140,8 +142,7 @@ def verify(rows: Reads, witnesses: Iterable[Head] = ()) -> Verdict:
         if link.digest != digest(link.before, link.seq, link.content):
             broken.append(link)
         if expected.pop(link.seq, {link.digest}) != {link.digest}:
-            text = f"link {link.seq} is not the one that was noted elsewhere: the chain was computed anew"
-            damages.append(Damage("foreign", text, link.seq, link.record))
+            damages += _foreign(link.seq, link.record)
         last = Head(link.seq, link.digest)
         records += 1
     damages += _changed(rows, changed)
@@ -179,17 +180,22 @@ def trim(rows: Reads, before: int, most: int) -> Trim | None:
 
 
 def _anchor(rows: Reads) -> Head:
-    found = rows("select value from meta where key = ?", ANCHOR)
-    return _head(found[0][0]) if found else START
+    found = _noted_anchor(rows)
+    return (_head(found[0][0]) if found else None) or START
 
 
-def _head(text: Any) -> Head:
-    """The head that a JSON text tells of; the start where it tells of none, which is another one than was told."""
+def _noted_anchor(rows: Reads) -> list[tuple[Any, ...]]:
+    return rows("select value from meta where key = ?", ANCHOR)
+
+
+def _head(text: Any) -> Head | None:
+    """The head that a JSON text tells of; None if it tells of none."""
     try:
         told = orjson.loads(text)
-        return Head(int(told["seq"]), str(told["digest"]))
+        head = Head(int(told["seq"]), str(told["digest"]))
     except (ValueError, TypeError, KeyError):
-        return START
+        return None
+    return head if head.seq > 0 else None
 
 
 def _links(rows: Reads, anchor: Head) -> Iterator[Link]:
@@ -217,6 +223,11 @@ def _gap(last: int, seq: int, anchor: Head) -> Iterator[Damage]:
         yield Damage(
             "removed", f"{missing} and what was recorded there, between links {last} and {seq}", last + 1
         )
+
+
+def _foreign(seq: int, record: int | None = None) -> Iterator[Damage]:
+    text = f"link {seq} is not the one that was noted elsewhere: the chain was computed anew"
+    yield Damage("foreign", text, seq, record)
 
 
 def _missing(link: Link) -> Iterator[Damage]:
@@ -282,13 +293,18 @@ def _truncated(rows: Reads, last: Head, expected: Iterable[int]) -> Iterator[Dam
 
 
 def _anchored(rows: Reads, anchor: Head) -> Iterator[Damage]:
-    """The newest record of a trimming names the anchor."""
+    """The note of the anchor is one, and the newest record of a trimming names the same."""
+    noted = _noted_anchor(rows)
+    if noted and _head(noted[0][0]) is None:
+        yield Damage("changed", f"{ANCHOR} in meta, which says where the chain starts, was overwritten")
     sql = "select record ->> '$.metadata' from activity where client_id glob ? order by id desc limit 1"
     try:
         found = rows(sql, f"{TRIMMED}*")
     except apsw.SQLError:  # it is no JSON any more
         found = [("",)]
-    told = _head(found[0][0]) if found else START
-    if told != anchor:
+    told = (_head(found[0][0]) if found else None) or START
+    if told.seq == anchor.seq and told != anchor:
+        yield Damage("changed", f"{ANCHOR} in meta: the digest of link {anchor.seq} is another", anchor.seq)
+    elif told != anchor:
         text = f"the chain starts after link {anchor.seq}; by its own records it should after link {told.seq}"
         yield Damage("truncated", text, anchor.seq)

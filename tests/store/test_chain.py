@@ -150,9 +150,28 @@ TAMPERED: dict[str, tuple[str, list[tuple[str, int | None, int | None]]]] = {
         ),
         [("truncated", 3, None)],
     ),
+    "the end cut off, and the count of links with it": (
+        (
+            "delete from activity where id > 7; delete from audit_chain where seq > 7;"
+            "update sqlite_sequence set seq = 7 where name = 'audit_chain'"
+        ),
+        [],  # only what was noted elsewhere finds that
+    ),
+    "everything removed": (
+        "delete from activity; delete from audit_chain",
+        [("truncated", 1, None)],
+    ),
     "an anchor that is none": (
         "insert into meta values ('audit.anchor', 'nonsense')",
-        [],
+        [("changed", None, None)],
+    ),
+    "an anchor of nothing": (
+        'insert into meta values (\'audit.anchor\', \'{"seq": -4, "digest": ""}\')',
+        [("changed", None, None)],
+    ),
+    "an anchor beyond the end": (
+        "insert into meta values ('audit.anchor', json_object('seq', 99, 'digest', 'd'))",
+        [("truncated", 99, None)],
     ),
 }
 
@@ -172,18 +191,55 @@ def test_a_chain_that_was_cut_off_is_not_made_whole_by_what_follows(audit: Audit
     assert audit.found() == [("removed", 8, None)]
 
 
-def test_a_chain_that_was_computed_anew_is_found_by_a_head_that_was_noted(audit: Audit) -> None:
-    noted = audit.verify().head
-    audit.tamper("update activity set record = '{}' where id = 3", "delete from audit_chain")
-    audit.rows("update sqlite_sequence set seq = 0 where name = 'audit_chain'")
-    before = ""
-    for seq, row in enumerate(audit.rows(f"select {chain.COLUMNS} from activity order by id"), 1):
+def computed_anew(audit: Audit, first: int = 1) -> None:
+    """All links from one on, as whoever can write the database can, too."""
+    ((before,),) = audit.rows(
+        "select coalesce((select digest from audit_chain where seq = ?), '')", first - 1
+    )
+    audit.rows("delete from audit_chain where seq >= ?", first)
+    later = f"select {chain.COLUMNS} from activity where id not in (select activity_id from audit_chain) order by id"
+    for seq, row in enumerate(audit.rows(later), first):
         content = chain.digest(*row)
         before = chain.digest(before, seq, content)
         audit.rows("insert into audit_chain values (?, ?, ?, ?)", seq, row[0], content, before)
+
+
+def head_at(audit: Audit, seq: int) -> Head:
+    ((digest,),) = audit.rows("select digest from audit_chain where seq = ?", seq)
+    return Head(seq, digest)
+
+
+@pytest.mark.parametrize("first", [1, 3, 6])
+def test_a_chain_that_was_computed_anew_is_found_by_a_head_that_was_noted(audit: Audit, first: int) -> None:
+    """From its beginning, or from a point on: by every head that was noted of what was rewritten."""
+    noted = {seq: head_at(audit, seq) for seq in range(1, 11)}
+    audit.tamper(f"update activity set record = '{{}}' where id = {max(first, 3)}")
+    computed_anew(audit, first)
     assert audit.found() == []
-    assert audit.found(noted) == [("foreign", 10, 10)]
-    assert audit.found(Head(12, noted.digest)) == [("truncated", 11, None)]
+    for seq, head in noted.items():
+        assert audit.found(head) == ([("foreign", seq, seq)] if seq >= max(first, 3) else []), seq
+    assert audit.found(Head(12, noted[10].digest)) == [("truncated", 11, None)]
+
+
+def test_a_record_taken_out_of_a_chain_that_was_computed_anew_is_found_by_a_head(audit: Audit) -> None:
+    noted = head_at(audit, 10)
+    audit.tamper("delete from activity where id = 5")
+    audit.rows("delete from audit_chain where seq >= 5")
+    computed_anew(audit, 5)
+    audit.rows("update sqlite_sequence set seq = 9 where name = 'audit_chain'")
+    assert audit.found() == []
+    assert audit.found(noted) == [("truncated", 10, None)]
+
+
+def test_an_end_that_was_cut_off_is_found_by_a_head(audit: Audit) -> None:
+    noted = audit.verify().head
+    audit.tamper(
+        "delete from activity where id > 7",
+        "delete from audit_chain where seq > 7",
+        "update sqlite_sequence set seq = 7 where name = 'audit_chain'",
+    )
+    assert audit.found() == []
+    assert audit.found(noted) == [("truncated", 8, None)]
 
 
 def trimmed(audit: Audit, before: int, most: int = 100) -> Head | None:
@@ -224,6 +280,34 @@ def test_an_anchor_cannot_be_moved_without_a_record_of_it(audit: Audit) -> None:
         "delete from audit_chain where seq in (4, 5)",
     )
     assert audit.found() == [("truncated", 5, None)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("delete from meta where key = 'audit.anchor'", [("truncated", 1, None), ("inserted", 4, 4), ("truncated", 0, None)]),
+        ("update meta set value = json_set(value, '$.digest', 'd') where key = 'audit.anchor'", [("changed", 3, None), ("inserted", 4, 4)]),
+        ("update meta set value = json_set(value, '$.seq', 2) where key = 'audit.anchor'", [("truncated", 2, None), ("truncated", 3, None)]),
+        ("update meta set value = '' where key = 'audit.anchor'", [("truncated", 1, None), ("inserted", 4, 4), ("changed", None, None), ("truncated", 0, None)]),
+    ],
+)  # fmt: skip
+def test_an_anchor_that_was_edited_is_found(
+    audit: Audit, statement: str, expected: list[tuple[str, int | None, int | None]]
+) -> None:
+    assert trimmed(audit, 4_000) is not None
+    audit.tamper(statement)
+    assert audit.found() == expected
+
+
+def test_a_chain_computed_anew_and_trimmed_is_found_by_a_head_of_its_anchor(audit: Audit) -> None:
+    noted = head_at(audit, 3)
+    link = audit.rows("select sql from sqlite_schema where name = 'activity_is_linked'")
+    audit.tamper("update activity set record = '{}' where id = 2")
+    computed_anew(audit)
+    audit.rows(link[0][0])
+    assert trimmed(audit, 4_000) is not None
+    assert audit.found() == []
+    assert audit.found(noted) == [("foreign", 3, None)]
 
 
 def test_the_oldest_go_some_at_a_time_and_the_last_stays(audit: Audit) -> None:
