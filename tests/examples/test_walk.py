@@ -13,7 +13,7 @@ from shellkit import ROOT, pasted
 from relay.cli.demo.ports import reserve_port
 
 
-@pytest.mark.skipif(not shutil.which("curl") or not shutil.which("bash"), reason="needs bash and curl")
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 def test_the_walk_in_the_readme_lands_what_the_agent_wrote(tmp_path: Path) -> None:
     port = str(reserve_port())
     status, said = pasted(walk().replace("4850", port), tmp_path, f"http://127.0.0.1:{port}")
