@@ -19,7 +19,8 @@ from ._errors import (
     Unauthorized,
     Unreachable,
 )
-from ._events import SILENCE, StreamedEvent
+from ._events import StreamedEvent
+from ._streams import SILENCE
 from ._websocket import Closed, WebSocket
 
 __all__ = ["hear", "outcome", "read", "refused", "told", "trouble"]

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from random import random
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import httpx2
 import orjson
 import trio
 
-from . import _transport
 from ._errors import Garbled, Overloaded, ServerFailed, Unauthorized, Unreachable
-from ._transport import CONNECT, Transport, failure
+from ._streams import streamed
+from ._transport import Transport
 
 __all__ = ["StreamedEvent", "events"]
 
-SILENCE = 45.0  # seconds without a byte until a stream counts as lost; relay writes a comment every 15 s
-LARGEST_EVENT = 16 * 1_048_576  # bytes
 FIRST_PAUSE = 0.1  # seconds
 LONGEST_PAUSE = 10.0  # seconds
 
@@ -61,27 +59,12 @@ async def events(
         pause = min(LONGEST_PAUSE, pause * 2)
 
 
-async def _connected(
+def _connected(
     transport: Transport, agent_id: str | None, after: int | None
 ) -> AsyncGenerator[httpx2.ServerSentEvent]:
-    """What one connection brings."""
-    request = transport.http.build_request(
-        "GET",
-        "/api/events",
-        params={} if agent_id is None else {"agentId": agent_id},
-        headers={} if after is None else {"Last-Event-ID": str(after)},
-        timeout=httpx2.Timeout(SILENCE, connect=CONNECT),
-    )
-    with transport.told():
-        with trio.fail_after(_transport.TRY):
-            answer = await transport.http.send(request, stream=True)
-        async with aclosing(answer):
-            if not answer.is_success:
-                raise failure(transport.url, answer, await transport.read(answer))
-            source = aiter(httpx2.EventSource(answer, LARGEST_EVENT))
-            async with aclosing(cast("AsyncGenerator[httpx2.ServerSentEvent]", source)) as received:
-                async for sent in received:
-                    yield sent
+    params = {} if agent_id is None else {"agentId": agent_id}
+    headers = {} if after is None else {"Last-Event-ID": str(after)}
+    return streamed(transport, "/api/events", params, headers)
 
 
 def _place(transport: Transport, sent: httpx2.ServerSentEvent, before: int | None) -> int | None:

@@ -4,41 +4,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
-import httpx2
 import orjson
-import trio
 
-from . import _transport
 from ._errors import Garbled
-from ._events import LARGEST_EVENT, SILENCE
-from ._transport import CONNECT, Transport, failure
+from ._streams import streamed
+from ._transport import Transport
 
 __all__ = ["log_lines"]
 
 
 async def log_lines(transport: Transport, path: str, lines: int) -> AsyncGenerator[list[str]]:
     """The last `lines` of the log at once, then all that is new, until the session is over. Nothing is tried again."""
-    request = transport.http.build_request(
-        "GET",
-        path,
-        params={"stream": "1", "lines": str(lines)},
-        timeout=httpx2.Timeout(SILENCE, connect=CONNECT),
-    )
-    with transport.told():
-        with trio.fail_after(_transport.TRY):
-            answer = await transport.http.send(request, stream=True)
-        async with aclosing(answer):
-            if not answer.is_success:
-                raise failure(transport.url, answer, await transport.read(answer))
-            source = aiter(httpx2.EventSource(answer, LARGEST_EVENT))
-            async with aclosing(cast("AsyncGenerator[httpx2.ServerSentEvent]", source)) as received:
-                async for sent in received:
-                    if sent.event == "end":
-                        return
-                    if sent.data:
-                        yield _lines(transport, sent.data)
+    params = {"stream": "1", "lines": str(lines)}
+    async with aclosing(streamed(transport, path, params)) as stream:
+        async for sent in stream:
+            if sent.event == "end":
+                return
+            if sent.data:
+                yield _lines(transport, sent.data)
 
 
 def _lines(transport: Transport, text: str) -> list[str]:

@@ -6,7 +6,8 @@ from relay.fleet import activity
 from . import reach
 from .answers import Answer, created, ok
 from .errors import Refused
-from .routing import LARGEST, Call, Routes
+from .query import LARGEST
+from .routing import Call, Routes
 
 __all__ = ["route"]
 

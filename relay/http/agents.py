@@ -9,7 +9,8 @@ from relay.fleet import agents, hosts
 from . import reach
 from .answers import OK, Answer, accepted, created, ok
 from .errors import Refused
-from .routing import LARGEST, Call, Routes
+from .query import LARGEST
+from .routing import Call, Routes
 
 __all__ = ["route"]
 

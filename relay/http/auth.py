@@ -17,7 +17,7 @@ from relay import wire
 from relay.fleet import Caller, within
 from relay.fleet.tokens import Held
 
-from .private_files import create_private, read_private
+from .private_files import kept_secret
 
 __all__ = [
     "ROOT",
@@ -211,10 +211,7 @@ def load_token(home: Path, environment: Mapping[str, str] = os.environ) -> RootT
         )
     path = home / "token"
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
-            create_private(path, secrets.token_urlsafe(32))
-        token = read_private(path, "the token")
+        token = kept_secret(path, "the token")
     except (OSError, UnicodeDecodeError) as error:
         raise TokenUnusable(f"cannot use the token file {path}: {error}; or set {ENVIRONMENT}") from error
     return RootToken(_long_enough(token, str(path), "delete the file to have a new one made"), path)

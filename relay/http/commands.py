@@ -8,7 +8,8 @@ from relay.fleet import Forbidden, commands
 
 from . import reach
 from .answers import OK, Answer, created, ok
-from .routing import LARGEST, Call, Routes
+from .query import LARGEST
+from .routing import Call, Routes
 
 __all__ = ["route"]
 

@@ -10,7 +10,8 @@ from relay.fleet import NotFound, agents, deliveries, messages
 from . import reach
 from .answers import Answer, ok
 from .errors import Refused
-from .routing import LARGEST, Call, Routes
+from .query import LARGEST
+from .routing import Call, Routes
 
 __all__ = ["route"]
 

@@ -30,7 +30,8 @@ from .auth import Authenticator, BadToken, Principal, peer_of, unauthorized
 from .bus import Bus
 from .errors import CHALLENGE, Refused, answer_to
 from .keys import Keyring
-from .routing import NO_QUERY, PUBLIC, Call, Query, Route, Table
+from .query import NO_QUERY, Query
+from .routing import PUBLIC, Call, Route, Table
 from .upstream import Upstream
 from .verifying import Verifier
 

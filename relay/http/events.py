@@ -18,7 +18,8 @@ from . import reach
 from .answers import Header, Stream, Write
 from .errors import Refused
 from .feed import Feed, Matcher, everything, portions
-from .routing import LARGEST, Call, Query, Routes
+from .query import LARGEST, Query
+from .routing import Call, Routes
 
 __all__ = ["route"]
 

@@ -7,11 +7,10 @@ it registers; with another key, all hosts get others at their next registration.
 
 import hashlib
 import hmac
-import secrets
 from pathlib import Path
 
 from .auth import TokenUnusable
-from .private_files import create_private, read_private
+from .private_files import kept_secret
 
 __all__ = ["host_token", "load_host_key"]
 
@@ -27,10 +26,7 @@ def load_host_key(home: Path) -> str:
     """The key, made when it is missing. Raises `TokenUnusable`."""
     path = home / "host-key"
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
-            create_private(path, secrets.token_urlsafe(32))
-        key = read_private(path, "the key")
+        key = kept_secret(path, "the key")
     except (OSError, UnicodeDecodeError) as error:
         raise TokenUnusable(f"cannot use the key file {path}: {error}") from error
     if len(key) < SHORTEST:

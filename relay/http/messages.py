@@ -6,7 +6,8 @@ from relay.fleet import messages
 from . import reach
 from .answers import OK, Answer, ok
 from .errors import Refused
-from .routing import LARGEST, Call, Routes
+from .query import LARGEST
+from .routing import Call, Routes
 
 __all__ = ["route"]
 

@@ -6,9 +6,17 @@ import secrets
 import stat
 from pathlib import Path
 
-__all__ = ["create_private", "read_private"]
+__all__ = ["kept_secret", "read_private"]
 
 log = logging.getLogger(__name__)
+
+
+def kept_secret(path: Path, secret: str) -> str:
+    """The secret in the file, which is made when it is missing. Raises `OSError` and `UnicodeDecodeError`."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        _create(path, secrets.token_urlsafe(32))
+    return read_private(path, secret)
 
 
 def read_private(path: Path, secret: str, *, encoding: str = "ascii") -> str:
@@ -32,7 +40,7 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def create_private(path: Path, secret: str) -> None:
+def _create(path: Path, secret: str) -> None:
     """Writes the file whole under another name and links it, so that of two first starts one wins entirely."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -9,7 +9,7 @@ import pytest
 import trio
 from faulty import Faulty, answer, event, event_stream, faulty
 
-from relay.client import Garbled, Refused, StreamedEvent, Unauthorized, _events, open_client
+from relay.client import Garbled, Refused, StreamedEvent, Unauthorized, _streams, open_client
 
 
 async def heard(server: Faulty, count: int, *, after: int | None = None) -> list[StreamedEvent]:
@@ -92,7 +92,7 @@ async def test_a_reset_is_told_and_followed() -> None:
 
 
 async def test_a_silent_stream_is_given_up_and_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_events, "SILENCE", 0.2)
+    monkeypatch.setattr(_streams, "SILENCE", 0.2)
     async with faulty(f.stall(event_stream(event(1))), f.stall(event_stream(event(2)))) as server:
         assert [each.id for each in await heard(server, 2)] == [1, 2]
         assert resumed(server) == [None, "1"]
@@ -121,7 +121,7 @@ async def test_a_stream_that_cannot_get_better_ends_with_an_error(
 
 
 async def test_an_event_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_events, "LARGEST_EVENT", 100_000)
+    monkeypatch.setattr(_streams, "LARGEST_EVENT", 100_000)
     async with faulty(f.endless(event_stream(b"data: "), b"x" * 10_000)) as server:
         with pytest.raises(Garbled):
             await heard(server, 1)

@@ -4,7 +4,8 @@ import pytest
 
 from relay.http.answers import Answer, ok
 from relay.http.errors import Refused
-from relay.http.routing import Call, Query, Routes, Table
+from relay.http.query import Query
+from relay.http.routing import Call, Routes, Table
 
 
 def table(*declared: tuple[str, str]) -> Table:
