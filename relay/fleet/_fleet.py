@@ -15,6 +15,7 @@ from relay.recipes import Cookbook
 from relay.store import EventLog, LoggedEvent, Store
 
 from ._absence import Absence
+from ._moment import Moment
 from .activity import ActivityLog, ActivityProtocol
 from .agents import Agent, AgentProtocol
 from .automations import Automation, AutomationProtocol, wakeable
@@ -104,6 +105,7 @@ class Fleet:
         self.revocations = Revocations()
         self._concerned = Concerned()
         self.absence = Absence(system)
+        self.alone: Moment | None = None  # the last of those that no two actors have
         self.jobs = book_of(self)
         self.agents = system.family(partial(Agent, self), name="agents")
         self.orchestrators = system.family(partial(Orchestrator, self), name="orchestrators")

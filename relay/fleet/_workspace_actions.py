@@ -211,7 +211,7 @@ def _audited(
     return audit(
         moment,
         f"workspace-{action.action}-{after.id}-{moment.ms}",
-        f"{action.action} of workspace {after.id}",
+        f"{action.action} of workspace {after.id}" + (" was asked for" if command else ""),
         body=action.detail or after.worktree_path,
         meta=after.branch or after.id,
         icon=ICONS.get(action.action, "ti-git-branch"),

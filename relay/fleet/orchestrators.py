@@ -115,7 +115,7 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
                 return self._report(message, context)
             case Spawn():
                 host, request = self._known(), outfitted(self.store, message.request)
-                self.settle(message, spawn(host, message, request, self.moment()), context)
+                self.settle(message, spawn(host, message, request, self.moment_alone()), context)
             case Act():
                 self.settle(message, act(self._known(), message, self.moment()), context)
             case Upgrade():
@@ -125,7 +125,9 @@ class Orchestrator(FleetActor[OrchestratorProtocol]):
             case Mend():
                 return self._mend(message, context)
             case Reclaim():
-                self.settle(message, reclaim(self._known(), message, self.store, self.moment()), context)
+                self.settle(
+                    message, reclaim(self._known(), message, self.store, self.moment_alone()), context
+                )
             case Remove():
                 return self._remove(message, context)
             case Leave():
