@@ -17,6 +17,7 @@ from ._paths import normalised
 from ._policy_protocol import CommandMoved
 from ._recipe_protocol import CommandMoved as RecipeCommandMoved
 from ._records import text_member
+from ._runner_tokens import host_with
 from ._workspace_protocol import Report, Settle
 from .merges import Release
 
@@ -52,7 +53,7 @@ def _recipe_of(command: wire.Command) -> str | None:
 
 
 async def _tell_workspaces(fleet: Fleet, after: wire.Command) -> None:
-    host = after.params.get("orchestratorId") or after.target.removeprefix("orchestrator-")
+    host = host_with(fleet.store, after.target) or after.target.removeprefix("orchestrator-")
     for entry in spawned(after):
         assert entry.workspace is not None
         report = Report(entry.workspace, agent_id=entry.agent_id, orchestrator_id=str(host))

@@ -2,7 +2,8 @@
 
 One actor per id owns the row. Rules:
 
-1. A host reports a workspace when it has made it; a report never reopens a row. Statuses move by `MOVES`.
+1. A host reports a workspace when it has made it; a report never reopens a row, nor does another host's change it. Statuses
+   move by `MOVES`.
 2. A merge starts here and nowhere else (W-I11): the repository's lease first, then the row and the command in one
    decision, which holds only while the lease does. Whatever goes wrong before that leaves all as it was (W-I3).
 3. When the session of a live workspace is over, its host is asked what the worktree holds (`workspace.reconcile`).
@@ -22,6 +23,7 @@ from relay.store import Conflict as FenceLost, Decision
 
 from ._actor import FleetActor
 from ._errors import Conflict, NotFound, Unprocessable
+from ._orchestrator_rows import find_orchestrator
 from ._owners import online, owner_of, owners_of
 from ._paths import normalised
 from ._settlement import Outcome, outcome, settle
@@ -70,6 +72,8 @@ class Workspace(FleetActor[WorkspaceProtocol]):
 
     def handle(self, message: Any, context: Context[WorkspaceProtocol]) -> Step:
         match message:
+            case Report() if self._is_on_another_host(message):
+                self.settle(message, Decision(reply=self._known()), context)
             case Report():
                 self._apply(message, report(self.row, message, self.moment()), context)
             case Settle():
@@ -92,6 +96,14 @@ class Workspace(FleetActor[WorkspaceProtocol]):
         if self.row is None:
             raise NotFound("no such workspace")
         return self.row
+
+    def _is_on_another_host(self, message: Report) -> bool:
+        """Nobody but its host says whose a workspace is, as long as there is that host."""
+        host = self.row.orchestrator_id if self.row is not None else None
+        return (
+            host not in (None, message.orchestrator_id)
+            and find_orchestrator(self.store, host or "") is not None
+        )
 
     def _apply(self, message: Any, made: tuple[wire.Workspace | None, Decision[Any]], context: Any) -> None:
         self.row, decision = made

@@ -245,3 +245,36 @@ async def test_the_place_of_a_component_is_that_of_whoever_has_it(fleet: httpx2.
         await socket.ask("ack", eventId=socket.welcome["lastEventId"])
     async with bus(Listening(port, a1), **PROVIDER) as socket:
         assert (socket.welcome["resumed"], socket.welcome["lastEventId"]) == (True, place)
+
+
+@pytest.mark.spec("ORC-12", "W-I38")
+async def test_a_host_says_nothing_of_what_is_on_another(fleet: httpx2.AsyncClient) -> None:
+    """Its roster may name what it likes: workspaces and sessions of another host that is there stay as they are."""
+    h1 = await token(fleet, agents=["orchestrator-h1"], orchestrators=["h1"])
+    place = {
+        "id": "w2",
+        "mode": "isolated",
+        "repoRoot": "/srv/r",
+        "worktreePath": "/srv/w",
+        "sourceCwd": "/srv/r",
+    }
+    session = {"agentId": "a2", "provider": "claude", "workspace": place}
+    assert (await fleet.patch("/api/orchestrators/h2/agents", json={"agents": [session]})).status_code == 200
+    lie = {
+        "agents": [{**session, "agentId": "a1"}],
+        "exitedAgents": [{"agentId": "a2", "exitCode": 1}],
+    }
+    assert await status(fleet, h1, "PATCH", "/api/orchestrators/h1/agents", lie) == 200
+    assert (await fleet.get("/api/workspaces/w2")).json()["agentId"] == "a2"
+    assert (await fleet.get("/api/agents/a2")).json()["status"] != "offline"
+    made = {
+        "type": "agent.spawn",
+        "source": "s",
+        "target": "orchestrator-h1",
+        "params": {"orchestratorId": "h2"},
+    }
+    command = (await fleet.post("/api/commands", json=made)).json()["id"]
+    result = {"managedAgents": [{**session, "agentId": "a1"}]}
+    ended = {"status": "succeeded", "result": result}
+    assert await status(fleet, h1, "PATCH", f"/api/commands/{command}", ended) == 200
+    assert (await fleet.get("/api/workspaces/w2")).json()["agentId"] == "a2"
