@@ -98,12 +98,12 @@ class Workspace(FleetActor[WorkspaceProtocol]):
         return self.row
 
     def _is_on_another_host(self, message: Report) -> bool:
-        """Nobody but its host says whose a workspace is, as long as there is that host."""
-        host = self.row.orchestrator_id if self.row is not None else None
-        return (
-            host not in (None, message.orchestrator_id)
-            and find_orchestrator(self.store, host or "") is not None
-        )
+        """Nobody but its host says whose a workspace is, as long as that is there."""
+        known = self.row.orchestrator_id if self.row is not None else None
+        if known in (None, message.orchestrator_id):
+            return False
+        host = find_orchestrator(self.store, known or "")
+        return host is not None and online(host)
 
     def _apply(self, message: Any, made: tuple[wire.Workspace | None, Decision[Any]], context: Any) -> None:
         self.row, decision = made
