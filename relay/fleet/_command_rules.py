@@ -14,7 +14,7 @@ from ._agent_actions import ACTIONS
 from ._audit import audit
 from ._errors import Conflict, Invalid, Settled
 from ._moment import Moment
-from ._new_command import command_event
+from ._new_command import command_event, deadline
 from ._records import text_of
 from ._settlement import outcome
 
@@ -127,7 +127,7 @@ def timing(before: wire.Command, after: wire.Command, at: float) -> wire.Command
     begins = after.status is not before.status or after.claim_token != before.claim_token
     if after.status is PENDING or after.execution_ms is None or not begins:
         return after
-    return attrs.evolve(after, expires_at=wire.Instant(at + after.execution_ms / 1000))
+    return attrs.evolve(after, expires_at=deadline(at, after.execution_ms))
 
 
 def term_of(record: wire.Command) -> float:

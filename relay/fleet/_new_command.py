@@ -10,8 +10,9 @@ from relay.store import Event, Store, Write
 from ._moment import Moment
 from ._records import text_of
 
-__all__ = ["COLUMNS", "command_event", "is_asked", "new_command"]
+__all__ = ["COLUMNS", "command_event", "deadline", "is_asked", "new_command"]
 
+LATEST = 8_640_000_000_000.0  # seconds since 1970: the year 275760, when calendars of programs end
 COLUMNS = "id, seq, type, source, target, status, correlation_id, created_at, expires_at, record"
 
 OURS = ("system", "dashboard")
@@ -43,7 +44,7 @@ def new_command(
         correlation_id=asked.correlation_id,
         ttl_ms=ttl_ms,
         execution_ms=asked.execution_ms or _usual_execution(asked),
-        expires_at=moment.at + ttl_ms / 1000 if ttl_ms is not None else None,
+        expires_at=deadline(moment.at, ttl_ms),
         created_at=moment.at,
         updated_at=moment.at,
     )
@@ -57,11 +58,17 @@ def new_command(
         command.status,
         command.correlation_id,
         moment.ms,
-        moment.ms + ttl_ms if ttl_ms is not None else None,
+        command.expires_at and round(command.expires_at * 1000),
         text_of(known),
     )
     write = Write(f"insert into commands ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     return command, (write,), (command_event(command, known),)
+
+
+def deadline(at: float, ms: int | None) -> wire.Instant | None:
+    """When so many milliseconds from `at` are over. None: never, also when that is later than any instant on the wire."""
+    end = at + (ms or 0) / 1000
+    return None if ms is None or end > LATEST else wire.Instant(end)
 
 
 def _usual_execution(asked: wire.NewCommand) -> int | None:

@@ -231,7 +231,8 @@ class Command(FleetActor[CommandProtocol]):
 
     def _become(self, before: wire.Command, after: wire.Command, context: Context[CommandProtocol]) -> None:
         self.record = after
-        if after.status.final:
+        if after.status.final or after.expires_at is None:
+            self._ends = float("inf")
             context.cancel_timer("life")
         elif after.expires_at is not None and after.expires_at != before.expires_at:
             self._live(term_of(after), context)

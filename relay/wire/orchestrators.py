@@ -35,6 +35,7 @@ __all__ = [
     "UpgradeOrchestrator",
 ]
 
+URL = 500  # characters
 VERSION = f.Form(
     "a version like 1.2.3 or 1.2.3-rc.1", re.compile(r"\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?\Z", re.ASCII)
 )
@@ -147,7 +148,7 @@ class Orchestrator:
     status: OrchestratorStatus = f.choice(OrchestratorStatus, default=OrchestratorStatus.ONLINE)
     providers: list[Provider] = f.choices(Provider, _all_providers)
     base_dir: str = f.text(500, required=True)
-    api_url: str | None = f.text(500)
+    api_url: str | None = f.text(URL)
     api_addresses: list[str] = f.texts()
     env_keys: list[str] = f.texts()
     version: str | None = f.text(80)
@@ -181,7 +182,7 @@ class RegisterOrchestrator:
     id: str = f.text(120, required=True)
     hostname: str = f.text(240, required=True)
     base_dir: str = f.text(500, form=f.ABSOLUTE_PATH, required=True)
-    api_url: str | None = f.text(500, form=f.HTTP_URL)
+    api_url: str | None = f.text(URL, form=f.HTTP_URL)
     providers: list[Provider] = f.choices(Provider, _all_providers)
     env_keys: list[str] = f.texts()
     version: str | None = f.text(80)
@@ -198,7 +199,7 @@ class RegisterOrchestrator:
     def address(self) -> str | None:
         """Where its API is: `api_url`, else an address in `meta.apiUrl` (O-41)."""
         told = self.meta.get("apiUrl")
-        fits = isinstance(told, str) and f.HTTP_URL.pattern.match(told)
+        fits = isinstance(told, str) and len(told) <= URL and f.HTTP_URL.pattern.match(told)
         return self.api_url or (told if fits else None)
 
 

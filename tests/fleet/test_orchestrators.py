@@ -70,6 +70,9 @@ async def test_a_host_registers_with_an_identity_of_its_own(fleet: Fleet, log: L
 async def test_the_address_of_a_host_may_come_in_meta(fleet: Fleet) -> None:
     assert (await register(fleet, meta={"apiUrl": "file:///etc/passwd"})).orchestrator.api_url is None
     assert (await register(fleet, meta={"apiUrl": "http://h:1"})).orchestrator.api_url == "http://h:1"
+    endless = "http://h:1/" + "x" * 500
+    assert (await register(fleet, meta={"apiUrl": endless})).orchestrator.api_url is None
+    assert [host.id for host in orchestrators.list_orchestrators(fleet.store)] == ["h1"]
     told = await register(fleet, meta={"apiUrl": "http://h:1"}, api_url="http://h:2")
     assert told.orchestrator.api_url == "http://h:2"
 

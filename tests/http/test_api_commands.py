@@ -141,6 +141,17 @@ async def test_a_late_report_is_answered_with_how_the_command_has_ended(api: htt
     assert (late.json()["command"]["status"], late.json()["command"]["outcomeUnknown"]) == ("canceled", True)
 
 
+async def test_a_life_that_is_longer_than_time_never_ends(api: httpx2.AsyncClient) -> None:
+    """What cannot be written as an instant must not be stored as one: nobody could list commands any more."""
+    forever = 2**53 - 1
+    made = await create(api, ttlMs=forever, executionMs=forever)
+    assert (made["ttlMs"], "expiresAt" in made) == (forever, False)
+    path = f"/api/commands/{made['id']}"
+    assert "expiresAt" not in (await api.patch(path, json={"status": "running"})).json()
+    assert (await api.get("/api/commands")).json() == [(await api.get(path)).json()]
+    assert (await api.post("/api/system/reap")).json()["expiredCommandIds"] == []
+
+
 @pytest.mark.spec("CMD-4")
 async def test_a_list_goes_on_after_its_last_command(api: httpx2.AsyncClient) -> None:
     made = [(await create(api))["id"] for _ in range(3)]
