@@ -356,3 +356,80 @@ async def test_every_row_of_both_catalogues_is_written_as_it_says(
         problems += [f"{row.client_id}: {each}" for record in found[-1:] for each in wrong(row, record)]
     assert not problems, "\n".join(problems)
     assert len({record["clientId"] for record in records}) == len(records)
+
+
+OTHERS = [
+    r"server-agent-(a2|lost|orchestrator-h1)-(registered|status)-\d{13}",
+    r"server-token-(create|mint)-\w+-\d{13}",
+]
+"""Of the same story, but of no row: other agents than the rows are about, and what tokens are on record for (tokens.md)."""
+
+
+@pytest.mark.spec("W-I39", "ACT-3")
+async def test_nothing_else_is_on_record_and_nothing_that_is_secret(
+    story: Story, mock_clock: MockClock
+) -> None:
+    secrets = ["root"]
+    told = story.call
+
+    async def call(*arguments: Any, **headers: str) -> Any:
+        answer = await told(*arguments, **headers)
+        if isinstance(answer, dict) and isinstance(answer.get("token"), str):
+            secrets.append(answer["token"])
+        return answer
+
+    story.call = call  # type: ignore[method-assign]
+    for part in (story.agents, story.actions, story.hosts, story.workspaces, story.tokens):
+        await part()
+    records = await story.records()
+    known = re.compile("|".join([*(row.client_id for row in CATALOGUE), *OTHERS]))
+    assert [record["clientId"] for record in records if not known.fullmatch(record["clientId"])] == []
+    assert len(secrets) == 3
+    for record in records:
+        facts = {name: value for name, value in (record.get("metadata") or {}).items() if name not in AUTH}
+        text = repr([record["clientId"], record["title"], record.get("body"), record.get("meta"), facts])
+        assert not [secret for secret in secrets if secret in text], record
+        assert not re.search(r"eyJ[\w-]+\.[\w-]+\.", text), record
+
+
+SILENT = [
+    ("POST", "workspaces/w1/actions", {"action": "status"}, 200),
+    ("POST", "workspaces/w1/actions", {"action": "merge"}, 409),
+    ("POST", "workspaces/none/actions", {"action": "ready"}, 404),
+    ("POST", "agents/a1/actions", {"action": "resume", "nonsense": 1}, 400),
+    ("POST", "agents/a1/actions", {"action": "dance"}, 400),
+    ("POST", "orchestrators/h1/actions", {"action": "upgrade"}, 409),
+    ("POST", "orchestrators/h1/spawn", {"provider": "claude", "cwd": "/elsewhere"}, 400),
+    ("POST", "workspaces/orphans/reclaim", {"worktreePath": "/base/repo", "repoRoot": "/base/repo"}, 400),
+    ("GET", "orchestrators/h1/directories", None, 422),
+    ("GET", "orchestrators/h1/version", None, 422),
+    ("GET", "workspaces/orphans", None, 200),
+    ("PUT", "steward-config", {"enabled": True}, 201),
+    ("PUT", "config/space/key", {"value": 1}, 201),
+    ("DELETE", "config/space/key", None, 200),
+    ("POST", "commands", {"type": "x", "source": "s", "target": "t"}, 201),
+    ("POST", "orchestrators/h1/heartbeat", {}, 200),
+]
+
+
+@pytest.mark.spec("ACT-6", "ACT-3")
+async def test_what_the_catalogues_leave_out_leaves_no_record(story: Story, mock_clock: MockClock) -> None:
+    """Refusals, looking, proxies, configuration, commands of clients; a reconcile that removes nothing, the end of a merge."""
+    await story.agents()
+    await story.online()
+    reported = {"id": "w1", "mode": "isolated", "repoRoot": "/base/repo", "sourceCwd": "/base/repo"}
+    reported |= {"worktreePath": "/base/wt/w1", "branch": "agent/w1", "baseRef": "main"}
+    listed = {"agents": [{"agentId": "a1", "workspace": reported}]}
+    await story.call("PATCH", "orchestrators/h1/agents", listed)
+    merge = (await story.act("merge"))["command"]
+    before = await story.records()
+    for method, path, body, status in SILENT:
+        answer = await story.api.request(method, f"/api/{path}", json=body)
+        assert answer.status_code == status, (method, path, answer.text)
+    await story.settle(merge, "succeeded", result={"workspaceId": "w1", "status": "merged", "merged": True})
+    await story.call(
+        "PATCH", "orchestrators/h1/agents", listed | {"exited": [{"agentId": "a1", "exitCode": 0}]}
+    )
+    for asked in await story.call("GET", "commands?type=workspace.reconcile"):
+        await story.settle(asked, "succeeded", result={"workspaceId": "w1", "status": "active"})
+    assert [record["clientId"] for record in await story.records()] == [each["clientId"] for each in before]
