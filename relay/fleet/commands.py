@@ -234,7 +234,7 @@ class Command(FleetActor[CommandProtocol]):
         if after.status.final or after.expires_at is None:
             self._ends = float("inf")
             context.cancel_timer("life")
-        elif after.expires_at is not None and after.expires_at != before.expires_at:
+        elif after.expires_at != before.expires_at:
             self._live(term_of(after), context)
 
     def _mind(self, context: Context[CommandProtocol], least: float) -> None:
