@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -16,7 +17,7 @@ import trio
 
 from ._problems import Refused
 
-__all__ = ["Bad", "Request", "Streamed", "serve_http"]
+__all__ = ["Bad", "Request", "Streamed", "same_machine", "serve_http"]
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,14 @@ class Bad(Exception):
 
 @attrs.frozen
 class Request:
-    """What was asked. Of a name that is given more than once the last value counts."""
+    """What was asked, and whether on this machine. Of a name that is given more than once the last value counts."""
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    is_here: bool = False
 
 
 @attrs.frozen
@@ -178,7 +180,20 @@ async def _request(connection: h11.Connection, stream: trio.SocketStream) -> Req
         query={name: values[-1] for name, values in parse_qs(url.query).items()},
         headers={name.decode("latin1"): value.decode("latin1") for name, value in head.headers},
         body=bytes(body),
+        is_here=_is_here(stream),
     )
+
+
+def _is_here(stream: trio.SocketStream) -> bool:
+    try:
+        return same_machine(stream.socket.getsockname()[0], stream.socket.getpeername()[0])
+    except OSError:  # it has gone
+        return False
+
+
+def same_machine(ours: str, peer: str) -> bool:
+    """Whether who is at the other end of a connection, by both addresses, is on this machine."""
+    return ours == peer or (ip_address(ours).is_loopback and ip_address(peer).is_loopback)
 
 
 async def _next(connection: h11.Connection, stream: trio.SocketStream) -> object:

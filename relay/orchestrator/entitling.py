@@ -118,12 +118,14 @@ class Entitling:
                 self._link.lost(error)
             await trio.sleep(RUNNER_RETRY)
 
-    async def reminted(self, token: str) -> wire.IssuedToken:
-        """Another token for a runner of this host whose own is no good any more; one that shows what was replaced before has
-        never had the answer. Raises `RelayError`."""
+    async def reminted(self, token: str, is_here: bool) -> wire.IssuedToken:
+        """Another token for a runner of this host whose own is no good any more. One that shows what was replaced before has
+        never had the answer, if it `is_here`: for whoever asks from elsewhere nobody vouches. Raises `RelayError`."""
         try:
             return await self._relay.remint_token(self._config.id, token)
         except Unauthorized:
+            if not is_here:
+                raise
             return await self._relay.remint_token(self._config.id, token, lost=True)
 
 

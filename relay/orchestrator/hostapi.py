@@ -46,14 +46,14 @@ Answer = dict[str, Any]
 @attrs.frozen
 class HostApi:
     """The routes of one daemon. `token` is what relay was told for it; None as long as relay has told none. `remint` gets
-    another token for a runner."""
+    another token for a runner; it is told whether that is asked for on this machine."""
 
     config: Config
     sessions: Sessions
     health: Callable[[], dict[str, object]]
     token: Callable[[], str | None]
     guests: Guests
-    remint: Callable[[str], Awaitable[wire.IssuedToken]] | None = None
+    remint: Callable[[str, bool], Awaitable[wire.IssuedToken]] | None = None
     _streams: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(STREAMS))
 
     async def answer(self, request: Request) -> tuple[int, Answer] | Streamed:
@@ -116,7 +116,7 @@ class HostApi:
             raise Bad(503, "there is no connection to relay")
         try:
             with trio.fail_after(GIT_WITHIN):
-                return 201, dict(wire.to_json(await self.remint(shown.token)))
+                return 201, dict(wire.to_json(await self.remint(shown.token, request.is_here)))
         except (Unreachable, trio.TooSlowError):
             raise Bad(503, "there is no connection to relay") from None
         except RelayError as error:

@@ -12,6 +12,10 @@ import pytest
 from hosts import Host, until
 
 from relay import wire
+from relay.client import Unauthorized, open_client
+from relay.orchestrator._http import same_machine
+from relay.orchestrator.entitling import Entitling
+from relay.orchestrator.link import Link
 
 
 def environment(pid: int | None) -> dict[str, str]:
@@ -66,6 +70,35 @@ async def test_a_runner_gets_another_token_through_its_host(host: Host) -> None:
         assert again.status_code == 201, "nobody has had the first answer, says whoever asks again"
         newest = wire.decode(wire.IssuedToken, again.content)
         assert newest.record.family == issued.record.family
+
+
+@pytest.mark.parametrize(
+    ("ours", "peer", "here"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.2", "127.0.0.1", True),
+        ("::1", "::1", True),
+        ("10.0.0.7", "10.0.0.7", True),
+        ("10.0.0.7", "10.0.0.8", False),
+        ("10.0.0.7", "127.0.0.1", False),
+        ("fe80::7", "fe80::8", False),
+    ],
+)
+def test_who_asks_on_this_machine_is_known_by_both_ends(ours: str, peer: str, here: bool) -> None:
+    assert same_machine(ours, peer) is here
+
+
+@pytest.mark.spec("W-117", "W-I37")
+async def test_nobody_vouches_for_whoever_asks_from_elsewhere(host: Host) -> None:
+    """A token is minted anew for them as the contract says, and what was replaced is none."""
+    async with host.running() as config, open_client(config.relay_url, config.token) as relay:
+        token = environment((await host.spawned("ada")).pid)["AGENT_RELAY_TOKEN"]
+        entitling = Entitling(config, relay, Link(config, relay))
+        issued = await entitling.reminted(token, False)
+        assert issued.record.sub == "runner:ada"
+        with pytest.raises(Unauthorized):
+            await entitling.reminted(token, False)
+        assert (await entitling.reminted(token, True)).record.family == issued.record.family
 
 
 @pytest.mark.spec("R-80", "W-I35")
