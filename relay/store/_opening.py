@@ -2,7 +2,7 @@
 
 1. Whoever opens it has the lock; what an earlier owner left half done goes.
 2. A file that is damaged is not used: it would get worse, and its backups with it. SQLite looks at it, for a few seconds at most;
-   of a large file that is the beginning. The rest is looked at by every backup, the first of which is made soon after.
+   of a large file that is the beginning. The rest is looked at by every backup, which copies all of it and checks the copy.
 3. Before the schema moves on, there is a backup of what was there.
 """
 
