@@ -148,6 +148,18 @@ def timeline(target: Target, agent: str, before: int | None, limit: int, as_json
     return show(("entry", "ago", "what"), rows, empty=f"nothing has happened to {agent}")
 
 
+@agents.command("terminal")
+@click.argument("agent")
+@click.option(
+    "--minutes", type=click.IntRange(1, 240), default=60, show_default=True, help="How long it stays."
+)
+@target
+def terminal(target: Target, agent: str, minutes: int, as_json: bool) -> None:
+    """Open a terminal beside the session of AGENT on its host, and print the command that shows it there."""
+    told = ask(target, lambda client: client.open_terminal(agent, minutes * 60_000))
+    return show_json(told) if as_json else say(str(told.get("attach")))
+
+
 @agents.command("forget")
 @click.argument("agent")
 @target

@@ -26,6 +26,7 @@ from .output import complete_streams, say
 from .pairs import pairs
 from .policies import policies
 from .programs import orchestrator, runner, serve
+from .providers import providers
 from .recipes import recipes
 from .tail import tail
 from .tasks import tasks
@@ -108,7 +109,7 @@ def main() -> None:
 
 
 for verb in (
-    serve, orchestrator, runner, agents, send, inbox, automations, channels, commands, config, connectors, dlq, hosts, pairs, policies, profiles, recipes, tasks, tokens, workspaces, merge,
+    serve, orchestrator, runner, agents, send, inbox, automations, channels, commands, config, connectors, dlq, hosts, pairs, policies, profiles, providers, recipes, tasks, tokens, workspaces, merge,
     tail, jobs, audit, backup, restore, routes, doctor, demo,
 ):  # fmt: skip
     main.add_command(verb)

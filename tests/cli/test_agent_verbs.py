@@ -113,6 +113,8 @@ def test_an_agent_is_shown_prompted_answered_and_forgotten(run: Run, host: str) 
     entries = answer(run("agents", "timeline", "a1", "--json"))
     assert entries[0]["agentId"] == "a1"
     assert "busy" in run("agents", "timeline", "a1").output
+    refused = run("agents", "terminal", "a1", "--minutes", "5")
+    assert (refused.exit_code, "host h1 has no API" in refused.stderr) == (1, True), refused.stderr
     assert "a1 is forgotten" in run("agents", "forget", "a1").output
     gone = run("agents", "show", "a1")
     assert (gone.exit_code, "next: relay agents shows who is there" in gone.stderr) == (1, True)

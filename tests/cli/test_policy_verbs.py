@@ -103,3 +103,28 @@ def test_an_agent_is_what_its_profile_says_where_the_options_say_nothing(
     run("policies", "set", "Q", "--host", host, "--provider", "claude", "--profile", "gone")
     refused = run("policies", "start", "Q")
     assert (refused.exit_code, "there is none 'gone'" in refused.stderr) == (1, True)
+
+
+def test_providers_are_shown_changed_and_looked_for(run: Run, server: Served, tmp_path: Path) -> None:
+    file = tmp_path / "claude.json"
+    file.write_text(
+        json.dumps({"command": "no-such-program", "defaultArgs": ["-q"], "env": {"KEY": "s3cret"}})
+    )
+    assert "claude is started as no-such-program" in run("providers", "set", "claude", str(file)).output
+    listed = run("providers").output
+    assert all(word in listed for word in ("no-such-program -q", "KEY", "codex"))
+    assert "s3cret" not in listed + run("providers", "show", "claude", "--json").output
+    assert "no-such-program" in run("providers", "show", "claude").output
+    looked = run("providers", "test", "claude")
+    assert (looked.exit_code, "no-such-program" in looked.output) == (1, True)
+    assert json.loads(run("providers", "test", "claude", "--json").stdout)["ok"] is False
+    file.write_text(run("providers", "show", "claude", "--json").output)
+    masked = run("providers", "set", "claude", str(file))
+    assert (masked.exit_code, "env" in masked.stderr) == (1, True)
+    file.write_text("{")
+    assert "cannot be read as JSON" in run("providers", "set", "claude", str(file)).stderr
+    file.write_text('{"defaultArgs": 7}')
+    wrong = run("providers", "set", "claude", str(file)).stderr
+    assert "command" in wrong
+    assert "defaultArgs" in wrong
+    assert "expected one of" in run("providers", "show", "gemini").stderr
