@@ -35,7 +35,8 @@ class Order:
 
 @attrs.frozen
 class Standing:
-    """How a policy is when something is asked of it."""
+    """How a policy is when something is asked of it. Each order leaves in the state which host it is for: that one has to answer
+    for its agent before another host starts any."""
 
     name: str
     store: Store
@@ -73,8 +74,8 @@ class Standing:
         epoch = next_epoch(self.last.epoch, self.moment)
         outfit = managed(self.store, policy)
         again = spawn_params(self.name, outfit, self.state.spawn_request_id, epoch, self.moment)
-        after = restarted(self.state, self.moment)
         to = self._elsewhere(policy) or host
+        after = attrs.evolve(restarted(self.state, self.moment), orchestrator_id=to.id)
         return self._order(after, action("restart", after, to, reason, epoch, self.moment, again), epoch)
 
     def retry(self) -> Order | None:
@@ -129,7 +130,7 @@ class Standing:
     ) -> Order:
         epoch = next_epoch(self.last.epoch, self.moment)
         before = self.state or wire.PolicyState(policy_name=self.name, orchestrator_id=host.id)
-        state = attrs.evolve(ended(before, self.moment), retry_at=retry_at)
+        state = attrs.evolve(ended(before, self.moment), orchestrator_id=host.id, retry_at=retry_at)
         return self._order(state, action("shutdown", state, host, reason, epoch, self.moment), epoch, *also)
 
     def _order(self, state: wire.PolicyState, made: New, epoch: int, *also: Decision[Any]) -> Order:

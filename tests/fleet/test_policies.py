@@ -25,7 +25,7 @@ from relay.fleet import (
 from relay.fleet._moment import Moment
 from relay.fleet._policy_commands import next_epoch
 from relay.fleet._policy_rules import MOVES, find_last, retry_delay
-from relay.fleet.policies import Delete, Restart, Start, Stop
+from relay.fleet.policies import Delete, Exited, Restart, Start, Stop
 from relay.store import Store
 
 S = wire.PolicyStatus
@@ -566,3 +566,22 @@ def test_every_state_can_be_left_and_every_event_names_a_state() -> None:
     assert all(moves["stop"] is S.STOPPING for moves in MOVES.values())
     assert all(moves["restart"] is S.STARTING for moves in MOVES.values())
     assert {status for status, moves in MOVES.items() if "start" not in moves} == {S.STARTING, S.RUNNING}
+
+
+@pytest.mark.spec("M-I19", "POL-13")
+async def test_the_state_knows_which_host_a_restart_went_to(fleet: Fleet) -> None:
+    """It was stopped on one host and restarted on another: back to the first it goes only by way of that one."""
+    for name in ("h1", "h2"):
+        await add_host(fleet, name)
+    await put_policy(fleet)
+    started = await fleet.policies["P"].ask(Start())
+    await fleet.policies["P"].ask(Stop())
+    await fleet.policies["P"].ask(Exited(started.correlation_id or "", "it went", well=True))
+    assert state(fleet).status is S.STOPPED
+    await put_policy(fleet, orchestratorId="h2")
+    again = await fleet.policies["P"].ask(Restart())
+    assert (again.target, state(fleet).orchestrator_id) == ("orchestrator-h2", "h2")
+    await put_policy(fleet, orchestratorId="h1")
+    assert (await fleet.policies["P"].ask(Restart())).target == "orchestrator-h2"
+    stopped = await fleet.policies["P"].ask(Stop())
+    assert (stopped.target, state(fleet).orchestrator_id) == ("orchestrator-h2", "h2")
