@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,7 +28,7 @@ from .diagnosis import log_tail
 from .entitling import Grant
 from .merging import land
 from .outfit import outfit, outfitted_anew
-from .paths import inside
+from .places import Places
 from .repolock import RepositoryLocks
 from .session import Launch, Session, digested, session_name
 from .sessions import KEYS, Sessions
@@ -63,13 +64,14 @@ class Workshop:
         self._locks = locks
         self._entitled = entitled
         self._slots = Slots(Fences(config.state / "slots"), sessions)
+        self._places = Places(config.base_dir, sessions.occupant, locks)
         self._kinds: Mapping[str, Callable[[wire.Command], Awaitable[Result]]] = {
             "agent.spawn": self._spawn,
             "agent.shutdown": self._shutdown,
             "agent.restart": self._restart,
-            "workspace.merge": self._workspace(land),
-            "workspace.cleanup": self._workspace(cleanup),
-            "workspace.reconcile": self._workspace(reconcile),
+            "workspace.merge": partial(self._places.work, land),
+            "workspace.cleanup": partial(self._places.work, cleanup),
+            "workspace.reconcile": partial(self._places.work, reconcile),
         }
 
     async def do(self, command: wire.Command) -> Result:
@@ -281,30 +283,6 @@ class Workshop:
         if not any(command.params.get(key) for key in KEYS):
             raise Refused(f"the command names no agent: give one of {', '.join(KEYS)}")
         return self._sessions.find(command.params, but)
-
-    # -- workspaces
-
-    def _workspace(
-        self, work: Callable[[Merge], Awaitable[Result]]
-    ) -> Callable[[wire.Command], Awaitable[Result]]:
-        async def do(command: wire.Command) -> Result:
-            merge = Merge.read(command.params, command.id, self._sessions.occupant)
-            facts = {"workspaceId": merge.workspace_id, "status": "review_requested", "removed": False}
-            base_dir = self._config.base_dir
-            for path in (merge.repo_root, merge.worktree):
-                if not inside(base_dir, Path(path)):
-                    why = f"{path} is not inside this host's base directory {base_dir}"
-                    return {
-                        **facts,
-                        "error": f"{why}: start the orchestrator with a --base-dir that holds it",
-                    }
-            if not Path(merge.repo_root).is_dir():
-                why = f"there is no repository {merge.repo_root} on this host: put it back there, or ask the host that has it"
-                return {**facts, "error": why}
-            async with self._locks.hold(merge.repo_root):
-                return await work(merge)
-
-        return do
 
 
 def _unregistered(session: Session) -> str:

@@ -34,6 +34,7 @@ from relay.fleet import (
     _recipe_work,
     _task_book,
     _task_rules,
+    _upgrade_chain,
     _upgrades,
     agents,
     automations,
@@ -43,7 +44,6 @@ from relay.fleet import (
     deliveries,
     merges,
     messages,
-    orchestrators,
     pairs,
     policies,
     recipes,
@@ -859,7 +859,7 @@ def take_any_command_for_that_of_the_upgrade(patch: Patch) -> None:
 def leave_the_command_of_an_upgrade_open(patch: Patch) -> None:
     async def nothing() -> None: ...
 
-    patch(orchestrators, "conclude", lambda conclude, *given: nothing())
+    patch(_upgrade_chain, "_conclude", lambda conclude, *given: nothing())
 
 
 def begin_again_under_another_key(patch: Patch) -> None:
