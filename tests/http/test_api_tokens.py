@@ -10,7 +10,9 @@ import httpx2
 import pytest
 from tokenkit import as_, make, part, parts, refusals, signed, using
 
+from relay import wire
 from relay.http import keys, verifying
+from relay.http.auth import BadToken
 
 
 @pytest.mark.spec("M-201", "TOK-1", "TOK-2", "TOK-3", "TOK-7", "TOK-8")
@@ -274,8 +276,27 @@ async def test_another_key_signs_and_the_old_one_still_verifies(api: httpx2.Asyn
     path = server.home / "keys.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [key["kid"] for key in json.loads(path.read_text())] == [new, old]
+    header, claims = parts(after["token"])
+    confused = signed(server.home, {**header, "kid": old}, claims)
+    assert (await as_(api, confused, "GET", "/api/agents")).status_code == 401, (
+        "of one key, in another's name"
+    )
     admin = (await make(api, role="admin"))["token"]
     assert (await as_(api, admin, "POST", "/api/tokens/rotate-key")).status_code == 403
+
+
+def test_a_key_verifies_until_it_retires_and_no_longer() -> None:
+    ring, at = keys.Keyring.passing(), 1_000.0
+    token = wire.Token(jti="j", family="j", sub="s", role="r", created_at=wire.Instant(at))
+    text, old = ring.text(token), ring.current.kid
+    ring.rotate(at)
+    assert ring.retiring() == {old: int(at) + keys.OVERLAP}
+    claims, until = ring.claims(text, at + keys.OVERLAP - 1)
+    assert (claims["jti"], until) == ("j", at + keys.OVERLAP)
+    with pytest.raises(BadToken, match="a key that is not known here"):
+        ring.claims(text, at + keys.OVERLAP)
+    ring.rotate(at + keys.OVERLAP)
+    assert old not in ring.retiring()
 
 
 @pytest.mark.spec("M-I34")
