@@ -23,6 +23,7 @@ from relay.testing import Sim
 __all__ = ["Disk", "PlayedHost", "PlayedSession"]
 
 C = wire.CommandStatus
+LOST, UNANSWERED = 1, 2
 TROUBLE = (ActorError, Unavailable, trio.TooSlowError, Refusal)
 
 
@@ -49,9 +50,15 @@ class Disk:
     def write(self, policy: str, fence: Fence) -> None:
         self.fences[policy] = fence
 
+    def booted(self) -> None:
+        """The machine was started again: nothing that ran does any more, and what is on the disk is there."""
+        for session in self.sessions.values():
+            session.alive = False
+
 
 class PlayedHost:
-    """One life of a host's daemon. `started` is called with each session that begins to run."""
+    """One life of a host's daemon. `started` is called with each session that begins to run. While it is `lossy`, some of what
+    it says does not arrive, and some answers do not."""
 
     def __init__(
         self,
@@ -60,6 +67,7 @@ class PlayedHost:
         disk: Disk,
         fleet: Callable[[], Fleet],
         started: Callable[[PlayedSession], None],
+        lossy: Callable[[], bool] = lambda: False,
     ) -> None:
         self.sim = sim
         self.name = name
@@ -68,6 +76,7 @@ class PlayedHost:
         self.live = disk.sessions
         self.slots: Slots[PlayedSession] = Slots(disk, self)  # type: ignore[arg-type]
         self._started = started
+        self.lossy = lossy
         self._taken: set[str] = set()
         self._told: list[str] | None = None
 
@@ -89,11 +98,14 @@ class PlayedHost:
 
     async def ask(self, what: Callable[[Fleet], Awaitable[Any]]) -> Any:
         """None when nobody knows what came of it, or it was refused."""
+        fate = self.sim.choose(30) if self.lossy() else 0
         with trio.move_on_after(30):
             try:
-                return await what(self.fleet())
+                answer = await what(self.fleet()) if fate != LOST else None
             except TROUBLE:
                 return None
+            return answer if fate != UNANSWERED else None
+        return None
 
     async def _greet(self, greeting: Any) -> Any:
         return await self.ask(lambda fleet: fleet.orchestrators[self.name].ask(greeting))

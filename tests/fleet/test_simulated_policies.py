@@ -1,7 +1,8 @@
 """Policies under every schedule: a policy never has two live agents for one slot, and in the end it has the one it should.
 
-Persons start, stop, restart and move it; its sessions die; hosts are killed and start again, take commands late, twice and
-out of order; agents register late, also when they are dead already; the server crashes, and starts again.
+Persons start, stop, restart and move it; its sessions die; daemons are killed, and whole machines start again; hosts take commands
+late, twice and out of order, and what they say, or are answered, is lost; agents register late, also when they are dead
+already; the server crashes and starts again, and its wall clock is set.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from playedhosts import Disk, PlayedHost, PlayedSession, registration
 from policykit import put_policy
 
 from relay import wire
-from relay.actors import ActorError, Refusal, Unavailable, open_system
+from relay.actors import ActorError, Refusal, Unavailable, open_system, virtual_wall
 from relay.fleet import Fleet, agents, open_fleet
 from relay.fleet.policies import Restart, Start, Stop, find_policy_state
 from relay.store import Store, open_store
@@ -37,9 +38,15 @@ class World:
         self.disks = {name: Disk() for name in HOSTS}
         self.sessions: list[PlayedSession] = []
         self.seen: Counter[str] = Counter()
+        self.true_wall = virtual_wall()
+        self.ahead = 0.0
         self.calm = False
         self.newest = 0
         self.nursery: trio.Nursery
+
+    def wall(self) -> float:
+        """What the server's wall clock shows."""
+        return self.true_wall() + self.ahead
 
     def alive(self) -> list[PlayedSession]:
         return [session for session in self.sessions if session.alive]
@@ -77,7 +84,7 @@ class World:
     async def persons(self) -> None:
         for _ in range(6):
             policy = self.fleet.policies["P"]
-            match self.sim.choose(7):
+            match self.sim.choose(8):
                 case 0 | 1:
                     await self.ask(policy, Start())
                 case 2 | 3:
@@ -89,6 +96,9 @@ class World:
                 case 6:
                     await self.say(HOSTS[self.sim.choose(2)])
                     await self.stop_and_start(policy)
+                case 7:
+                    self.ahead += (-7_200.0, 7_200.0)[self.sim.choose(2)]
+                    self.seen["set"] += 1
             await self.sim.pause(20)
 
     async def stop_and_start(self, policy: Any) -> None:
@@ -109,16 +119,23 @@ class World:
     async def daemon(self, name: str) -> None:
         """The host's daemon, killed now and then."""
         while True:
-            host = PlayedHost(self.sim, name, self.disks[name], lambda: self.fleet, self.started)
+            disk = self.disks[name]
+            host = PlayedHost(self.sim, name, disk, lambda: self.fleet, self.started, lambda: not self.calm)
             with trio.move_on_after(20 + 20 * self.sim.choose(3) if not self.calm else 10_000):
                 await host.run()
             self.seen["killed"] += 1
+            if not self.calm and self.sim.choose(3) == 1:
+                self.seen["booted"] += 1
+                disk.booted()
             await self.sim.pause(10)
 
     async def server(self, lives: int) -> None:
         """The lives of the server, one after the other; the last one goes on."""
         for life in range(lives):
-            async with open_system() as system, open_fleet(system, self.store) as self.fleet:
+            async with (
+                open_system(wall=self.wall) as system,
+                open_fleet(system, self.store) as self.fleet,
+            ):
                 if life == 0:
                     await self.say("h1")
                     for name in HOSTS:
@@ -143,11 +160,14 @@ class World:
 
     async def end_well(self) -> None:
         """Without further trouble the policy has the agent it should have, and after a stop none."""
-        async with open_system() as system, open_fleet(system, self.store) as self.fleet:
+        async with open_system(wall=self.wall) as system, open_fleet(system, self.store) as self.fleet:
             while self.state() is None or not self.settled():
                 await self.ask(self.fleet.policies["P"], Start())
                 with trio.move_on_after(60):
                     await self.until(self.settled)
+                if (now := self.state()) is not None and now.status is S.STOPPING and now.last_error:
+                    await self.ask(self.fleet.policies["P"], Stop())  # its host could not end it: once more
+                    await trio.sleep(20)
             while self.alive() or (state := self.state()) is None or state.status is not S.STOPPED:
                 await self.ask(self.fleet.policies["P"], Stop())
                 with trio.move_on_after(60):
@@ -175,6 +195,8 @@ async def test_a_policy_never_has_two_live_agents_for_one_slot(sim: Sim) -> None
         sim.sometimes(lambda: world.seen["died"] > 0, "agents died")
         sim.sometimes(lambda: world.seen["late"] > 0, "dead agents registered")
         sim.sometimes(lambda: world.seen["killed"] > 0, "daemons were killed")
+        sim.sometimes(lambda: world.seen["booted"] > 0, "machines were started again")
+        sim.sometimes(lambda: world.seen["set"] > 0, "the clock was set")
         sim.sometimes(lambda: any(disk.exits for disk in world.disks.values()), "exits were to be reported")
         with trio.fail_after(10_000):
             async with trio.open_nursery() as world.nursery:
