@@ -139,7 +139,8 @@ def means(store: Store, card: wire.Agent, verb: wire.AgentVerb) -> Means:
 def asked(
     card: wire.Agent, message: Act, found: Means, before: Origin, moment: Moment
 ) -> tuple[wire.Agent, Decision[Asked]]:
-    """The command, and what it makes of the card (4.6, 4.9). `before` is what started the agent."""
+    """The command, and what it makes of the card (4.6, 4.9): others hear of the card first, then of the command (17).
+    `before` is what started the agent."""
     verb = message.action
     action = ACTIONS[verb]
     params = {
@@ -163,8 +164,10 @@ def asked(
         "lifecycleCommandId": command.id,
     }
     after = attrs.evolve(card, ready=False, meta={**card.meta, **marks})
-    told = announced(after, reply, record)
-    return after, attrs.evolve(told, writes=(*writes, *told.writes), events=(*events, *told.events))
+    told = announced(after, reply)
+    return after, attrs.evolve(
+        told, writes=(*writes, *told.writes, record[0]), events=(*told.events, *events, record[1])
+    )
 
 
 def _extra(

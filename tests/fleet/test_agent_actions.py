@@ -96,7 +96,7 @@ async def test_a_restart_is_asked_of_the_host_and_marks_the_agent(fleet: Fleet, 
     assert card.meta["lifecycleAction"] == "restarting"
     assert card.meta["lifecycleCommandId"] == command.id
     assert card.meta["lifecycleActionAt"] == command.params["requestedAt"]
-    assert log.types(audits=True)[before:] == ["command.requested", "agent.status", "activity.created"]
+    assert log.types(audits=True)[before:] == ["agent.status", "command.requested", "activity.created"]
     (record,) = log.audits("server-agent-a1-action-")
     assert record["clientId"] == f"server-agent-a1-action-restart-{command.id}"
     assert (record["kind"], record["view"], record["meta"], record["agentId"]) == (
