@@ -102,8 +102,9 @@ def within_reach(held: Held, token: wire.Token) -> str | None:
 
 def created(asked: wire.NewToken, held: Held, jti: str, at: float, maker: str) -> wire.Token:
     """The token that is asked for. Raises `Invalid`, and `Forbidden` when it would be more than `held`."""
-    if asked.role == RESERVED:
-        raise Invalid("role: root is the token of the server's own file; choose another")
+    for member, name in (("role", asked.role), ("sub", asked.sub)):
+        if name == RESERVED:
+            raise Invalid(f"{member}: root is the token of the server's own file; choose another")
     profile = _profile(asked)
     scope = asked.asked
     if scope is None:

@@ -1,7 +1,8 @@
 """Access that was refused, on record: who wanted what, from where, and why not.
 
 The first refusal is recorded at once. What is alike within the minute after it is counted, and recorded at its end as one.
-Whoever wants to fill the record or the memory gets no further than `MOST` kinds of refusals in a minute: more are one kind.
+Whoever wants to fill the record or the memory gets no further than `MOST` kinds of refusals in a minute, and `LONGEST`
+characters of each: more are one kind.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = ["DenialProtocol", "Denials", "Denied"]
 
 MINUTE = 60.0  # seconds
 MOST = 200
+LONGEST = 500  # characters of a reason, which may name what was asked for
 
 
 class DenialProtocol:
@@ -62,6 +64,7 @@ class Denials(FleetActor[DenialProtocol]):
             self._counted.clear()
             self.settle(message, _together(counted), context)
             return
+        message = attrs.evolve(message, reason=message.reason[:LONGEST])
         kind = message if message in self._counted or len(self._counted) < MOST else OTHERS
         if kind in self._counted:
             self._counted[kind] += 1

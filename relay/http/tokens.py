@@ -36,6 +36,7 @@ async def list_(call: Call[None]) -> Answer:
 
 @route("POST", "/api/tokens", scope="token:write", body=wire.NewToken)
 async def create(call: Call[wire.NewToken]) -> Answer:
+    _no_integration(call)
     made = await call.fleet.tokens.ask(tokens.Create(call.body, call.principal.held, call.by))
     return _issued(call, made)
 
@@ -118,6 +119,7 @@ async def mint(call: Call[wire.MintRunnerToken]) -> Answer:
     host = tokens.host_of(call.fleet.store, command)
     call.need("orchestrator:write", orchestrator=host, agent=command.target)
     agent_id = call.body.agent_id
+    _no_integration(call)
     policy = tokens.startable(call.fleet.store, command, host, agent_id)
     besides = tokens.granted(call.fleet.store, command)
     minted = tokens.MintForRunner(agent_id, host, policy, call.principal.held, call.by, command.id)
@@ -127,6 +129,12 @@ async def mint(call: Call[wire.MintRunnerToken]) -> Answer:
 
 def _issued(call: Call[Any], token: wire.Token) -> Answer:
     return created(call.edge.tokens.issue(token))
+
+
+def _no_integration(call: Call[Any]) -> None:
+    """What it is configured for is no constraint, which a token would inherit: it would reach further."""
+    if call.principal.integration is not None:
+        raise Refused(403, "an integration makes no tokens")
 
 
 def _only_root(call: Call[Any]) -> None:

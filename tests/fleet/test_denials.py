@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from relay.fleet import Caller, Fleet, activity, denials
-from relay.fleet.denials import MOST, Denied
+from relay.fleet.denials import LONGEST, MOST, Denied
 from relay.wire import Activity
 
 BY = Caller("curious", "tester", "tok_1")
@@ -57,6 +57,15 @@ async def test_what_differs_is_recorded_apart(fleet: Fleet) -> None:
     ):
         fleet.denials.tell(refusal)
     assert counts(await recorded(fleet)) == [1] * 5
+
+
+async def test_of_a_long_reason_the_begin_is_recorded(fleet: Fleet) -> None:
+    """Those that differ only after it are alike."""
+    for end in "ab":
+        fleet.denials.tell(Denied(403, "scope: " + "x" * 10_000 + end, "POST /api/tokens", by=BY))
+    (first,) = await recorded(fleet)
+    assert first.metadata is not None
+    assert len(first.metadata["reason"]) == len(first.body or "") == LONGEST
 
 
 async def test_nobody_fills_the_record(fleet: Fleet) -> None:

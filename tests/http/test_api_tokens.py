@@ -40,6 +40,7 @@ async def test_a_token_is_told_once_and_its_record_listed(api: httpx2.AsyncClien
         ({"role": None}, "role"),
         ({"role": "r" * 81}, "role"),
         ({"role": "root"}, "role"),
+        ({"sub": "root"}, "sub"),
         ({"sub": "s" * 161}, "sub"),
         ({"createdBy": "c" * 121}, "createdBy"),
         ({"scope": "agent:read"}, "scope"),
@@ -237,6 +238,15 @@ async def test_nobody_gives_away_more_than_they_have(
     assert len((await api.get("/api/tokens")).json()) == 1
     (refusal,) = await refusals(api)
     assert refusal["metadata"]["route"] == "POST /api/tokens"
+
+
+async def test_an_integration_gives_nothing_away(api: httpx2.AsyncClient) -> None:
+    """It may be configured for some targets only, which no token of its would know."""
+    scope = ["token:write", "message:send", "integration:write"]
+    made = await make(api, role="integration", sub="ci", scope=scope)
+    answer = await as_(api, made["token"], "POST", "/api/tokens", {"role": "r", "scope": ["message:send"]})
+    assert (answer.status_code, "integration" in answer.json()["error"]) == (403, True)
+    assert len((await api.get("/api/tokens")).json()) == 1
 
 
 async def test_what_is_not_named_is_what_the_maker_has(api: httpx2.AsyncClient) -> None:
