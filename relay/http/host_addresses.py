@@ -34,7 +34,16 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 ENVIRONMENT = "AGENT_RELAY_HOST_NETWORKS"
 RESOLVED_WITHIN = 5.0  # seconds
 MOST_ADDRESSES = 4  # of one name, that are tried
-FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
+FORWARDED = (
+    b"forwarded",
+    b"x-forwarded-",
+    b"x-real-ip",
+    b"x-client-ip",
+    b"true-client-ip",
+    b"cf-connecting-ip",
+    b"via",
+)
+"""How the names of headers begin that only a proxy adds."""
 METADATA: tuple[Network, ...] = (
     ipaddress.IPv4Network("100.100.100.200/32"),
     ipaddress.IPv4Network("168.63.129.16/32"),
@@ -120,7 +129,7 @@ def may_ever_be_called(address: Address) -> bool:
 
 def origin_of(peer: str | None, headers: Mapping[bytes, bytes]) -> str | None:
     """The address that a request came from; None when a proxy has passed it on, and nobody knows."""
-    return None if any(name in headers for name in FORWARDED) else peer
+    return None if any(name.startswith(FORWARDED) for name in headers) else peer
 
 
 def parse_networks(text: str | None = None) -> list[Network]:

@@ -157,7 +157,14 @@ async def test_a_name_without_an_address_is_no_place_to_call_yet() -> None:
 
 async def test_who_is_behind_a_proxy_is_not_where_the_request_came_from() -> None:
     assert origin_of("127.0.0.1", {}) == "127.0.0.1"
-    for name in (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"):
+    for name in (
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"forwarded",
+        b"x-real-ip",
+        b"x-client-ip",
+        b"via",
+    ):
         assert origin_of("127.0.0.1", {name: b"10.1.2.3"}) is None
 
 
