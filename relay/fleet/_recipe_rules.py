@@ -211,8 +211,10 @@ def to_end(before: Run, after: Run, command: wire.Command) -> wire.RunningStep |
 
 
 def expects(run: Run) -> bool:
-    """Whether somebody may yet do something for the run that it has to look at."""
-    return run.status is R.STOPPING or any(step.status in (S.ASKED, S.RUNNING, S.HELD) for step in run.steps)
+    """Whether somebody may yet do something for the run that it has to look at, or it has something left to do itself."""
+    if run.status is R.STOPPING or due(run):
+        return True
+    return any(step.status in (S.ASKED, S.RUNNING, S.HELD) for step in run.steps)
 
 
 def living(run: Run) -> Iterator[wire.RunningStep]:

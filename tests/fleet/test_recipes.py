@@ -240,6 +240,37 @@ async def test_steps_are_given_out_in_their_order_and_once(fleet: Fleet) -> None
     assert len(tasks.list_tasks(fleet.store)) == 2
 
 
+async def test_what_the_post_office_could_not_take_is_given_out_later(fleet: Fleet) -> None:
+    """Also if nothing else is expected of anybody, so that only the run itself can go on."""
+    made = await begin(fleet)
+    await fleet.system.stop(fleet.post_office)
+    for command in made.commands:
+        await report(fleet, command.id, C.SUCCEEDED)
+    await settled()
+    run = made.instance.id
+    assert (known(fleet, run).status, step(fleet, run, "write").status) == (R.RUNNING, S.WAITING)
+    fleet.post_office = await fleet.system.spawn(messages.PostOffice, fleet, name="post-office-again")
+    await trio.sleep(10)
+    assert step(fleet, run, "write").status is S.ASKED
+
+
+async def test_a_task_that_was_done_before_the_run_knew_of_it_is_not_given_out_again(fleet: Fleet) -> None:
+    """As after a crash between the post office's commit and the run's, with an agent that was quick."""
+    run = (await begin(fleet)).instance.id
+    await come(fleet, run, "writer")
+    event = wire.IntegrationEvent(title="a page", target=f"tag:{run}/writer", key=f"{run}:write:1")
+    given = await fleet.post_office.ask(tasks.Ingest(f"recipe:{run}", event, once=True))
+    await fleet.post_office.ask(tasks.ClaimTask(given.task.id, "agent-writer"))
+    said = wire.SetTaskStatus(status=T.DONE, agent_id="agent-writer")
+    await fleet.post_office.ask(tasks.SetTaskStatus(given.task.id, said))
+    await spawn_all(fleet, run)
+    assert (step(fleet, run, "write").status, step(fleet, run, "write").task_id) == (
+        S.SUCCEEDED,
+        given.task.id,
+    )
+    assert len(tasks.list_tasks(fleet.store)) == 2, "and the next one is given out"
+
+
 @pytest.mark.parametrize("status", [T.FAILED, T.CANCELED])
 async def test_a_run_fails_with_one_of_its_tasks(fleet: Fleet, status: T) -> None:
     run = await running(fleet)
