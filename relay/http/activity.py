@@ -20,7 +20,7 @@ OURS = ("server-", "workspace-")
 @route("GET", "/api/activity", scope="activity:read")
 async def list_(call: Call[None]) -> Answer:
     query = call.query
-    reach.of_everybody(call.principal, query.text("agentId"), "agentId")
+    reach.of_everybody(call.fleet.store, call.principal, query.text("agentId"), "agentId")
     found = activity.list_activity(
         call.fleet.store,
         agent_id=query.text("agentId"),

@@ -110,7 +110,7 @@ def _settled(message: wire.Message, found: list[wire.Progress], rung: wire.Rung,
 async def dead_letters(call: Call[None]) -> Answer:
     """What was given up, newest message first, with the messages."""
     whose = call.query.text("agentId")
-    reach.of_everybody(call.principal, whose, "agentId")
+    reach.of_everybody(call.fleet.store, call.principal, whose, "agentId")
     found = deliveries.dead_letters(
         call.fleet.store,
         agent_id=whose,

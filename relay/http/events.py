@@ -39,7 +39,7 @@ async def events(call: Call[None]) -> Stream:
     wanted = _types(call.query)
     place = log.last_id if after is None else after
     agent = call.query.text("agentId")
-    reach.of_everybody(call.principal, agent, "agentId")
+    reach.of_everybody(call.fleet.store, call.principal, agent, "agentId")
     concerned = call.fleet.matcher(agent, place) if agent is not None else everything
     feed = Feed(log, _both(concerned, wanted), place)
     return Stream(

@@ -28,7 +28,7 @@ async def send(call: Call[wire.SendMessage]) -> Answer:
 async def list_(call: Call[None]) -> Answer:
     """For one agent: what matches it, from the oldest on. Without `for`: the newest first (MSG-21)."""
     query, whose = call.query, call.query.text("for")
-    reach.mail_of(call.principal, whose)
+    reach.mail_of(call.fleet.store, call.principal, whose)
     found = messages.list_messages(
         call.fleet.store,
         for_=whose,
@@ -50,7 +50,7 @@ async def queued(call: Call[None]) -> Answer:
     target = call.query.text("for")
     if target is None:
         raise Refused(400, "for: name the address whose queue to list, as in ?for=policy:reviewer")
-    reach.queue_of(call.principal, target)
+    reach.queue_of(call.fleet.store, call.principal, target)
     fleet = call.fleet
     limit = call.query.integer("limit", 1, 500) or 100
     return ok(messages.list_queued(fleet.store, target, now=fleet.system.wall(), limit=limit))

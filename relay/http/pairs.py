@@ -27,7 +27,7 @@ async def propose(call: Call[wire.ProposePair]) -> Answer:
 @route("GET", "/api/pairs", scope="pair:read")
 async def list_(call: Call[None]) -> Answer:
     query, whose = call.query, call.query.text("agentId")
-    reach.of_everybody(call.principal, whose, "agentId")
+    reach.of_everybody(call.fleet.store, call.principal, whose, "agentId")
     found = pairs.list_pairs(
         call.fleet.store,
         status=query.choice("status", wire.PairStatus),

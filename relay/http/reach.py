@@ -56,11 +56,13 @@ def about(principal: Principal, agent_id: str | None, member: str) -> None:
         raise Forbidden(f"{member}: this token is not for {agent_id}")
 
 
-def of_everybody(principal: Principal, agent_id: str | None, member: str) -> None:
-    """Only what concerns this agent is told; None: what concerns anybody, or anything. Raises `Forbidden`."""
+def of_everybody(store: Store, principal: Principal, agent_id: str | None, member: str) -> None:
+    """Only what concerns this agent, or host, is told; None: what concerns anybody, or anything. Raises `Forbidden`."""
     if agent_id is None and principal.is_limited:
         raise Forbidden(f"{member}: this token is for some of the fleet only; name an agent that it is for")
     about(principal, agent_id, member)
+    if agent_id is not None and not principal.reaches(orchestrator=host_with(store, agent_id)):
+        raise Forbidden(f"{member}: this token is not for that host")
 
 
 def card(principal: Principal, store: Store, agent_id: str, policy: str | None = None) -> None:
@@ -76,20 +78,20 @@ def policy_named(meta: Mapping[str, Any] | None) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def mail_of(principal: Principal, address: str | None, member: str = "for") -> None:
+def mail_of(store: Store, principal: Principal, address: str | None, member: str = "for") -> None:
     """Whose mail is read: an agent's, or what waits for a policy. Raises `Forbidden`."""
     if address is not None and address.startswith(POLICY):
         if not principal.reaches(policy=address.removeprefix(POLICY)):
             raise Forbidden(f"{member}: this token is not for {address}")
         return
-    of_everybody(principal, address, member)
+    of_everybody(store, principal, address, member)
 
 
-def queue_of(principal: Principal, name: str) -> None:
+def queue_of(store: Store, principal: Principal, name: str) -> None:
     """What waits for an address, or for the policy of that name, is read. Raises `Forbidden`."""
-    mail_of(principal, name)
+    mail_of(store, principal, name)
     if not name.startswith(POLICY):
-        mail_of(principal, POLICY + name)
+        mail_of(store, principal, POLICY + name)
 
 
 def channel_of(sent: wire.SendMessage) -> str | None:
@@ -153,7 +155,7 @@ def is_its(store: Store, principal: Principal, target: str) -> bool:
 def commands_of(call: Call[Any], target: str | None) -> None:
     """The commands for this target are listed. Raises `Forbidden`."""
     if target is None:
-        of_everybody(call.principal, target, "target")
+        of_everybody(call.fleet.store, call.principal, target, "target")
     elif not takes(call.fleet.store, call.principal, target):
         raise Forbidden(f"target: this token is not for {target}")
 

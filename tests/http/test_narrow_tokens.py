@@ -152,6 +152,9 @@ async def test_who_is_for_one_host_is_for_its_commands_only(fleet: httpx2.AsyncC
             assert await status(fleet, h1, method, place, body) == expected, (method, place)
     for query, expected in (("", 403), ("?target=orchestrator-h2", 403), ("?target=orchestrator-h1", 200)):
         assert await status(fleet, h1, "GET", f"/api/commands{query}") == expected, query
+    for path in ("messages?for=", "events?agentId=", "activity?agentId=", "agents/{}/timeline?x="):
+        place = f"/api/{path}orchestrator-h2".format("orchestrator-h2")
+        assert await status(fleet, h1, "GET", place) == 403, path
     card = {"id": "orchestrator-h2", "kind": "orchestrator"}
     assert await status(fleet, h1, "POST", "/api/agents", card) == 403
     assert (

@@ -21,7 +21,7 @@ def identified(hello: bus.Hello, principal: Principal, fleet: Fleet, within: flo
     agent_id = hello.agent_id if hello.role.kind is not None else None
     if hello.role.kind is not None and agent_id is None:
         raise wire.Invalid([f"agentId: is required for a {hello.role}"])
-    of_everybody(principal, agent_id, "agentId")
+    of_everybody(fleet.store, principal, agent_id, "agentId")
     if not principal.may("event:read") or not (agent_id is None or principal.may("agent:write")):
         raise Forbidden("forbidden")
     if agent_id is not None:
