@@ -81,6 +81,24 @@ def _into_a_pipe() -> bool:
         return False
 
 
+KNOWN = (
+    *(
+        "id",
+        "policyName",
+        "recipeName",
+        "name",
+        "agentId",
+        "messageId",
+        "messageIds",
+        "rung",
+        "label",
+        "status",
+    ),
+    *("orchestratorId", "title", "body", "error", "lastError"),
+)
+"""The members that most events are told by."""
+
+
 def summary(data: dict[str, Any]) -> str:
     """The members that tell an event from the next, on one line."""
     match data:
@@ -89,5 +107,10 @@ def summary(data: dict[str, Any]) -> str:
             return f"{kind} for {to} ({command_id}){why}"
         case {"from": sender, "to": to, "body": body}:
             return f"{sender} → {to}: {body.splitlines()[0][:100] if body else ''}"
-    known = ("id", "agentId", "messageId", "label", "status", "title", "body")
-    return "  ".join(f"{name}={data[name]}" for name in known if data.get(name) is not None)
+        case {"namespace": namespace, "key": key, "version": version}:
+            return f"{namespace}/{key}  version={version}"
+        case {"automation": {"name": name}, "run": {} as run}:
+            return f"{name}: {summary(run)}"
+        case {"automation": {} as inner} | {"instance": {} as inner}:
+            return summary(inner)
+    return "  ".join(f"{name}={data[name]}" for name in KNOWN if data.get(name) is not None)

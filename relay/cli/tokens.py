@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import Listing, Target, target
-from .output import age, counted, say, show, show_json
+from .output import age, counted, say, show, show_json, when
 from .server import ask
 
 if TYPE_CHECKING:
@@ -156,13 +156,11 @@ def rotate(target: Target, as_json: bool) -> None:
 
 
 def _ends(token: wire.Token) -> str:
-    from datetime import UTC, datetime
-
     if token.revoked_at is not None:
         return "replaced" if token.replaced_by else "revoked"
     if token.expires_at is None:
         return "never"
-    return datetime.fromtimestamp(token.expires_at, UTC).strftime("%Y-%m-%d %H:%M")
+    return when(token.expires_at)
 
 
 def _lines(token: wire.Token) -> list[str]:
