@@ -98,7 +98,7 @@ class PlayedHost:
 
     async def ask(self, what: Callable[[Fleet], Awaitable[Any]]) -> Any:
         """None when nobody knows what came of it, or it was refused."""
-        fate = self.sim.choose(30) if self.lossy() else 0
+        fate = self.sim.choose(80) if self.lossy() else 0
         with trio.move_on_after(30):
             try:
                 answer = await what(self.fleet()) if fate != LOST else None
@@ -129,10 +129,12 @@ class PlayedHost:
         if token is None:
             self._taken.discard(command.id)
             return
-        # What was taken before it was canceled is begun all the same: that is what the fences are for.
+        # What was taken before it was canceled is begun all the same, and perhaps late: that is what the fences are for.
+        if self.sim.choose(3) == 1:
+            await self.sim.pause(30)
         outcome = await self._done(command)
-        if self.sim.choose(4) == 1:
-            await self.sim.pause(5)
+        if self.sim.choose(3) == 1:
+            await self.sim.pause(15)
             outcome = await self._done(command)  # as after a crash between the deed and its outcome
         await self.sim.pause(5)
         report = attrs.evolve(outcome, token=token)

@@ -84,7 +84,10 @@ class World:
     async def persons(self) -> None:
         for _ in range(6):
             policy = self.fleet.policies["P"]
-            match self.sim.choose(8):
+            if self.sim.choose(10) == 1:
+                self.ahead += (-7_200.0, 7_200.0)[self.sim.choose(2)]
+                self.seen["set"] += 1
+            match self.sim.choose(7):
                 case 0 | 1:
                     await self.ask(policy, Start())
                 case 2 | 3:
@@ -96,9 +99,6 @@ class World:
                 case 6:
                     await self.say(HOSTS[self.sim.choose(2)])
                     await self.stop_and_start(policy)
-                case 7:
-                    self.ahead += (-7_200.0, 7_200.0)[self.sim.choose(2)]
-                    self.seen["set"] += 1
             await self.sim.pause(20)
 
     async def stop_and_start(self, policy: Any) -> None:
@@ -124,7 +124,7 @@ class World:
             with trio.move_on_after(20 + 20 * self.sim.choose(3) if not self.calm else 10_000):
                 await host.run()
             self.seen["killed"] += 1
-            if not self.calm and self.sim.choose(3) == 1:
+            if not self.calm and self.sim.choose(5) == 1:
                 self.seen["booted"] += 1
                 disk.booted()
             await self.sim.pause(10)
