@@ -40,4 +40,4 @@ def test_an_event_is_told_by_what_it_is_about(data: dict[str, Any], said: str) -
 def test_what_is_configured_is_told(run: Run, server: Served) -> None:
     run("policies", "set", "p", "--host", "h1", "--provider", "claude")
     told = run("tail", "--after", "0", "--count", "1").output
-    assert "config.changed        spawn-policy/p  version=1" in told
+    assert "config.changed       spawn-policy/p  version=1" in told
