@@ -86,6 +86,7 @@ async def renew(call: Call[wire.ClaimMessage]) -> Answer:
 @route("POST", "/api/messages/:id/read", scope="message:read", body=wire.MarkRead)
 async def mark_read(call: Call[wire.MarkRead]) -> Answer:
     call.speak_as(call.body.agent_id, "agentId")
+    reach.message(call, call.number("id"))
     await call.fleet.post_office.ask(messages.MarkRead(call.number("id"), call.body.agent_id))
     return OK
 

@@ -34,6 +34,7 @@ __all__ = [
     "one_of",
     "policy_named",
     "queue_of",
+    "reads",
     "reads_command",
     "refers",
     "sees_workspace",
@@ -136,10 +137,20 @@ def task(store: Store, principal: Principal, number: int) -> wire.Task:
     return found
 
 
+def reads(store: Store, principal: Principal, number: int) -> None:
+    """Somebody says that it has read the message. Raises `NotFound`, and `Forbidden`."""
+    _message(store, principal, number)
+
+
 def _concerns(store: Store, found: wire.Message, agent_id: str) -> bool:
     if agent_id in (found.from_, found.to, found.resolved_to_agent):
         return True
-    return messages.matches(found, agents.find_participant(store, agent_id))
+    if messages.matches(found, agents.find_participant(store, agent_id)):
+        return True
+    return (
+        store.row("select 1 from deliveries where message_id = ? and agent_id = ?", found.id, agent_id)
+        is not None
+    )
 
 
 def is_its(store: Store, principal: Principal, target: str) -> bool:

@@ -327,7 +327,7 @@ async def test_a_stream_ends_when_its_token_expires(
 ) -> None:
     for module in (keys, verifying):
         monkeypatch.setattr(module, "LEEWAY", 0)
-    made = await make(api, scope=["event:read"], ttlSeconds=1)
+    made = await make(api, scope=["event:read"], ttlSeconds=2)
     async with api.stream("GET", "/api/events", headers=using(made["token"])) as stream:
         assert stream.status_code == 200
         async for _ in stream.aiter_bytes():

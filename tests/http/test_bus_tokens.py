@@ -43,9 +43,9 @@ async def test_a_connection_ends_when_its_token_expires(
 ) -> None:
     for module in (keys, verifying):
         monkeypatch.setattr(module, "LEEWAY", 0)
-    made = await make(api, scope=["event:read"], ttlSeconds=1)
-    dashboard = {"role": "dashboard", "componentId": "c1"}
-    async with bus(Listening(server.port, made["token"]), **dashboard) as socket:
+    made = await make(api, scope=["event:read"], ttlSeconds=2)
+    async with bus(Listening(server.port, made["token"])) as socket:
+        await socket.say("hello", role="dashboard", componentId="c1")
         assert (await socket.close()).code == 4401
 
 

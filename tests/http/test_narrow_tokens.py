@@ -57,6 +57,34 @@ async def test_a_thread_is_not_read_by_whoever_replies_into_it(fleet: httpx2.Asy
             assert (await socket.ask("send", messages=[message]))["ok"] is ok
 
 
+@pytest.mark.spec("AUTH-5")
+async def test_nobody_says_of_the_mail_of_others_that_it_was_read(fleet: httpx2.AsyncClient) -> None:
+    a1 = await token(fleet, agents=["a1"])
+    numbers = {}
+    for name in ("a1", "a2"):
+        body = {"from": "user", "to": name, "body": "x"}
+        numbers[name] = (await fleet.post("/api/messages", json=body)).json()["id"]
+    for name, expected in (("a1", 200), ("a2", 403)):
+        read = f"/api/messages/{numbers[name]}/read"
+        assert await status(fleet, a1, "POST", read, {"agentId": "a1"}) == expected
+    async with bus(Listening(fleet.base_url.port or 0, a1), **PROVIDER) as socket:
+        for name, ok in (("a1", True), ("a2", False)):
+            assert (await socket.ask("read", messageIds=[numbers[name]]))["ok"] is ok
+    assert not (await fleet.get(f"/api/messages/{numbers['a2']}")).json().get("readBy")
+
+
+@pytest.mark.spec("AUTH-5")
+async def test_what_an_agent_was_given_stays_its_to_answer(fleet: httpx2.AsyncClient) -> None:
+    a1 = await token(fleet, agents=["a1"])
+    body = {"from": "user", "to": "cap:of-a1", "body": "x"}
+    number = (await fleet.post("/api/messages", json=body)).json()["id"]
+    handed = (await as_(fleet, a1, "POST", "/api/agents/a1/deliveries", {})).json()["deliveries"]
+    assert [each["message"]["id"] for each in handed] == [number]
+    await fleet.post("/api/agents", json={"id": "a1", "capabilities": []})
+    answer = {"from": "a1", "to": "user", "body": "done", "replyTo": number}
+    assert await status(fleet, a1, "POST", "/api/messages", answer) == 201
+
+
 PROVIDER = {"role": "provider", "componentId": "c-a1", "agentId": "a1", "instanceId": "i1"}
 
 

@@ -17,7 +17,7 @@ from relay.actors import Refusal
 from relay.fleet import Fleet, Forbidden, Invalid, agents, bus_sessions, commands, deliveries, messages, tasks
 from relay.http.auth import Principal
 from relay.http.errors import answer_to
-from relay.http.reach import about, channel_of, policy_named, refers, takes
+from relay.http.reach import about, channel_of, policy_named, reads, refers, takes
 from relay.wire import bus
 
 __all__ = ["DEEDS", "Client", "Outcome", "failed", "say_still_there", "send"]
@@ -155,6 +155,9 @@ async def renew(client: Client, frame: bus.Renew) -> Sequence[Outcome]:
 
 async def read(client: Client, frame: bus.Read) -> Sequence[Outcome]:
     agent = client.agent(frame.agent_id)
+    if client.principal.constraints.agents is not None:
+        for number in frame.message_ids:
+            reads(client.fleet.store, client.principal, number)
     return await _each(client, (messages.MarkRead(number, agent) for number in frame.message_ids))
 
 
