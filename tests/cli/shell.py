@@ -70,15 +70,20 @@ class Served:
     url: str
     announced: dict[str, Any]
 
-    def register(self, agent: str, **card: Any) -> None:
+    def call(self, method: str, path: str, body: Any) -> Any:
+        """What relay answers to the root token."""
         token = (self.home / "token").read_text().strip()
         request = urllib.request.Request(
-            f"{self.url}/api/agents",
-            data=json.dumps({"id": agent, **card}).encode(),
+            f"{self.url}/api/{path}",
+            data=json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            method=method,
         )
         with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-            assert response.status in {200, 201}
+            return json.load(response)
+
+    def register(self, agent: str, **card: Any) -> None:
+        self.call("POST", "agents", {"id": agent, **card})
 
 
 @contextlib.contextmanager

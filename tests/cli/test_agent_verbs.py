@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import httpx2
 import pytest
 from shell import Run, Served, answer
 
@@ -20,22 +18,15 @@ WORKSPACE = {
 }
 
 
-def call(server: Served, method: str, path: str, body: Any) -> None:
-    headers = {"X-Agent-Relay-Token": (server.home / "token").read_text().strip()}
-    told = httpx2.request(method, server.url + path, json=body, headers=headers, trust_env=False)
-    assert told.status_code in (200, 201), told.text
-
-
 @pytest.fixture
 def host(server: Served) -> str:
     """Host h1, with agent a1 in the workspace w1."""
     card = {"id": "h1", "hostname": "h", "baseDir": "/base", "providers": ["command"]}
-    call(server, "POST", "/api/orchestrators", card)
-    call(server, "PATCH", "/api/orchestrators/h1/agents", {"agents": []})
-    call(
-        server,
+    server.call("POST", "orchestrators", card)
+    server.call("PATCH", "orchestrators/h1/agents", {"agents": []})
+    server.call(
         "PATCH",
-        "/api/orchestrators/h1/agents",
+        "orchestrators/h1/agents",
         {"agents": [{"agentId": "a1", "sessionName": "s", "workspace": WORKSPACE}]},
     )
     can = {

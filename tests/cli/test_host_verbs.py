@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-import httpx2
 import pytest
 from shell import Run, Served, answer
 
@@ -51,17 +50,11 @@ def host_api() -> Iterator[str]:
         thread.join()
 
 
-def call(server: Served, method: str, path: str, body: Any) -> None:
-    headers = {"X-Agent-Relay-Token": (server.home / "token").read_text().strip()}
-    told = httpx2.request(method, server.url + path, json=body, headers=headers, trust_env=False)
-    assert told.status_code in (200, 201), told.text
-
-
 @pytest.fixture
 def host(server: Served) -> Iterator[None]:
     with host_api() as url:
         card = {"id": "h1", "hostname": "h", "baseDir": "/base", "version": "1.0.0", "apiUrl": url}
-        call(server, "POST", "/api/orchestrators", card)
+        server.call("POST", "orchestrators", card)
         workspace = {
             "id": "w1",
             "mode": "isolated",
@@ -77,7 +70,7 @@ def host(server: Served) -> Iterator[None]:
             "pid": 7,
             "workspace": workspace,
         }
-        call(server, "PATCH", "/api/orchestrators/h1/agents", {"agents": [agent]})
+        server.call("PATCH", "orchestrators/h1/agents", {"agents": [agent]})
         yield
 
 
@@ -149,7 +142,7 @@ def test_what_cannot_be_done_with_hosts_is_told_with_a_next_step(
 
 def test_a_host_that_does_not_answer_is_told_as_that(run: Run, server: Served) -> None:
     card = {"id": "h9", "hostname": "h", "baseDir": "/base", "apiUrl": "http://127.0.0.1:9"}
-    call(server, "POST", "/api/orchestrators", card)
+    server.call("POST", "orchestrators", card)
     failed = run("hosts", "sessions", "h9")
     assert failed.exit_code == 1
     assert "h9: the host cannot be reached" in failed.stderr

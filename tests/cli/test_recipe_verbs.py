@@ -1,12 +1,10 @@
 """`relay recipes`, against a server."""
 
 import json
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
-from shell import PATIENCE, Run, Served, answer
+from shell import Run, Served, answer
 
 RECIPE = """
 name = "solo"
@@ -25,20 +23,11 @@ body = "{{input}}"
 
 @pytest.fixture
 def folder(server: Served) -> Path:
-    call(server, "POST", "orchestrators", {"id": "h1", "hostname": "h1", "baseDir": "/srv"})
+    server.call("POST", "orchestrators", {"id": "h1", "hostname": "h1", "baseDir": "/srv"})
     path = server.home / "recipes"
     path.mkdir(exist_ok=True)
     (path / "solo.toml").write_text(RECIPE)
     return path
-
-
-def call(server: Served, method: str, path: str, body: Any) -> None:
-    token = (server.home / "token").read_text().strip()
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    data = json.dumps(body).encode()
-    request = urllib.request.Request(f"{server.url}/api/{path}", data=data, headers=headers, method=method)
-    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-        assert response.status in {200, 201}
 
 
 def test_a_recipe_is_started_watched_decided_on_and_stopped(run: Run, server: Served, folder: Path) -> None:
@@ -52,7 +41,7 @@ def test_a_recipe_is_started_watched_decided_on_and_stopped(run: Run, server: Se
     assert made["instance"]["startedBy"] == "ada"
     assert key in run("recipes", "status", "--status", "starting").output
     for status in ("running", "timed_out"):
-        call(server, "PATCH", f"commands/{command}", {"status": status})
+        server.call("PATCH", f"commands/{command}", {"status": status})
     told = run("recipes", "status", key).output
     assert f"next: relay recipes decide {key} spawn:worker retry" in told
     assert "running" in run("recipes", "decide", key, "spawn:worker", "succeeded").output
