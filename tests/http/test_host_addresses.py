@@ -13,6 +13,7 @@ from hostkit import host_api, saying
 from rawhttp import serving
 from receiving import PEM, trusting
 
+from relay import wire
 from relay.actors import open_system
 from relay.fleet import open_fleet
 from relay.http.api import table
@@ -21,7 +22,7 @@ from relay.http.edge import Edge
 from relay.http.guard import Guard
 from relay.http.host_addresses import HostNetworks, Unfit, origin_of, parse_networks
 from relay.http.outgoing import Resolve
-from relay.http.upstream import Upstream
+from relay.http.upstream import Unanswered, Upstream
 from relay.store import open_store
 
 CARD = {"id": "h1", "hostname": "h", "baseDir": "/base"}
@@ -313,6 +314,17 @@ async def test_a_host_without_an_address_is_taken_and_cannot_be_asked_until_it_r
             assert (await api.get("/api/orchestrators/h1/version")).status_code == 200
 
     await served(resolve, use)
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "::ffff:169.254.169.254", "fd00:ec2::254", "0.0.0.0", "x"]
+)
+async def test_what_is_never_called_is_not_called_whatever_the_record_of_a_host_says(address: str) -> None:
+    """It may have been written before the place was known for what it is."""
+    told = {"id": "h1", "agentId": "orchestrator-h1", "hostname": "h", "baseDir": "/", "apiUrl": "http://h:1"}
+    host = wire.decode(wire.Orchestrator, {**told, "apiAddresses": [address]})
+    with pytest.raises(Unanswered, match="no address"):
+        await Upstream("key", HostNetworks()).ask(host, "GET", "/api/version")
 
 
 async def test_over_tls_the_host_must_be_who_its_name_says() -> None:
