@@ -18,8 +18,8 @@ from relay.store import (
     Owner,
     Store,
     UnusableDatabase,
+    _opening,
     open_store,
-    sqlite,
 )
 from relay.store._batch import Batch, Part
 from relay.store._migrations import SCRIPTS
@@ -113,11 +113,11 @@ async def test_power_that_is_lost_again_during_recovery_changes_nothing(
 
 
 def not_synced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "PRAGMAS", (*sqlite.PRAGMAS, "synchronous = off"))
+    monkeypatch.setattr(_opening, "PRAGMAS", (*_opening.PRAGMAS, "synchronous = off"))
 
 
 def synced_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "PRAGMAS", (*sqlite.PRAGMAS, "synchronous = normal"))
+    monkeypatch.setattr(_opening, "PRAGMAS", (*_opening.PRAGMAS, "synchronous = normal"))
 
 
 def a_transaction_for_each_statement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def migrations_without_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
                 connection.execute(script).fetchall()
                 connection.pragma("user_version", number)
 
-    monkeypatch.setattr(sqlite, "migrate", migrate)
+    monkeypatch.setattr(_opening, "migrate", migrate)
 
 
 @pytest.mark.parametrize(
