@@ -413,6 +413,15 @@ def start_elsewhere_at_once(patch: Patch) -> None:
     patch(Standing, "_elsewhere", lambda elsewhere, self, policy: None)
 
 
+def forget_where_it_was_restarted(patch: Patch) -> None:
+    def restart(restart: Any, self: Any, reason: str) -> Any:
+        order = restart(self, reason)
+        before = self.state.orchestrator_id if self.state else order.state.orchestrator_id
+        return attrs.evolve(order, state=attrs.evolve(order.state, orchestrator_id=before))
+
+    patch(Standing, "restart", restart)
+
+
 def overtake_what_waits(patch: Patch) -> None:
     def route(route: Any, self: Any, address: str, *given: Any) -> Any:
         agent_id = self._served_by(address.removeprefix("policy:"))
@@ -1005,6 +1014,7 @@ def let_those_who_come_late_stay(patch: Patch) -> None:
         (claim_what_is_claimed, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (conclude_whatever_has_ended, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (leave_recipes_to_find_out, hooks.test_a_run_is_seen_no_later_than_its_commands),
+        (forget_where_it_was_restarted, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (know_what_nobody_has_said, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (call_back_the_newest_first, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
         (call_back_while_a_call_is_under_way, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
