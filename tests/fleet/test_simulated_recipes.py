@@ -205,7 +205,7 @@ class World:
         while True:
             for event in await self.fleet.events.read_after(seen, 100):
                 seen = event.id
-                if event.type == "task.created" and self.sim.choose(2):
+                if event.type == "task.created" and self.sim.choose(4) == 0:
                     await self._finish_at_once(tasks.get_task(self.fleet.store, int(event.subject or 0)))
 
     async def _finish_at_once(self, task: wire.Task) -> None:
