@@ -331,3 +331,15 @@ async def test_a_jump_of_the_wall_clock_does_not_fail_it(fleet: Fleet, system: S
     system.wall = lambda: before() + 3_600.0  # type: ignore[method-assign]
     await beat(fleet, "0.12.0")
     assert record(fleet).status is U.PENDING
+
+
+async def test_a_jump_before_it_was_asked_for_gives_it_no_more_time(fleet: Fleet, system: System) -> None:
+    await register(fleet)
+    await beat(fleet, "0.12.0")
+    before = system.wall
+    system.wall = lambda: before() + 3_600.0  # type: ignore[method-assign]
+    await upgrade(fleet)
+    for _ in range(6):
+        await trio.sleep(50.1)
+        await beat(fleet, "0.12.0")
+    assert record(fleet).status is U.FAILED
