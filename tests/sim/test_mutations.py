@@ -926,6 +926,17 @@ def give_out_a_step_as_another_one(patch: Patch) -> None:
     patch(recipes, "given_out", given)
 
 
+def say_it_again_when_in_doubt(patch: Patch) -> None:
+    patch(_recipe_work, "letter_of", lambda letter_of, *given: attrs.evolve(letter_of(*given), idempotency_key=None))
+
+
+def wait_only_for_others(patch: Patch) -> None:
+    def expects(expects: Any, run: Any) -> bool:
+        return bool(expects(run)) and not recipes.due(run)
+
+    patch(recipes, "expects", expects)
+
+
 def give_the_tasks_of_those_who_are_gone_to_others(patch: Patch) -> None:
     def release(release: Any, self: Any) -> Any:
         before = tasks.GIVEN_UP
@@ -1066,6 +1077,8 @@ def let_those_who_come_late_stay(patch: Patch) -> None:
         (go_back_for_nobody, places.test_a_component_that_comes_back_misses_nothing),
         (store_no_confirmation, places.test_a_component_that_comes_back_misses_nothing),
         (give_out_a_step_as_another_one, once.test_recipes_never_run_a_step_twice),
+        (say_it_again_when_in_doubt, once.test_recipes_never_run_a_step_twice),
+        (wait_only_for_others, once.test_recipes_never_run_a_step_twice),
         (give_the_tasks_of_those_who_are_gone_to_others, once.test_recipes_never_run_a_step_twice),
         (do_again_what_was_done_after_all, once.test_recipes_never_run_a_step_twice),
         (begin_before_those_that_come_first, once.test_recipes_never_run_a_step_twice),
