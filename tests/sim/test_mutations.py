@@ -927,7 +927,10 @@ def give_out_a_step_as_another_one(patch: Patch) -> None:
 
 
 def say_it_again_when_in_doubt(patch: Patch) -> None:
-    patch(_recipe_work, "letter_of", lambda letter_of, *given: attrs.evolve(letter_of(*given), idempotency_key=None))
+    def letter_of(letter_of: Any, *given: Any) -> Any:
+        return attrs.evolve(letter_of(*given), idempotency_key=None)
+
+    patch(_recipe_work, "letter_of", letter_of)
 
 
 def wait_only_for_others(patch: Patch) -> None:
@@ -1014,6 +1017,7 @@ def let_those_who_come_late_stay(patch: Patch) -> None:
         (start_without_a_last_look, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (start_beside_the_one_before, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (start_elsewhere_at_once, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
+        (forget_where_it_was_restarted, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (overtake_what_waits, policy_queue.test_mail_for_a_policy_takes_one_way),
         (let_out_what_is_out, policy_queue.test_mail_for_a_policy_takes_one_way),
         (expire_too_early, policy_queue.test_mail_for_a_policy_takes_one_way),
@@ -1025,7 +1029,6 @@ def let_those_who_come_late_stay(patch: Patch) -> None:
         (claim_what_is_claimed, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (conclude_whatever_has_ended, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (leave_recipes_to_find_out, hooks.test_a_run_is_seen_no_later_than_its_commands),
-        (forget_where_it_was_restarted, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (know_what_nobody_has_said, settlement.test_a_command_ends_once_and_every_change_is_told_once),
         (call_back_the_newest_first, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
         (call_back_while_a_call_is_under_way, outbox.test_every_callback_arrives_in_order_or_is_given_up_after_its_tries),
