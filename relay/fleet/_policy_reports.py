@@ -22,8 +22,12 @@ Tells = tuple[tuple[Ref[Any], Tell[Any]], ...]
 
 async def report_exits(fleet: Fleet, roster: wire.Roster) -> None:
     """Before the roster is stored: a host that does not know that it was taken sends it again. Sessions that the host
-    itself starts again are no news."""
+    itself starts again are no news; nor is the end of one that was started anew since, under the same spawn request: whoever
+    is on the roster is there."""
+    here = {(each.policy_name, each.spawn_request_id) for each in roster.agents}
     for gone in roster.exited_agents:
+        if (gone.policy_name, gone.spawn_request_id) in here:
+            continue
         if gone.policy_name and gone.spawn_request_id and not gone.restarted:
             why = gone.last_error or f"its session has ended (exit code {gone.exit_code})"
             well = gone.exit_code == 0 and gone.signal is None

@@ -519,7 +519,10 @@ async def test_it_moves_to_another_host_when_the_first_says_that_it_has_ended(re
             await trio.sleep(0.5)
     assert (last(ready).target, last(ready).params["reason"]) == ("orchestrator-h1", "policy-moved")
     await settle(ready, last(ready), C.SUCCEEDED)
-    assert (last(ready).type, last(ready).target) == ("agent.spawn", "orchestrator-h2")
+    with trio.fail_after(10):
+        while last(ready).type != "agent.spawn":
+            await trio.sleep(0.1)
+    assert last(ready).target == "orchestrator-h2"
     assert state(ready).orchestrator_id == "h2"
 
 
@@ -585,3 +588,19 @@ async def test_the_state_knows_which_host_a_restart_went_to(fleet: Fleet) -> Non
     assert (await fleet.policies["P"].ask(Restart())).target == "orchestrator-h2"
     stopped = await fleet.policies["P"].ask(Stop())
     assert (stopped.target, state(fleet).orchestrator_id) == ("orchestrator-h2", "h2")
+
+
+@pytest.mark.spec("ORC-12", "M-I12")
+async def test_an_end_that_is_told_again_after_a_restart_is_no_end_of_who_is_there(fleet: Fleet) -> None:
+    """The answer to the first report was lost; the session was started anew since, under the same spawn request."""
+    await add_host(fleet)
+    await put_policy(fleet)
+    request = (await fleet.policies["P"].ask(Start())).correlation_id
+    known = {"agent_id": "w", "policy_name": "P", "spawn_request_id": request}
+    gone = wire.Roster(agents=[], exited_agents=[wire.ExitedAgent(**known)])
+    await fleet.orchestrators["h1"].ask(orchestrators.ReportRoster(gone))
+    assert state(fleet).status is S.FAILED
+    await fleet.policies["P"].ask(Restart())
+    again = wire.Roster(agents=[wire.ManagedAgent(**known)], exited_agents=[wire.ExitedAgent(**known)])
+    await fleet.orchestrators["h1"].ask(orchestrators.ReportRoster(again))
+    assert state(fleet).status is S.STARTING
