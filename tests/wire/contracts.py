@@ -51,6 +51,11 @@ json_values = st.recursive(
 json_objects = st.dictionaries(some_texts, json_values, max_size=4)
 
 BY_NAME: dict[str, st.SearchStrategy[Any]] = {
+    "env": st.dictionaries(
+        st.from_regex(r"[A-Za-z_ ][A-Za-z0-9_]{0,10}", fullmatch=True),
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
+        max_size=3,
+    ),
     "exit_code": st.none() | st.integers(-256, 256),
     "max_age_seconds": st.none() | st.integers(0, 2_592_000),
     "limit": st.integers(1, 100),
