@@ -94,6 +94,7 @@ BY_MEMBER: dict[tuple[type[Any], str], st.SearchStrategy[Any]] = {
     (wire.Retention, "automation_run_days"): st.integers(1, 3_650),
     (wire.Retention, "cleaned_workspace_hours"): st.integers(1, 8_760),
     (wire.UpgradeOrchestrator, "target_version"): st.sampled_from([None, "1.2.3", "0.12.0-rc.1"]),
+    (wire.SpawnAction, "cwd"): st.sampled_from([None, "/srv/a", "/"]),
     (wire.Reclaim, "worktree_path"): st.sampled_from(["/srv/a", "/"]),
     (wire.Reclaim, "repo_root"): st.sampled_from(["/srv/a", "/"]),
 }
