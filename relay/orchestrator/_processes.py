@@ -36,14 +36,18 @@ def boot() -> str:
 
 
 def start_tick(pid: int) -> str | None:
-    """When the process started, as an opaque text; None when it is gone or a zombie. Raises `OSError`."""
+    """When the process started, as an opaque text; None when it is gone or a zombie. Raises `OSError`.
+
+    A zombie of which threads are left is not at its end yet, and nobody can wait for it.
+    """
     if not (PROC / "self/stat").exists():
         return _start_by_ps(pid)
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else fields[19]
+    state, threads, started = fields[0], fields[17], fields[19]
+    return None if state == "X" or (state == "Z" and threads == "1") else started
 
 
 def _start_by_ps(pid: int) -> str | None:

@@ -34,7 +34,7 @@ def test_a_persons_programs_on_the_demos_files_go_on(tmp_path: Path) -> None:
             [sys.executable, "-c", "import sys; sys.stdin.read()", stage.logs / "server.log"],
         ]
         persons = [subprocess.Popen(command, stdin=subprocess.PIPE) for command in watching]
-        caused = set(stage.processes())
+        caused = stage.processes()
     try:
         assert caused
         assert not caused & {person.pid for person in persons}

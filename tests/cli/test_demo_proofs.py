@@ -361,8 +361,8 @@ def test_a_stage_leaves_neither_folder_nor_process_behind(run: Run) -> None:
         stage.start_server()
         assert stage.git.root != run.git.root
         assert stage.git("remote") == ""
-        assert list(stage.processes())
-    assert not list(stage.processes())
+        assert stage.processes()
+    assert not stage.processes()
     assert not stage.root.exists()
 
 

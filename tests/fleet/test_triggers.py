@@ -212,5 +212,5 @@ async def test_what_happened_before_a_crash_is_not_lost_and_not_done_again(
 
 
 async def test_an_event_that_there_cannot_be(fleet: Fleet) -> None:
-    with pytest.raises(Invalid, match="there are no events of tsak; expected one of activity, agent"):
+    with pytest.raises(Invalid, match=r"there is no event tsak.created; did you mean task.created\?"):
         await on(fleet, "tsak.created")

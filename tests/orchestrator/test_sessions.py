@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,33 @@ def test_how_a_runner_ended_is_seen_also_when_it_ends_while_one_looks(
     monkeypatch.setattr(session, "life_of", just_then)
     assert mine.life() is Life.DEAD
     assert mine.code == -9
+
+
+LEADER_ENDS_FIRST = """
+import ctypes, threading, sys
+threading.Thread(target=sys.stdin.read).start()
+print(flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.spec("R-94")
+@pytest.mark.skipif(sys.platform != "linux", reason="threads outlive the first one as Linux has it")
+def test_a_runner_is_not_dead_before_the_last_of_its_threads():
+    command = [sys.executable, "-c", LEADER_ENDS_FIRST]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin and child.stdout
+        child.stdout.readline()
+        mine = of_this_process(pid=child.pid, tick=start_tick(child.pid))
+        mine.child = True
+        while "\nState:\tZ" not in Path(f"/proc/{child.pid}/status").read_text():
+            assert mine.life() is Life.ALIVE
+        assert mine.life() is Life.ALIVE
+        child.kill()
+        while mine.life() is Life.ALIVE:
+            pass
+        assert mine.code == -9
+        child.returncode = mine.code
 
 
 def test_how_a_process_that_another_part_has_started_ended_is_not_taken_from_it(

@@ -162,14 +162,16 @@ class Stage:
         for number in (signal.SIGTERM, signal.SIGKILL):
             end = time.monotonic() + STOP_LIMIT
             send(number, self.processes())
-            while list(self.processes()) and time.monotonic() < end:
+            while self.processes() and time.monotonic() < end:
                 time.sleep(0.05)
         for process in self._running.values():
             process.wait(STOP_LIMIT)
 
-    def processes(self) -> Iterator[int]:
-        """Ids of all running processes that this stage has caused."""
-        return caused(self.root)
+    def processes(self) -> set[int]:
+        """Ids of all running processes that this stage has caused. One that has just been started cannot be told by its
+        environment yet."""
+        own = {process.pid for process in self._running.values() if process.poll() is None}
+        return own | set(caused(self.root))
 
 
 def send(number: signal.Signals, pids: Iterable[int]) -> None:
