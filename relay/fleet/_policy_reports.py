@@ -11,6 +11,7 @@ from relay.store import Store
 
 from ._policy_protocol import AgentBack, AgentGone, Exited, HostRemoved, Listed
 from ._policy_views import link_of
+from ._queue import served_by
 
 if TYPE_CHECKING:
     from ._fleet import Fleet
@@ -58,12 +59,15 @@ def of_host(fleet: Fleet, store: Store, orchestrator_id: str) -> Tells:
 
 
 def left(fleet: Fleet, before: wire.Agent, after: wire.Agent | None) -> Tells:
-    """The agent was there, and is not any more."""
+    """The agent was there, and is not any more. It concerns the policy that its card names, whose link may not be stored
+    yet, and those that were given it before its card named another."""
     link = link_of(before)
-    if link is None:
-        return ()
+    named = () if link is None else (link[0],)
     why = "was deleted" if after is None else "is offline: its heartbeat was lost, or it said goodbye"
-    return ((fleet.policies[link[0]], AgentGone(before.id, f"agent {before.id} {why}")),)
+    gone = AgentGone(before.id, f"agent {before.id} {why}")
+    return tuple(
+        (fleet.policies[name], gone) for name in dict.fromkeys((*named, *served_by(fleet.store, before.id)))
+    )
 
 
 def came_back(fleet: Fleet, card: wire.Agent) -> Tells:

@@ -309,6 +309,21 @@ async def test_an_agent_that_went_offline_has_failed_and_runs_again_when_it_is_b
     assert "was deleted" in (state(ready).last_error or "")
 
 
+@pytest.mark.spec("POL-21")
+@pytest.mark.parametrize("end", [agents.SetStatus(wire.AgentStatus.OFFLINE), agents.Remove()])
+async def test_an_agent_that_named_another_policy_since_has_failed_too_when_it_goes(
+    ready: Fleet, end: agents.SetStatus | agents.Remove
+) -> None:
+    await ask(ready, Start())
+    await register(ready)
+    meta = {"policyName": "Q", "spawnRequestId": "sp_earlier"}
+    await ready.agents["w"].ask(agents.Register(wire.RegisterAgent(id="w", meta=meta)))
+    assert (state(ready).status, state(ready).agent_id) == (S.RUNNING, "w")
+    await ready.agents["w"].ask(end)
+    await caught_up(ready)
+    assert (state(ready).status, state(ready).consecutive_failures) == (S.FAILED, 1)
+
+
 async def report(
     fleet: Fleet, *listed: wire.ManagedAgent, exits: list[wire.ExitedAgent] | None = None
 ) -> None:
