@@ -70,7 +70,15 @@ from relay.store import Decision, Event, Write, chain
 from relay.store.durable import Durable, _leave
 from relay.store.sqlite import SQLiteStore
 from relay.testing import _explore
-from relay.wire import AgentStatus, CommandStatus, PairStatus, PolicyStatus, Rung, UpgradeStatus
+from relay.wire import (
+    AgentStatus,
+    CommandStatus,
+    DeliveryStatus,
+    PairStatus,
+    PolicyStatus,
+    Rung,
+    UpgradeStatus,
+)
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "fleet")]
@@ -435,14 +443,14 @@ def let_out_what_is_out(patch: Patch) -> None:
 
     def leave(leave: Any, self: Any, number: int) -> None:
         known = self._recent.find(number)
-        if known is None or known.resolved_to_agent is None:
+        if known is None or known.delivery_status is not DeliveryStatus.AVAILABLE:
             leave(self, number)
 
     patch(_queue.PolicyQueue, "leave", leave)
     patch(
         _queue,
         "Write",
-        lambda write, sql, params, rows=None: write(sql.replace("delivery = 'queued' and", ""), params),
+        lambda write, sql, params, rows=None: write(sql.replace(f"{_queue.IS_QUEUED} and", ""), params),
     )
 
 
