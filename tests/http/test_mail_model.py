@@ -400,6 +400,7 @@ UNTIL_IT_GOES = [
     MAIL,
     ("come back", "a3"),
     ("serve", "a3", "p1", True),
+    ("serve", "a3", "p2", False),
     ("remove", "a3"),
     ("serve", "a3", "p2", False),
     MAIL,
