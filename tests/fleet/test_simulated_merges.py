@@ -62,6 +62,7 @@ class World:
 
     async def ask_for_merges(self, name: str) -> None:
         for _ in range(4):
+            await self.persistently(self.hosts.online)
             asked = self.fleet.system.now()
             try:
                 acted = await self.hosts.act(name, "merge")
@@ -117,9 +118,13 @@ class World:
 
 
 @pytest.mark.spec("W-I1", "W-I6", "W-I7", "W-I8", "W-I12")
-@simulate(runs=30, faults=Faults(crash=0.01, delay=0.01, most=4, only=CRASHING))
+@simulate(runs=60, faults=Faults(crash=0.01, delay=0.01, most=4, only=CRASHING))
 async def test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_left_behind(sim: Sim) -> None:
     async with open_system() as system, open_store(None, system) as store, open_fleet(system, store) as fleet:
+        # Commands and leases keep their own time, and nothing is missed here that maintenance would make up for. Hosts are there
+        # whenever they ask for something: that they must be is not what is shown.
+        await system.stop(fleet.maintenance)
+        await fleet.keepers.stop()
         world = World(sim, fleet)
         sim.sometimes(
             lambda: any(one.refused for one in world.repositories.values()), "a stale token was refused"
@@ -129,7 +134,6 @@ async def test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_l
             await world.persistently(world.hosts.report, REPORTS[name])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(world.disturb)
-            nursery.start_soon(_stay_online, world)
             async with trio.open_nursery() as clients:
                 for name in REPOSITORIES:
                     clients.start_soon(world.ask_for_merges, name)
@@ -142,9 +146,3 @@ async def test_a_paused_holder_never_lands_after_its_successor_and_no_lease_is_l
         assert store.rows("select repo_root from merge_leases") == []
         for row in workspaces.list_workspaces(store):
             assert row.status is not wire.WorkspaceStatus.MERGE_PLANNED
-
-
-async def _stay_online(world: World) -> None:
-    while True:
-        await world.persistently(world.hosts.online)
-        await trio.sleep(80)
