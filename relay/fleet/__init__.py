@@ -22,7 +22,8 @@ Where what is; `_x_protocol` is what can be said to an actor, `_x_rules` are dec
 - pairs: pairs, _pair_protocol, _pair_rules
 - automations: automations, _automation_protocol, _automation_rules, _automation_rows, _automation_decisions, _automation_deeds,
   _automation_pace, _calendar; triggers, _trigger_rules
-- recipes: recipes, _recipe_protocol, _recipe_rules, _recipe_rows, _recipe_start, _recipe_work, _recipe_decision, _recipe_stop
+- recipes: recipes, _recipe_protocol, _recipe_rules, _recipe_rows, _recipe_start, _recipe_work, _recipe_attendance,
+  _recipe_decision, _recipe_stop
 - hosts: orchestrators, _orchestrator_protocol, _orchestrator_rules, _orchestrator_rows, _rosters,
   _upgrades, _upgrade_chain, _reclaim, hosts, _dispatch, _placement; commands, _command_protocol, _command_rules,
   _command_rows, _command_hooks, _new_command

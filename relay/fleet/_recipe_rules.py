@@ -11,6 +11,8 @@ is for the run, once everything is as it is (`judged`).
     | running                  | its command timed out: nobody knows what it did | held; canceled if being stopped   |
     | running                  | whoever has the task is gone                    | held                              |
     | held                     | that one is back                                | running                           |
+    | asked, waiting           | there has been nobody to take it for long       | held                              |
+    | held                     | somebody is there                               | asked, waiting                    |
     | held                     | a person decides                                | asked or waiting, succeeded, failed |
     | waiting                  | the run is stopped                              | canceled                          |
 """
@@ -40,6 +42,7 @@ __all__ = [
     "replaced",
     "step_of",
     "to_end",
+    "what_to_do",
 ]
 
 R = wire.RecipeStatus
@@ -181,12 +184,18 @@ def by_task(run: Run, task: wire.Task, said: str | None, moment: Moment) -> Run:
 def _of_task(run: Run, step: wire.RunningStep, task: wire.Task, said: str | None) -> wire.RunningStep:
     status, error = OF_TASKS[task.status], None
     if status is S.HELD:
-        error = f"{task.claimed_by} has the task and is gone: nobody knows how far it got"
+        lost = f"{task.claimed_by} has the task and is gone: nobody knows how far it got"
+        error = cut(f"{lost}; {what_to_do(run, step)}", 4_000)
     elif status is S.FAILED:
         stopping = run.status in (R.STOPPING, R.STOPPED)
         status = S.CANCELED if stopping and task.status is wire.TaskStatus.CANCELED else status
         error = cut(said or f"its task is {task.status}", 4_000)
     return attrs.evolve(step, status=status, error=error, agent_id=task.claimed_by or step.agent_id)
+
+
+def what_to_do(run: Run, step: wire.RunningStep) -> str:
+    """For a person, about a step that is held for the lack of its agent."""
+    return f"the run goes on if it comes back, or say: relay recipes decide {run.id} {step.id} retry|succeeded|failed"
 
 
 def _changed(run: Run, before: wire.RunningStep, after: wire.RunningStep, moment: Moment) -> Run:
@@ -232,7 +241,7 @@ def halted(run: Run, moment: Moment) -> Run:
     """The run as it is to be stopped: what nobody has been asked for is canceled, and so is what a person was to decide."""
 
     def over(step: wire.RunningStep) -> bool:
-        held = step.status is S.HELD and step.kind is wire.StepKind.SPAWN
+        held = step.status is S.HELD and step.task_id is None
         return held or step.status is S.WAITING
 
     steps = [

@@ -22,7 +22,7 @@ from ._recipe_protocol import Start
 from ._recipe_rules import cut, judged
 from ._records import text_of
 
-__all__ = ["address_of", "announced", "asked_again", "fitting_host", "spawn_id", "started"]
+__all__ = ["address_of", "announced", "asked_again", "fitting_host", "spawn_id", "started", "tag_of"]
 
 PENDING_MS = 900_000
 """How long the start of an agent waits for its host to begin with it."""

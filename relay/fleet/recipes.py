@@ -9,9 +9,10 @@ recipe is, and where it comes from, is `relay.recipes`.
    agent says so. It goes out under a key of its own, so that it is there once however often that is tried.
 3. No step is done twice unless a person wants it. If nobody knows what came of one, the run is held: its agent did not
    report, or whoever has the task is gone. Such a task stays with whoever had it, and is given to nobody else.
-4. A run that is stopped takes back what nobody has begun, and shuts down every agent that it may have; one that comes late,
+4. So it is if nobody is there any more for what a step asks, before anybody has taken it: the run waits for nobody in silence.
+5. A run that is stopped takes back what nobody has begun, and shuts down every agent that it may have; one that comes late,
    too. It is over when all of that has ended.
-5. What a crash loses on the way is made up for by looking: at the start, and every minute while something is expected.
+6. What a crash loses on the way is made up for by looking: at the start, and every minute while something is expected.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from ._command_protocol import Adopt, Withdraw
 from ._command_rows import find_command
 from ._errors import Conflict, Invalid, NotFound
 from ._letters import joined
+from ._recipe_attendance import Attendance, is_there
 from ._recipe_decision import decided, note_of
 from ._recipe_protocol import (
     CommandMoved,
@@ -104,6 +106,7 @@ class RecipeRun(FleetActor[RecipeProtocol]):
         super().__init__(fleet)
         self.id = key
         self.run = find_instance(self.store, key)
+        self.attendance = Attendance(fleet.system, self.store, LOOK_EVERY)
 
     def started(self, context: Context[RecipeProtocol]) -> None:
         if self.run is not None and MOVES[self.run.status]:
@@ -222,14 +225,24 @@ class RecipeRun(FleetActor[RecipeProtocol]):
             await self._catch_up(context)
             if self.run.status is R.STOPPING:
                 await self._withdraw(context)
-            while steps := due(self.run):
+            after = self.attendance.looked(self.run, self.moment())
+            if after != self.run:
+                await self._become(after, context)
+            while steps := self._to_give_out():
                 for step in steps:
                     await self._give_out(step, context)
+            if due(self.run):
+                context.set_timer("look", AGAIN, Look())
         except Later as later:
             log.warning("run %s: %s; it is tried again", self.id, str(later.trouble) or "no answer in time")
             context.set_timer("look", AGAIN, Look())
         if not expects(self.run):
             context.cancel_timer("look")
+
+    def _to_give_out(self) -> list[wire.RunningStep]:
+        """A task can be seen to wait for somebody, and be taken back; a message that is sent cannot."""
+        run = self._known()
+        return [step for step in due(run) if step.kind is not Kind.MESSAGE or is_there(self.store, run, step)]
 
     async def _become(self, after: Run, context: Context[RecipeProtocol], *more: Decision[None]) -> None:
         before = self._known()
@@ -250,7 +263,7 @@ class RecipeRun(FleetActor[RecipeProtocol]):
                 self.run = after
         for step in run.steps:
             task = find_task(self.store, step.task_id) if step.task_id and not step.status.final else None
-            if task is not None:
+            if task is not None and not (step.status is S.HELD and task.status is wire.TaskStatus.OPEN):
                 await self._follow(task, self._known(), context)
 
     async def _follow(self, task: wire.Task, run: Run, context: Context[RecipeProtocol]) -> None:

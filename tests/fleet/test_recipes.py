@@ -677,3 +677,156 @@ async def test_what_happened_while_the_run_was_not_looking_counts(system: System
         await settled()
         assert step(fleet, run, "write").status is S.SUCCEEDED
         assert step(fleet, run, "read").status is S.ASKED
+
+
+async def alone(fleet: Fleet) -> None:
+    """Nothing else rings while time passes."""
+    await fleet.system.stop(fleet.maintenance)
+    await fleet.keepers.stop()
+
+
+async def pass_by(fleet: Fleet, seconds: float, *there: str) -> None:
+    """Time passes; the agents that are `there` are heard."""
+    for _ in range(int(seconds / 60)):
+        await trio.sleep(60)
+        for name in there:
+            await fleet.agents[name].ask(agents.Heartbeat())
+
+
+async def go(fleet: Fleet, agent: str, how: str) -> None:
+    if how == "removed":
+        await fleet.agents[agent].ask(agents.Remove())
+    elif how == "exited":
+        report = wire.ExitedAgent(agent_id=agent, detected_at=wire.Instant(fleet.system.wall()))
+        await fleet.agents[agent].ask(agents.Exited(report))
+    elif how == "offline":
+        await lose(fleet, agent)
+
+
+@pytest.mark.parametrize("how", ["offline", "removed", "exited", "silent"])
+async def test_a_step_whose_agent_goes_before_it_takes_it_is_held_for_a_person(
+    fleet: Fleet, how: str
+) -> None:
+    if how != "silent":
+        await alone(fleet)
+    run = await running(fleet)
+    await go(fleet, "agent-writer", how)
+    await pass_by(fleet, 240, "agent-reader")
+    assert (known(fleet, run).status, step(fleet, run, "write").status) == (R.RUNNING, S.ASKED)
+    await pass_by(fleet, 420, "agent-reader")
+    held = step(fleet, run, "write")
+    assert (known(fleet, run).status, held.status) == (R.HELD, S.HELD)
+    gone = "agent agent-writer was removed" if how == "removed" else "agent agent-writer is offline"
+    assert (held.error or "").startswith(gone)
+    assert f"relay recipes decide {run} write retry|succeeded|failed" in (held.error or "")
+    assert held.error in (known(fleet, run).error or "")
+
+
+async def test_an_agent_that_is_started_again_under_its_name_keeps_its_step(fleet: Fleet, log: Log) -> None:
+    await alone(fleet)
+    run = await running(fleet)
+    await go(fleet, "agent-writer", "exited")
+    await pass_by(fleet, 240, "agent-reader")
+    await come(fleet, run, "writer")
+    await pass_by(fleet, 240, "agent-reader", "agent-writer")
+    await go(fleet, "agent-writer", "exited")
+    await pass_by(fleet, 240, "agent-reader")
+    told = log.events("recipe.instance.changed")
+    assert [event for event in told if event["data"]["instance"]["status"] == R.HELD] == []
+
+
+async def test_a_run_goes_on_when_somebody_is_there_for_a_held_step(fleet: Fleet, log: Log) -> None:
+    await alone(fleet)
+    run = await running(fleet)
+    await go(fleet, "agent-writer", "removed")
+    await pass_by(fleet, 900, "agent-reader")
+    told = [event["data"]["instance"]["status"] for event in log.events("recipe.instance.changed")]
+    assert told.count(R.HELD) == 1, "that is said once"
+    await come(fleet, run, "writer")
+    await pass_by(fleet, 60)
+    assert (known(fleet, run).status, step(fleet, run, "write").status) == (R.RUNNING, S.ASKED)
+    assert known(fleet, run).error is None
+    await finish(fleet, run, "write", "agent-writer")
+    assert step(fleet, run, "write").status is S.SUCCEEDED
+
+
+async def test_a_person_decides_on_a_step_that_nobody_took(fleet: Fleet) -> None:
+    await alone(fleet)
+    run = await running(fleet)
+    first = step(fleet, run, "write").task_id
+    assert first is not None
+    await go(fleet, "agent-writer", "removed")
+    await pass_by(fleet, 420, "agent-reader")
+    await decide(fleet, run, "write", Word.RETRY)
+    await pass_by(fleet, 240, "agent-reader")
+    assert step(fleet, run, "write").status is S.ASKED, "it has as much time once more"
+    assert tasks.get_task(fleet.store, first).status is T.CANCELED
+    await pass_by(fleet, 180, "agent-reader")
+    assert step(fleet, run, "write").status is S.HELD
+    await decide(fleet, run, "write", Word.SUCCEEDED)
+    await settled()
+    assert step(fleet, run, "read").status is S.ASKED
+
+
+async def test_a_message_is_not_sent_to_who_is_gone(fleet: Fleet) -> None:
+    await alone(fleet)
+    run = await running(fleet)
+    await go(fleet, "agent-reader", "removed")
+    await finish(fleet, run, "write", "agent-writer")
+    assert step(fleet, run, "say").status is S.WAITING
+    await pass_by(fleet, 420)
+    assert (known(fleet, run).status, step(fleet, run, "say").status) == (R.HELD, S.HELD)
+    await come(fleet, run, "reader")
+    await pass_by(fleet, 60)
+    assert (known(fleet, run).status, step(fleet, run, "say").status) == (R.RUNNING, S.SUCCEEDED)
+    sent = [each for each in messages.list_messages(fleet.store) if each.to == f"tag:{run}/reader"]
+    assert len(sent) == 2, "it, and the task after it"
+
+
+@pytest.mark.parametrize("gone", ["agent-writer", "agent-reader"])
+async def test_a_run_that_is_held_as_nobody_is_there_can_be_stopped(fleet: Fleet, gone: str) -> None:
+    await alone(fleet)
+    run = await running(fleet)
+    await go(fleet, gone, "removed")
+    if gone == "agent-reader":
+        await finish(fleet, run, "write", "agent-writer")
+    await pass_by(fleet, 420, *({"agent-writer", "agent-reader"} - {gone}))
+    assert known(fleet, run).status is R.HELD
+    for command in (await stop(fleet, run)).commands:
+        await report(fleet, command.id, C.SUCCEEDED)
+    await settled()
+    assert known(fleet, run).status is R.STOPPED
+
+
+async def test_who_went_while_the_server_was_down_is_missed(system: System, store: Store) -> None:
+    async with open_fleet(system, store) as fleet:
+        await host(fleet)
+        run = await running(fleet)
+        await fleet.recipes.stop()
+        await go(fleet, "agent-writer", "removed")
+    await trio.sleep(3_600)
+    async with open_fleet(system, store) as fleet:
+        await alone(fleet)
+        await pass_by(fleet, 240, "agent-reader")
+        assert step(fleet, run, "write").status is S.ASKED, "it may be on its way back, too"
+        await pass_by(fleet, 180, "agent-reader")
+        assert step(fleet, run, "write").status is S.HELD
+    async with open_fleet(system, store) as fleet:
+        await settled()
+        assert step(fleet, run, "write").status is S.HELD
+
+
+async def test_who_had_taken_the_task_and_went_while_the_server_was_down_is_missed(
+    system: System, store: Store
+) -> None:
+    async with open_fleet(system, store) as fleet:
+        await host(fleet)
+        run = await running(fleet)
+        number = step(fleet, run, "write").task_id
+        assert number is not None
+        await fleet.post_office.ask(tasks.ClaimTask(number, "agent-writer"))
+    await trio.sleep(3_600)
+    async with open_fleet(system, store) as fleet:
+        await pass_by(fleet, 360, "agent-reader")
+        assert step(fleet, run, "write").status is S.HELD
+        assert f"relay recipes decide {run} write" in (known(fleet, run).error or "")

@@ -132,7 +132,7 @@ class World:
         token = await self.ask(ref, commands.Claim("h1"))
         if not token:
             return
-        if self.often(12):
+        if self.often(8):
             self.forgotten.add(command.id)
             return
         await self.ask(ref, commands.Patch(wire.PatchCommand(status=C.RUNNING, token=token)))
@@ -257,6 +257,18 @@ class World:
                     if step.message_id is not None or step.task_id is not None:
                         assert done.issuperset(step.after), run
 
+    def check_nobody_waits(self, store: Store) -> None:
+        """When every agent has been gone for long: a person is told of each step that nobody will take."""
+        for key in self.runs:
+            run = recipes.get_instance(store, key)
+            if run.status not in (R.RUNNING, R.HELD):
+                continue
+            for step in run.steps:
+                task = tasks.get_task(store, step.task_id) if step.task_id else None
+                is_open = task is not None and task.status is T.OPEN
+                assert not is_open or step.status is S.HELD, (run, step)
+                self.seen["missed"] += is_open
+
     def check_rest(self, store: Store) -> None:
         """When nobody has had trouble for long."""
         for key in self.runs:
@@ -288,6 +300,7 @@ async def test_recipes_never_run_a_step_twice(sim: Sim) -> None:
     sim.sometimes(lambda: world.seen[R.STOPPED] > 0, "a run was stopped")
     sim.sometimes(lambda: world.seen["decided spawn"] > 0, "a person decided on a start")
     sim.sometimes(lambda: world.seen["decided task"] > 0, "a person decided on a task")
+    sim.sometimes(lambda: world.seen["missed"] > 0, "nobody was there for a step")
     sim.sometimes(lambda: world.seen["hurried"] > 0, "a task was done at once")
     async with open_system() as system, open_store(None, system) as store:
         for life in range(2):
@@ -313,6 +326,7 @@ async def rest(world: World) -> None:
     """From now on nothing goes wrong outside."""
     world.faulty = False
     await trio.sleep(QUIET)
+    world.check_nobody_waits(world.fleet.store)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.host, 8)
         nursery.start_soon(world.work, 8)

@@ -57,6 +57,7 @@ from relay.fleet._contact import Contact
 from relay.fleet._delivery_queue import Queue
 from relay.fleet._delivery_terms import Terms
 from relay.fleet._policy_orders import Standing
+from relay.fleet._recipe_attendance import Attendance
 from relay.fleet._task_book import TaskBook
 from relay.fleet._task_draft import Draft
 from relay.fleet.bus_sessions import BusSessions
@@ -979,6 +980,10 @@ def let_those_who_come_late_stay(patch: Patch) -> None:
     patch(recipes, "to_end", lambda to_end, *given: None)
 
 
+def wait_in_silence(patch: Patch) -> None:
+    patch(Attendance, "looked", lambda looked, self, run, moment: run)
+
+
 @pytest.mark.parametrize(
     ("mutate", "simulation"),
     [
@@ -1093,6 +1098,7 @@ def let_those_who_come_late_stay(patch: Patch) -> None:
         (give_the_tasks_of_those_who_are_gone_to_others, once.test_recipes_never_run_a_step_twice),
         (do_again_what_was_done_after_all, once.test_recipes_never_run_a_step_twice),
         (begin_before_those_that_come_first, once.test_recipes_never_run_a_step_twice),
+        (wait_in_silence, once.test_recipes_never_run_a_step_twice),
         (let_those_who_come_late_stay, once.test_recipes_never_run_a_step_twice),
         (remember_what_has_ended, access.test_a_token_of_a_revoked_family_never_passes),
         (say_so_before_it_has_ended, access.test_a_token_of_a_revoked_family_never_passes),
