@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import islice
 from typing import TypeVar
 
 from relay import wire
@@ -10,11 +12,13 @@ from relay.store import Decision, Store, Write
 from ._errors import NotFound
 from ._recipe_rules import OPEN
 from ._recipe_start import announced
-from ._records import fitting, text_of
+from ._records import text_of
 
 __all__ = ["find_instance", "get_instance", "kept", "list_instances", "unfinished"]
 
 T = TypeVar("T")
+
+ALL = -1
 
 
 def find_instance(store: Store, key: str) -> wire.RecipeInstance | None:
@@ -30,10 +34,18 @@ def get_instance(store: Store, key: str) -> wire.RecipeInstance:
     return run
 
 
-def list_instances(store: Store, *, status: str | None = None, limit: int = 100) -> list[wire.RecipeInstance]:
-    """Runs, the newest first. A status that there is not is that of none (REC-9)."""
-    filters = {"status = ?": status}
-    return fitting(store, wire.RecipeInstance, "recipe_instances", filters, order="seq desc", limit=limit)
+def list_instances(
+    store: Store,
+    *,
+    status: str | None = None,
+    may_see: Callable[[wire.RecipeInstance], bool] | None = None,
+    limit: int = 100,
+) -> list[wire.RecipeInstance]:
+    """Runs that whoever asks `may_see`, the newest first. A status that there is not is that of none (REC-9)."""
+    sql = "select record from recipe_instances where (?1 is null or status = ?1) order by seq desc limit ?2"
+    most = limit if may_see is None else ALL
+    found = (wire.decode(wire.RecipeInstance, record) for (record,) in store.rows(sql, status, most))
+    return list(islice(filter(may_see, found) if may_see is not None else found, limit))
 
 
 def unfinished(store: Store) -> list[str]:

@@ -49,15 +49,17 @@ async def start(call: Call[dict[str, Any]]) -> Answer:
 @route("GET", "/api/recipes/instances", scope="recipe:read")
 async def list_instances(call: Call[None]) -> Answer:
     """A status that there is not is that of none (REC-9)."""
-    query = call.query
+
+    def may_see(run: wire.RecipeInstance) -> bool:
+        return call.principal.may("recipe:read", orchestrator=run.orchestrator_id, path=run.cwd)
+
     found = recipes.list_instances(
-        call.fleet.store, status=query.text("status"), limit=query.integer("limit", 1, 500) or 100
+        call.fleet.store,
+        status=call.query.text("status"),
+        may_see=may_see if call.principal.is_limited else None,
+        limit=call.query.integer("limit", 1, 500) or 100,
     )
-    return ok([run for run in found if _may_see(call, run)])
-
-
-def _may_see(call: Call[Any], run: wire.RecipeInstance) -> bool:
-    return call.principal.may("recipe:read", orchestrator=run.orchestrator_id, path=run.cwd)
+    return ok(found)
 
 
 @route("GET", "/api/recipes/instances/:id", scope="recipe:read")

@@ -216,3 +216,16 @@ async def test_scopes(limited_to: Any) -> None:
             (f"/instances/{made['instance']['id']}/steps/s", {"decision": "retry"}),
         ):
             assert (await limited.post(f"/api/recipes{path}", json=body)).status_code == 403
+
+
+async def test_a_limit_counts_only_runs_that_the_token_is_for(api: httpx2.AsyncClient) -> None:
+    await api.post("/api/orchestrators", json={"id": "h2", "hostname": "h2", "baseDir": "/srv"})
+    own = [(await start(api, orchestratorId="h1"))["instance"]["id"] for _ in range(2)]
+    for _ in range(3):
+        await start(api, orchestratorId="h2")
+    asked = {"role": "operator", "scope": ["recipe:read"], "constraints": {"orchestrators": ["h1"]}}
+    token = (await api.post("/api/tokens", json=asked)).json()["token"]
+    headers = {"X-Agent-Relay-Token": token}
+    for limit, expected in ((1, own[1:]), (2, own[::-1]), (500, own[::-1])):
+        found = await api.get("/api/recipes/instances", params={"limit": limit}, headers=headers)
+        assert [run["id"] for run in found.json()] == expected
