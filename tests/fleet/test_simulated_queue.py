@@ -313,34 +313,51 @@ async def test_mail_for_a_policy_takes_one_way(sim: Sim) -> None:
     ),
 )
 async def test_mail_that_an_agent_is_there_for_does_not_wait(sim: Sim) -> None:
-    """Whatever went wrong on the way, in the end a policy with an agent has an empty queue."""
-    async with open_system() as system, open_store(None, system) as store, open_fleet(system, store) as fleet:
-
-        async def persistently(ref: Any, message: Any) -> None:
-            while True:
-                try:
-                    await ref.ask(message)
-                    return
-                except TROUBLE:
+    """Whatever went wrong on the way, in the end a policy with an agent has an empty queue: also when the server is killed as
+    soon as the agent is there, or back, and has not got round to the mail."""
+    async with open_system() as system, open_store(None, system) as store:
+        agent = Agent(sim)
+        sim.sometimes(
+            lambda: agent.cut, "the server was killed while mail waited for an agent that was there"
+        )
+        with trio.CancelScope() as server:
+            async with open_system() as life, trio.open_nursery() as nursery:
+                fleet = Fleet(life, store)
+                await fleet.start()
+                await agent.prepare(fleet)
+                nursery.start_soon(agent.get_mail, fleet)
+                if sim.choose(2):
+                    nursery.start_soon(agent.kill, fleet, server)
+                await agent.come_and_go(fleet)
+                server.cancel()  # whoever is stopped orderly has done all that there was to do
+        async with open_system() as life, open_fleet(life, store) as fleet:
+            if not served(store):
+                await agent.register(fleet)
+            with trio.fail_after(2 * maintenance.EVERY + 10):
+                while waits(store):
                     await trio.sleep(1)
-                except Conflict:
-                    return  # it was done, and the answer was lost
 
-        async def send() -> None:
-            for _ in range(4):
-                asked = wire.SendMessage(from_="s", to="policy:P", body="x")
-                await persistently(fleet.post_office, messages.Send(asked))
-                await sim.pause(3)
 
-        async def come_and_go() -> None:
-            card = wire.RegisterAgent(id="w", meta={"policyName": "P", "spawnRequestId": request})
-            await sim.pause(3)
-            await persistently(fleet.agents["w"], agents.Register(card))
-            await sim.pause(3)
-            await persistently(fleet.agents["w"], agents.SetStatus(wire.AgentStatus.OFFLINE))
-            await sim.pause(3)
-            await persistently(fleet.agents["w"], agents.Heartbeat())
+def served(store: Store) -> bool:
+    """Whether there is somebody whom mail for P can be given."""
+    return store.row(_queue.SERVED, "P") is not None
 
+
+def waits(store: Store) -> bool:
+    """Whether there is any mail in a queue."""
+    return store.row("select 1 from messages where delivery = 'queued'") is not None
+
+
+class Agent:
+    """That of the policy P: it registers, goes, and comes back. `cut`: the server was killed when mail should have gone to it."""
+
+    def __init__(self, sim: Sim) -> None:
+        self.sim = sim
+        self.cut = False
+        self._request: str | None = None
+
+    async def prepare(self, fleet: Fleet) -> None:
+        """It is being started."""
         for make in (add_host, put_policy):
             while True:
                 try:
@@ -348,11 +365,39 @@ async def test_mail_that_an_agent_is_there_for_does_not_wait(sim: Sim) -> None:
                     break
                 except TROUBLE:
                     await trio.sleep(1)
-        await persistently(fleet.policies["P"], Start())
-        request = state(fleet).spawn_request_id
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(send)
-            nursery.start_soon(come_and_go)
-        with trio.fail_after(2 * maintenance.EVERY + 10):
-            while store.row("select 1 from messages where delivery = 'queued'") is not None:
+        await self._persistently(fleet.policies["P"], Start())
+        self._request = state(fleet).spawn_request_id
+
+    async def get_mail(self, fleet: Fleet) -> None:
+        for _ in range(4):
+            asked = wire.SendMessage(from_="s", to="policy:P", body="x")
+            await self._persistently(fleet.post_office, messages.Send(asked))
+            await self.sim.pause(3)
+
+    async def register(self, fleet: Fleet) -> None:
+        card = wire.RegisterAgent(id="w", meta={"policyName": "P", "spawnRequestId": self._request})
+        await self._persistently(fleet.agents["w"], agents.Register(card))
+
+    async def come_and_go(self, fleet: Fleet) -> None:
+        await self.sim.pause(3)
+        await self.register(fleet)
+        for step in (agents.SetStatus(wire.AgentStatus.OFFLINE), agents.Heartbeat()):
+            await self.sim.pause(3)
+            await self._persistently(fleet.agents["w"], step)
+
+    async def kill(self, fleet: Fleet, server: trio.CancelScope) -> None:
+        """End the server as soon as it could give mail to the agent, and has not."""
+        while not (waits(fleet.store) and served(fleet.store)):
+            await fleet.events.read_after(fleet.events.last_id)
+        self.cut = True
+        server.cancel()
+
+    async def _persistently(self, ref: Any, message: Any) -> None:
+        while True:
+            try:
+                await ref.ask(message)
+                return
+            except TROUBLE:
                 await trio.sleep(1)
+            except Conflict:
+                return  # it was done, and the answer was lost
