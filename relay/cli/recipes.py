@@ -214,7 +214,9 @@ def _described(found: wire.LoadedRecipe) -> list[str]:
         usual = f" Unless told: {recipe.input.default}" if recipe.input.default else ""
         lines.append(one_line(f"--input says {recipe.input.about}.{usual}"))
     for role in recipe.roles:
-        lines += ["", f"{role.role}: {role.provider}, {role.approval_mode}"]
+        profile = [f"profile {role.profile}"] if role.profile else []
+        approval = [role.approval] if role.approval else []
+        lines += ["", f"{role.role}: {', '.join([role.provider, *profile, *approval])}"]
         lines += [indent(role.prompt, "    ")] if role.prompt else []
     for step in recipe.steps:
         after = f", after {', '.join(step.after)}" if step.after else ""

@@ -9,13 +9,14 @@ import attrs
 
 from relay import wire
 from relay.recipes import fill
-from relay.store import Decision, Event, Write
+from relay.store import Decision, Event, Store, Write
 
 from ._audit import audit
 from ._dispatch import spawn_order
 from ._errors import Invalid
 from ._moment import Moment
 from ._new_command import new_command
+from ._outfits import outfitted
 from ._owners import online
 from ._paths import normalised, within
 from ._recipe_protocol import Start
@@ -101,7 +102,7 @@ def _place(cwd: str, role: wire.RecipeRole) -> str:
 
 
 def started(
-    key: str, message: Start, host: wire.Orchestrator, moment: Moment
+    store: Store, key: str, message: Start, host: wire.Orchestrator, moment: Moment
 ) -> tuple[Run, Decision[wire.RecipeStarted]]:
     """The run, and a spawn for each role in their order. Raises `Invalid`."""
     recipe, asked = message.recipe, message.asked
@@ -109,7 +110,12 @@ def started(
     if why is not None:
         raise Invalid(why)
     values = _values(key, recipe, asked, _cwd(asked, host))
-    spawns = [_spawn(key, recipe, role, values, host, moment) for role in recipe.roles]
+    requests = [_request(key, recipe, role, values) for role in recipe.roles]
+    outfits = [_outfit(store, request, number) for number, request in enumerate(requests)]
+    spawns = [
+        _spawn(key, recipe, role, request, host, moment)
+        for role, request in zip(recipe.roles, outfits, strict=True)
+    ]
     made = [new_command(moment, each) for each in spawns]
     steps = [
         wire.RunningStep(
@@ -184,26 +190,22 @@ def _values(key: str, recipe: wire.Recipe, asked: wire.StartRecipe, cwd: str) ->
     return {"input": given or "", "cwd": cwd, "recipe": recipe.name, "instance": key, **addresses}
 
 
-def _spawn(
-    key: str,
-    recipe: wire.Recipe,
-    role: wire.RecipeRole,
-    values: Mapping[str, str],
-    host: wire.Orchestrator,
-    moment: Moment,
-) -> wire.NewCommand:
+def _request(
+    key: str, recipe: wire.Recipe, role: wire.RecipeRole, values: Mapping[str, str]
+) -> wire.SpawnAgent:
     prompt = fill(role.prompt, values) if role.prompt else None
     if prompt is not None and wire.length(prompt) > LONGEST:
         raise Invalid(
             f"input: with it the prompt of {role.role} is longer than {LONGEST} characters; say it in fewer words"
         )
-    request = wire.SpawnAgent(
+    return wire.SpawnAgent(
         provider=role.provider,
         cwd=_place(values["cwd"], role),
         label=role.label or f"{recipe.name} {role.role}"[:120],
         tags=[tag_of(key, role.role), *role.tags],
         capabilities=role.capabilities,
-        approval_mode=role.approval_mode,
+        profile=role.profile,
+        approval_mode=role.approval,
         provider_args=role.provider_args,
         prompt=prompt,
         model=role.model,
@@ -211,6 +213,23 @@ def _spawn(
         workspace_mode=role.workspace_mode,
         provider_config=role.provider_config,
     )
+
+
+def _outfit(store: Store, request: wire.SpawnAgent, number: int) -> wire.SpawnAgent:
+    try:
+        return outfitted(store, request)
+    except Invalid as no:
+        raise Invalid(f"roles[{number}].{no}") from None
+
+
+def _spawn(
+    key: str,
+    recipe: wire.Recipe,
+    role: wire.RecipeRole,
+    request: wire.SpawnAgent,
+    host: wire.Orchestrator,
+    moment: Moment,
+) -> wire.NewCommand:
     order = spawn_order(
         host,
         request,

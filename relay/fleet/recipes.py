@@ -140,7 +140,7 @@ class RecipeRun(FleetActor[RecipeProtocol]):
         host = find_orchestrator(self.store, message.orchestrator_id)
         if host is None:
             raise Invalid(f"orchestratorId: there is no host {message.orchestrator_id}")
-        self.run, decision = started(self.id, message, host, self.moment())
+        self.run, decision = started(self.store, self.id, message, host, self.moment())
         self.settle(message, self._adopting(decision, *decision.reply.commands), context)
         context.set_timer("look", LOOK_EVERY, Look())
 

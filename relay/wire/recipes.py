@@ -54,14 +54,16 @@ class RecipeInput:
 
 @attrs.frozen(kw_only=True)
 class RecipeRole:
-    """One agent. `cwd` is below that of the run, unless it is absolute."""
+    """One agent. `cwd` is below that of the run, unless it is absolute. `profile` is a name; what it says counts where this says
+    nothing."""
 
     role: str = f.text(40, form=WORD, required=True)
     provider: Provider = f.choice(Provider, required=True)
     label: str | None = f.text(120)
     tags: list[str] = f.texts(most=50)
     capabilities: list[str] = f.texts(most=50)
-    approval_mode: ApprovalMode = f.choice(ApprovalMode, default=ApprovalMode.GUARDED)
+    profile: str | None = f.text(120)
+    approval_mode: ApprovalMode | None = f.choice(ApprovalMode)
     prompt: str | None = f.text(4_000)
     cwd: str | None = f.text(500)
     model: str | None = f.text(120)
@@ -69,6 +71,11 @@ class RecipeRole:
     workspace_mode: WorkspaceMode | None = f.choice(WorkspaceMode)
     provider_args: list[str] = f.texts()
     provider_config: dict[str, Any] | None = f.mapping(default=None)
+
+    @property
+    def approval(self) -> ApprovalMode | None:
+        """None: as its profile says."""
+        return self.approval_mode or (None if self.profile else ApprovalMode.GUARDED)
 
 
 @attrs.frozen(kw_only=True)

@@ -32,6 +32,7 @@ from relay.fleet import (
     NotFound,
     agents,
     commands,
+    config,
     messages,
     open_fleet,
     orchestrators,
@@ -830,3 +831,47 @@ async def test_who_had_taken_the_task_and_went_while_the_server_was_down_is_miss
         await pass_by(fleet, 360, "agent-reader")
         assert step(fleet, run, "write").status is S.HELD
         assert f"relay recipes decide {run} write" in (known(fleet, run).error or "")
+
+
+async def profile(fleet: Fleet, name: str, **value: Any) -> None:
+    await config.set_value(fleet, "agent-profile", name, value, None)
+
+
+def profiled(**members: Any) -> wire.Recipe:
+    return recipe(
+        roles=[
+            {"role": "writer", "provider": "claude", "profile": "careful", **members},
+            {"role": "reader", "provider": "codex"},
+        ]
+    )
+
+
+async def test_a_role_is_started_with_its_profile(fleet: Fleet) -> None:
+    await profile(fleet, "careful", approvalMode="read-only", model="m", tags=["slow"])
+    made = await begin(fleet, profiled())
+    writer, reader = (command.params for command in made.commands)
+    assert (writer["profile"], writer["model"], writer["approvalMode"]) == ("careful", "m", "read-only")
+    assert set(writer["tags"]) == {"slow", f"{made.instance.id}/writer"}
+    assert (reader.get("profile"), reader["approvalMode"]) == (None, "guarded")
+    other = (await begin(fleet, profiled(model="own", approvalMode="open"))).commands[0].params
+    assert (other["model"], other["approvalMode"]) == ("own", "open")
+
+
+@pytest.mark.spec("REC-5")
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (None, r"^roles\[0\]\.profile: there is none 'careful'"),
+        ({"provider": "codex"}, r"^roles\[0\]\.profile: 'careful' is for agents of codex"),
+    ],
+)
+async def test_a_profile_that_does_not_fit_starts_nothing(
+    fleet: Fleet, log: Log, value: dict[str, Any] | None, why: str
+) -> None:
+    if value is not None:
+        await profile(fleet, "careful", **value)
+    seen = len(log.events())
+    with pytest.raises(Invalid, match=why):
+        await begin(fleet, profiled())
+    assert (log.events()[seen:], recipes.list_instances(fleet.store)) == ([], [])
+    assert commands.list_commands(fleet.store) == []

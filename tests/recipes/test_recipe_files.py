@@ -410,7 +410,7 @@ steps:
     first, second, third = (check_file(tmp_path / name)[0] for name in ("a.toml", "b.yaml", "c.yml"))
     assert first is not None
     assert first == second == third
-    assert first.roles[0].approval_mode is wire.ApprovalMode.GUARDED
+    assert first.roles[0].approval is wire.ApprovalMode.GUARDED
 
 
 @pytest.mark.spec("M-210", "REC-3")

@@ -119,8 +119,8 @@ def test_a_default_stands_for_what_is_absent() -> None:
     assert action.reason == "manual"
     spawn = wire.decode(wire.SpawnAgent, {"provider": "claude", "approvalMode": None})
     assert (spawn.approval_mode, spawn.tags) == (None, [])
-    role = wire.decode(wire.RecipeRole, {"role": "r", "provider": "claude", "approvalMode": None})
-    assert role.approval_mode is wire.ApprovalMode.GUARDED
+    step = wire.decode(wire.RecipeStep, {"id": "s", "to": "r", "body": "b", "kind": None})
+    assert step.kind is wire.StepKind.TASK
     host = wire.decode(wire.RegisterOrchestrator, {"id": "h", "hostname": "h", "baseDir": "/"})
     assert host.providers == [wire.Provider.CLAUDE, wire.Provider.CODEX]
 
