@@ -5,6 +5,7 @@ What is compared at the end is what clients were answered, what the tables hold,
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -123,6 +124,9 @@ def check(clients: Clients, store: Store) -> None:
 )
 async def test_a_message_is_stored_once_and_what_was_answered_is_there(sim: Sim) -> None:
     async with open_system() as system, open_store(None, system) as store, open_fleet(system, store) as fleet:
+        await system.stop(fleet.maintenance)
+        await fleet.keepers.stop()
+        fleet.absence.look((), again_in=math.inf)  # nothing is missed
         clients = Clients(sim, fleet)
         sim.sometimes(lambda: clients.repeated > 0, "a send was recognised as a repeat")
         for name in AGENTS:
@@ -146,6 +150,9 @@ async def test_a_message_is_stored_once_and_what_was_answered_is_there(sim: Sim)
 )
 async def test_a_claim_has_one_holder_at_a_time(sim: Sim) -> None:
     async with open_system() as system, open_store(None, system) as store, open_fleet(system, store) as fleet:
+        await system.stop(fleet.maintenance)
+        await fleet.keepers.stop()
+        fleet.absence.look((), again_in=math.inf)  # nothing is missed
         clients = Clients(sim, fleet)
         sim.sometimes(lambda: clients.refused > 0, "a claim was refused")
         sim.sometimes(lambda: any(len({held.agent for held in all_}) > 1 for all_ in clients.held.values()),
