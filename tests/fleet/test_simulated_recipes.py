@@ -180,7 +180,7 @@ class World:
                     await self.register(name, tag)
                 await self.ask(self.fleet.agents[name], agents.Heartbeat())
                 await self._look_for_work(name, f"tag:{tag}")
-                if self.often(4):
+                if self.often(8):
                     await self.ask(self.fleet.agents[name], agents.SetStatus(wire.AgentStatus.OFFLINE))
                     away[name] = number + 1 + self.sim.choose(12)
             await self.sim.pause(BEAT)
