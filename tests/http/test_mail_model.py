@@ -371,6 +371,7 @@ class Play(Played):
     async def compare_mailbox(self, name: str) -> None:
         for unread in (False, True):
             answer = await self.api.get("/api/messages", params={"for": name, "unread": unread, "limit": 500})
+            assert answer.status_code == 200, answer.text
             assert [m["id"] for m in answer.json()] == self.model.mailbox(name, unread=unread)
 
     async def compare_everything(self) -> None:
