@@ -331,3 +331,27 @@ async def rest(world: World) -> None:
         nursery.start_soon(world.host, 8)
         nursery.start_soon(world.work, 8)
     await trio.sleep(BEAT)
+
+
+@pytest.mark.spec("M-I17", "REC-12")
+@simulate(runs=10, faults=Faults(named={"store.commit": 0.04}, most=4, only=("recipes/*", "post-office")))
+async def test_a_step_that_somebody_began_is_for_nobody_else(sim: Sim) -> None:
+    """Whoever has taken its task is gone for good, and a rival asks for it again and again."""
+    world = World(sim)
+    world.faulty = False
+    async with open_system() as system, open_store(None, system) as store, open_fleet(system, store) as fleet:
+        world.fleet = fleet
+        card = wire.RegisterOrchestrator(id="h1", hostname="h1", base_dir="/srv")
+        await world.insist(fleet.orchestrators["h1"], orchestrators.Register(card))
+        await world.start("rcp")
+        await world.host(1)
+        while not (given := tasks.list_tasks(store, target="tag:rcp/writer")):
+            await sim.pause(BEAT)
+        assert await world.insist(fleet.post_office, tasks.ClaimTask(given[0].id, "rcp-writer"))
+        await world.insist(fleet.agents["rcp-writer"], agents.SetStatus(wire.AgentStatus.OFFLINE))
+        for _ in range(8):
+            await sim.pause(BEAT)
+            await world.register("rival", "rcp/writer")
+            assert not await world.ask(fleet.post_office, tasks.ClaimTask(given[0].id, "rival"))
+        (task,) = tasks.list_tasks(store, target="tag:rcp/writer")
+        assert task.status is T.ORPHANED

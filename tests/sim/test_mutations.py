@@ -1095,7 +1095,7 @@ def wait_in_silence(patch: Patch) -> None:
         (give_out_a_step_as_another_one, once.test_recipes_never_run_a_step_twice),
         (say_it_again_when_in_doubt, once.test_recipes_never_run_a_step_twice),
         (wait_only_for_others, once.test_recipes_never_run_a_step_twice),
-        (give_the_tasks_of_those_who_are_gone_to_others, once.test_recipes_never_run_a_step_twice),
+        (give_the_tasks_of_those_who_are_gone_to_others, once.test_a_step_that_somebody_began_is_for_nobody_else),
         (do_again_what_was_done_after_all, once.test_recipes_never_run_a_step_twice),
         (begin_before_those_that_come_first, once.test_recipes_never_run_a_step_twice),
         (wait_in_silence, once.test_recipes_never_run_a_step_twice),
