@@ -15,6 +15,7 @@ BY = Caller("curious", "tester", "tok_1")
 async def recorded(fleet: Fleet) -> list[Activity]:
     """Oldest first."""
     await fleet.system.idle()
+    await fleet.store.drain()
     found = activity.list_activity(fleet.store, view="security", limit=500)
     return found[::-1]
 

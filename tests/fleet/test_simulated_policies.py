@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import trio
 from playedhosts import Disk, PlayedHost, PlayedSession, registration
-from policykit import put_policy
+from policykit import add_host, put_policy, state
 
 from relay import wire
 from relay.actors import ActorError, Refusal, Unavailable, open_system, virtual_wall
 from relay.fleet import Fleet, agents, open_fleet
-from relay.fleet.policies import Restart, Start, Stop, find_policy_state
+from relay.fleet.policies import Exited, Restart, Start, Stop, find_policy_state
 from relay.store import Store, open_store
 from relay.testing import Faults, Sim, simulate
 
@@ -202,3 +202,22 @@ async def test_a_policy_never_has_two_live_agents_for_one_slot(sim: Sim) -> None
             async with trio.open_nursery() as world.nursery:
                 await world.server(2)
                 await world.end_well()
+
+
+@pytest.mark.spec("M-I19", "POL-13")
+@simulate(runs=5, faults=Faults(delay=0.05, only=("policies/*", "commands/*")))
+async def test_a_policy_that_is_moved_leaves_by_way_of_the_host_that_has_its_agent(sim: Sim) -> None:
+    """It was stopped on one host and restarted on another, and is to go back to the first: that is for the other to do."""
+    async with open_system() as system, open_store(None, system) as store, open_fleet(system, store) as fleet:
+        for name in HOSTS:
+            await add_host(fleet, name)
+        await put_policy(fleet)
+        started = await fleet.policies["P"].ask(Start())
+        await fleet.policies["P"].ask(Stop())
+        await fleet.policies["P"].ask(Exited(started.correlation_id or "", "it went", well=True))
+        await put_policy(fleet, orchestratorId="h2")
+        await fleet.policies["P"].ask(Restart())
+        await put_policy(fleet, orchestratorId="h1")
+        await sim.pause(3)
+        last = await fleet.policies["P"].ask((Restart(), Stop())[sim.choose(2)])
+        assert (last.target, state(fleet).orchestrator_id) == ("orchestrator-h2", "h2")

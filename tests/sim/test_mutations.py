@@ -1030,7 +1030,7 @@ def wait_in_silence(patch: Patch) -> None:
         (start_without_a_last_look, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (start_beside_the_one_before, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
         (start_elsewhere_at_once, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
-        (forget_where_it_was_restarted, slots.test_a_policy_never_has_two_live_agents_for_one_slot),
+        (forget_where_it_was_restarted, slots.test_a_policy_that_is_moved_leaves_by_way_of_the_host_that_has_its_agent),
         (overtake_what_waits, policy_queue.test_mail_for_a_policy_takes_one_way),
         (let_out_what_is_out, policy_queue.test_mail_for_a_policy_takes_one_way),
         (expire_too_early, policy_queue.test_mail_for_a_policy_takes_one_way),
