@@ -7,7 +7,7 @@ from relay.store import Store
 
 from ._errors import NotFound
 
-__all__ = ["find_orchestrator", "get_orchestrator", "list_orchestrators"]
+__all__ = ["find_orchestrator", "get_orchestrator", "list_orchestrators", "runs_elsewhere"]
 
 
 def find_orchestrator(store: Store, key: str) -> wire.Orchestrator | None:
@@ -29,3 +29,13 @@ def list_orchestrators(
     """Hosts in the order of their ids."""
     sql = "select record from orchestrators where (?1 is null or status = ?1) order by id"
     return [wire.decode(wire.Orchestrator, record) for (record,) in store.rows(sql, status)]
+
+
+def runs_elsewhere(store: Store, host_id: str, agent_id: str) -> str | None:
+    """Another host that is there and runs this agent."""
+    sql = (
+        "select o.id from orchestrators o, json_each(o.record, '$.managedAgents') m"
+        " where o.id <> ? and o.status = 'online' and json_extract(m.value, '$.agentId') = ?"
+    )
+    row = store.row(sql, host_id, agent_id)
+    return row[0] if row else None

@@ -12,6 +12,7 @@ from relay import wire
 from relay.store import Store
 
 from . import agents
+from ._orchestrator_rows import runs_elsewhere
 from ._orchestrator_rules import news, vacated
 from ._policy_reports import report_exits
 from ._workspace_protocol import Report, Vacate
@@ -50,8 +51,4 @@ def _is_elsewhere(store: Store, host: wire.Orchestrator, agent_id: str) -> bool:
     """Whether another host that is there runs this agent, and this one has not."""
     if any(entry.agent_id == agent_id for entry in host.managed_agents):
         return False
-    sql = (
-        "select 1 from orchestrators, json_each(orchestrators.record, '$.managedAgents') as entry"
-        " where orchestrators.id <> ? and status = 'online' and json_extract(entry.value, '$.agentId') = ?"
-    )
-    return store.row(sql, host.id, agent_id) is not None
+    return runs_elsewhere(store, host.id, agent_id) is not None

@@ -9,6 +9,7 @@ from relay import wire
 from relay.store import Store
 
 from ._errors import Conflict, Forbidden, Unprocessable
+from ._orchestrator_rows import runs_elsewhere
 from ._outfits import fetched
 
 __all__ = ["granted", "host_of", "host_with", "startable"]
@@ -60,9 +61,5 @@ def _not_somebody_else(store: Store, host_id: str, agent_id: str) -> None:
     row = store.row("select kind from agents where id = ?", agent_id)
     if agent_id in wire.RESERVED or (row is not None and row[0] != wire.AgentKind.PROVIDER):
         raise Forbidden(f"agentId: {agent_id} is no agent that a host starts")
-    sql = (
-        "select o.id from orchestrators o, json_each(o.record, '$.managedAgents') m"
-        " where o.id <> ? and o.status = 'online' and json_extract(m.value, '$.agentId') = ?"
-    )
-    if (other := store.row(sql, host_id, agent_id)) is not None:
-        raise Forbidden(f"agentId: {agent_id} runs on host {other[0]}")
+    if (other := runs_elsewhere(store, host_id, agent_id)) is not None:
+        raise Forbidden(f"agentId: {agent_id} runs on host {other}")
