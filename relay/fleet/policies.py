@@ -149,9 +149,6 @@ class Policy(FleetActor[PolicyProtocol]):
     def _notice(self, message: Any, context: Context[PolicyProtocol]) -> None:
         """What happens without anybody asking for it here."""
         for each in self._missed() if isinstance(message, Look) else (message,):
-            if isinstance(each, AgentBack):
-                context.self_ref.tell(each)
-                continue
             after = self._after(each, context)
             if after is not None:
                 self._become(
@@ -180,8 +177,6 @@ class Policy(FleetActor[PolicyProtocol]):
             card = find_agent(self.store, agent_id)
             if card is None or card.status is wire.AgentStatus.OFFLINE:
                 yield AgentGone(agent_id, LOST)
-            elif (link := link_of(card)) is not None and link[0] == self.name:
-                yield AgentBack(agent_id, link[1].spawn_request_id)
 
     # -- what is known
 

@@ -567,24 +567,6 @@ async def test_what_was_missed_is_made_up_for_at_the_next_start(system: System, 
         assert (state(fleet).status, state(fleet).last_error) == (S.FAILED, "no such program")
 
 
-@pytest.mark.spec("POL-21")
-async def test_an_agent_that_came_back_as_the_server_ended_serves_its_policy(
-    system: System, store: Store
-) -> None:
-    async with open_fleet(system, store) as fleet:
-        await add_host(fleet)
-        await put_policy(fleet)
-        await ask(fleet, Start())
-        await register(fleet)
-        await fleet.agents["w"].ask(agents.SetStatus(wire.AgentStatus.OFFLINE))
-        await wait_until(fleet, S.FAILED)
-        await fleet.policies.stop()
-        await fleet.agents["w"].ask(agents.Heartbeat())
-        assert state(fleet).status is S.FAILED
-    async with open_fleet(system, store) as fleet:
-        await wait_until(fleet, S.RUNNING)
-
-
 @pytest.mark.spec("M-I19")
 def test_epochs_grow_whatever_the_clock_says() -> None:
     assert next_epoch(0, at(5.0)) == 5_000

@@ -331,7 +331,8 @@ async def test_mail_that_an_agent_is_there_for_does_not_wait(sim: Sim) -> None:
                 await agent.come_and_go(fleet)
                 server.cancel()  # whoever is stopped orderly has done all that there was to do
         async with open_system() as life, open_fleet(life, store) as fleet:
-            await agent.be_there(fleet)
+            if not served(store):
+                await agent.register(fleet)
             with trio.fail_after(2 * maintenance.EVERY + 10):
                 while waits(store):
                     await trio.sleep(1)
@@ -376,12 +377,6 @@ class Agent:
     async def register(self, fleet: Fleet) -> None:
         card = wire.RegisterAgent(id="w", meta={"policyName": "P", "spawnRequestId": self._request})
         await self._persistently(fleet.agents["w"], agents.Register(card))
-
-    async def be_there(self, fleet: Fleet) -> None:
-        """As a runner is: one whose card is gone registers, all others give signs of life."""
-        if agents.find_agent(fleet.store, "w") is None:
-            await self.register(fleet)
-        await self._persistently(fleet.agents["w"], agents.Heartbeat())
 
     async def come_and_go(self, fleet: Fleet) -> None:
         await self.sim.pause(3)
